@@ -1,0 +1,75 @@
+"""Run the command line; if any rank fails, the whole MPI job ends with it."""
+
+import sys
+import traceback
+
+from gan_mpi import launcher
+
+
+def main() -> None:
+    """Run gan-mpi and leave with its exit code.
+
+    A command returns its exit code, and then all ranks leave together.  What escapes it is
+    the failure of this rank, and ends the job at once, unless all ranks are known to fail alike.
+    """
+    try:
+        from gan_mpi.cli import cli
+
+        code = cli.main(prog_name="gan-mpi", standalone_mode=False) or 0
+    except BaseException as error:  # noqa: BLE001 - SystemExit on one rank is a failure too
+        code = _fail(error)
+    if "gan_mpi.comm" in sys.modules:
+        sys.modules["gan_mpi.comm"].leave()
+    sys.exit(code)
+
+
+def _fail(error: BaseException) -> int:
+    """Say what happened, once; abort the job unless all ranks fail alike."""
+    code = _exit_code(error)
+    if _all_fail_alike(error):
+        if launcher.speaks_first():
+            _show(error)
+        return code
+    from gan_mpi.comm import abort
+
+    _show(error)
+    abort(code)
+    return code
+
+
+def _exit_code(error: BaseException) -> int:
+    code = getattr(error, "exit_code", None)
+    if isinstance(error, SystemExit) and isinstance(error.code, int):
+        code = error.code
+    if isinstance(error, KeyboardInterrupt):
+        code = 130
+    return code or 1
+
+
+def _all_fail_alike(error: BaseException) -> bool:
+    if getattr(error, "on_all_ranks", False) or launcher.rank() is None:
+        return True
+    from gan_mpi import comm
+
+    return comm.is_alone() if comm.has_started() else comm.all_ranks_failed()
+
+
+def _show(error: BaseException) -> None:
+    import click
+
+    from gan_mpi.errors import UserError
+
+    if isinstance(error, click.ClickException):
+        error.show()
+    elif isinstance(error, UserError):
+        sys.stderr.write(f"Error: {error}\n")
+    elif isinstance(error, (KeyboardInterrupt, click.Abort)):
+        sys.stderr.write("Aborted.\n")
+    elif isinstance(error, SystemExit):
+        sys.stderr.write(f"Error: a rank left the program with {error.code!r}.\n")
+    else:
+        traceback.print_exception(error)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""Checkpoints: one file, whole or absent, of tensors, numbers and strings only."""
+
+import hashlib
+import io
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gan_mpi.errors import UserError, reason
+
+FORMAT = 1
+KEPT = 3
+ZIP_END = (
+    b"PK\x05\x06"  # and 18 bytes, of which the last two are the length of the comment
+)
+DIGEST = "sha256:"
+
+
+def checkpoint_path(run_dir: Path, step: int) -> Path:
+    """Return the file of a step."""
+    return run_dir / f"checkpoint-{step:06d}.pt"
+
+
+def list_checkpoints(run_dir: Path) -> list[tuple[int, Path]]:
+    """Return the steps and files of all checkpoints of a run, the newest first."""
+    found = []
+    for path in run_dir.glob("checkpoint-*.pt"):
+        if match := re.fullmatch(r"checkpoint-(\d{6,})\.pt", path.name):
+            found.append((int(match[1]), path))
+    return sorted(found, reverse=True)
+
+
+def write_aside(path: Path, data: bytes) -> None:
+    """Write a file that is either the old one or the whole new one, whatever happens.
+
+    Raises UserError, naming the file, if the operating system refuses.
+    """
+    aside = path.with_name(f".{path.name}.tmp")
+    try:
+        with aside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        try:
+            aside.unlink(missing_ok=True)
+        except OSError:
+            pass
+        raise UserError(f"cannot write {path}: {reason(error)}.") from None
+
+
+def save_checkpoint(run_dir: Path, step: int, state: dict[str, Any]) -> Path:
+    """Write the checkpoint of a step, and drop all but the last few."""
+    path = checkpoint_path(run_dir, step)
+    write_aside(path, pack(state))
+    for _, old in list_checkpoints(run_dir)[KEPT:]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def pack(state: dict[str, Any]) -> bytes:
+    """Return torch's zip file of a state, with the SHA-256 of all of it as its zip comment."""
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, **state}, buffer)
+    archive = buffer.getvalue()
+    if archive[-22:-18] != ZIP_END:
+        raise RuntimeError("torch.save wrote no plain zip file")
+    body = archive[:-2]
+    comment = _digest(body)
+    return body + len(comment).to_bytes(2, "little") + comment
+
+
+def unpack(data: bytes, path: Path) -> dict[str, Any]:
+    """Return the state in the bytes of a checkpoint; `path` is for the message.
+
+    Raises UserError if they are damaged, carry anything but tensors, numbers and strings, or
+    have the format of another version.
+    """
+    size = len(_digest(b""))
+    body, comment = data[: -size - 2], data[-size:]
+    if comment != _digest(body):
+        raise UserError(
+            f"{path} is damaged, or no checkpoint: it does not end in its own checksum."
+        )
+    try:
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception:  # noqa: BLE001 - torch raises many kinds, with pages of advice
+        raise UserError(
+            f"{path} is no checkpoint: it holds more than tensors."
+        ) from None
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise UserError(f"{path} is not a checkpoint of this version of gan-mpi.")
+    return state
+
+
+def _digest(body: bytes) -> bytes:
+    return (DIGEST + hashlib.sha256(body).hexdigest()).encode()
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Return the state in a checkpoint file.  Raises UserError."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {reason(error)}.") from None
+    return unpack(data, path)
+
+
+def newest_valid(
+    run_dir: Path, warn: Callable[[str], None]
+) -> tuple[Path, dict[str, Any]]:
+    """Return the newest checkpoint that can be read; `warn` is told of newer ones that cannot.
+
+    Raises UserError if there is none, naming the newest and what is wrong with it.
+    """
+    first: UserError | None = None
+    for _, path in list_checkpoints(run_dir):
+        try:
+            state = read_checkpoint(path)
+        except UserError as error:
+            first = first or error
+            continue
+        if first is not None:
+            warn(f"{first} Going on from {path.name}.")
+        return path, state
+    raise first or UserError(f"{run_dir} holds no checkpoint.")

@@ -1,0 +1,21 @@
+"""The command line."""
+
+import click
+
+from gan_mpi import __version__
+from gan_mpi.commands.sample import sample
+from gan_mpi.commands.train import train
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="gan-mpi")
+def cli() -> None:
+    """Train generative adversarial networks on any number of MPI ranks.
+
+    mpiexec -n 4 gan-mpi train --datadir DIR computes what gan-mpi train --datadir DIR does, on
+    four ranks.
+    """
+
+
+cli.add_command(train)
+cli.add_command(sample)

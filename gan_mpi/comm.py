@@ -1,0 +1,263 @@
+"""The communicator that everything collective takes first; the only module that imports MPI."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import mpi4py
+import numpy as np
+
+from gan_mpi import launcher
+from gan_mpi.errors import UserError
+
+mpi4py.rc.initialize = False  # world() does it, once it has looked at the launcher
+mpi4py.rc.finalize = True
+os.environ.setdefault(
+    "OMPI_MCA_osc", "^ucx"
+)  # which complains aloud about shared windows
+
+from mpi4py import MPI
+
+T = TypeVar("T")
+ROOT = 0
+SHARED_MEMORY = "/dev/shm"
+SHARED_MEMORY_RESERVE = 16 << 20  # bytes that MPI itself may still want there
+
+
+class Communicator:
+    """A group of ranks, the ranks of this node among them, and the time spent in sums."""
+
+    def __init__(self, mpi: MPI.Intracomm) -> None:
+        self.mpi = mpi
+        self.rank: int = mpi.rank
+        self.world_size: int = mpi.size
+        self.node = MPI.Intracomm(mpi.Split_type(MPI.COMM_TYPE_SHARED))
+        self.local_rank: int = self.node.rank
+        self.local_size: int = self.node.size
+        self.seconds = 0.0  # in sum_in_place, waiting for slower ranks included
+        self._windows: list[MPI.Win] = []
+
+    @property
+    def is_root(self) -> bool:
+        """Whether this is the rank that prints and writes."""
+        return self.rank == ROOT
+
+    def sum_in_place(self, array: np.ndarray) -> None:
+        """Replace a contiguous float32 or float64 array by its sum over ranks.  Collective."""
+        if array.dtype not in (np.float32, np.float64) or not array.flags.c_contiguous:
+            raise TypeError(
+                f"cannot sum {array.dtype} with strides {array.strides} over MPI"
+            )
+        begin = time.perf_counter()
+        self.mpi.Allreduce(MPI.IN_PLACE, array, MPI.SUM)
+        self.seconds += time.perf_counter() - begin
+
+    def extremes(self, array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the smallest and the largest of each element over ranks.  Collective."""
+        low, high = array.copy(), array.copy()
+        self.mpi.Allreduce(MPI.IN_PLACE, low, MPI.MIN)
+        self.mpi.Allreduce(MPI.IN_PLACE, high, MPI.MAX)
+        return low, high
+
+    def broadcast_in_place(self, array: np.ndarray) -> None:
+        """Replace a contiguous array by root's.  Collective."""
+        self.mpi.Bcast(array, ROOT)
+
+    def allgather(self, value: T) -> list[T]:
+        """Return every rank's value, in the order of ranks, on every rank.  Collective."""
+        return self.mpi.allgather(value)
+
+    def gather(self, value: T) -> list[T]:
+        """Return every rank's value on root, an empty list elsewhere.  Collective."""
+        return self.mpi.gather(value, ROOT) or []
+
+    def node_allgather(self, value: T) -> list[T]:
+        """Return the values of the ranks of this node, on each of them.  Collective."""
+        return self.node.allgather(value)
+
+    def barrier(self) -> None:
+        """Wait for all ranks, asleep rather than spinning on a core others need.  Collective."""
+        _wait_for_all(self.mpi)
+
+    def on_root(self, function: Callable[[], T]) -> T:
+        """Return, or raise, on all ranks what `function()` does on root.  Collective."""
+        result, error = _attempt(function) if self.is_root else (None, None)
+        self.barrier()
+        result, error = self.mpi.bcast((result, error), ROOT)
+        _raise_everywhere([error])
+        return result  # type: ignore[return-value]
+
+    def agree(self, function: Callable[[], T]) -> T:
+        """Return function() on every rank; a UserError on any is raised on all.  Collective."""
+        result, error = _attempt(function)
+        self.barrier()
+        _raise_everywhere(self.mpi.allgather(error))
+        return result  # type: ignore[return-value]
+
+    def on_each_node(self, function: Callable[[], T]) -> T | None:
+        """Return function() on the first rank of each node, None elsewhere.  Collective.
+
+        A UserError on any of them is raised on all ranks.
+        """
+        return self.agree(lambda: function() if self.local_rank == 0 else None)
+
+    def share_on_node(self, array: np.ndarray | None) -> tuple[np.ndarray, bool]:
+        """Give all ranks of a node one read-only copy of its first rank's array.  Collective.
+
+        Also returns whether it is one copy: where shared memory cannot be had, each rank has
+        a private one.
+        """
+        if self.local_size == 1:
+            assert array is not None, "the only rank of a node must bring the array"
+            return array, True
+        shape, dtype = self.node.bcast(
+            None if array is None else (array.shape, array.dtype)
+        )
+        size = int(np.prod(shape)) * dtype.itemsize
+        room = self.node.bcast(
+            free_bytes(SHARED_MEMORY) >= size + SHARED_MEMORY_RESERVE
+        )
+        shared = self._window(size, shape, dtype) if room else None
+        copy = np.empty(shape, dtype) if shared is None else shared
+        if array is not None:
+            copy[...] = array
+        if shared is None:
+            self.node.Bcast(copy, 0)
+        self.node.Barrier()
+        copy.flags.writeable = False
+        return copy, shared is not None
+
+    def _window(
+        self, size: int, shape: tuple[int, ...], dtype: np.dtype
+    ) -> np.ndarray | None:
+        try:
+            window = MPI.Win.Allocate_shared(
+                size if self.local_rank == 0 else 0, 1, comm=self.node
+            )
+        except MPI.Exception:
+            window = None
+        if self.node.allreduce(window is None):
+            return None
+        assert window is not None
+        self._windows.append(window)
+        return np.ndarray(shape, dtype, buffer=memoryview(window.Shared_query(0)[0]))
+
+    def close(self) -> None:
+        """Free what is shared; arrays from share_on_node are gone afterwards.  Collective."""
+        self.barrier()
+        while self._windows:
+            self._windows.pop().Free()
+
+
+def _wait_for_all(mpi: MPI.Intracomm) -> None:
+    request = mpi.Ibarrier()
+    pause = 1e-5
+    while not request.Test():
+        time.sleep(pause)
+        pause = min(2 * pause, 2e-3)
+
+
+def _attempt(function: Callable[[], T]) -> tuple[T | None, UserError | None]:
+    try:
+        return function(), None
+    except UserError as error:
+        return None, error
+
+
+def _raise_everywhere(errors: list[UserError | None]) -> None:
+    for error in errors:
+        if error is not None:
+            error.on_all_ranks = True
+            raise error
+
+
+def free_bytes(folder: str) -> int:
+    """Return the free space of a file system in bytes, 0 where there is none."""
+    try:
+        status = os.statvfs(folder)
+    except OSError:
+        return 0
+    return status.f_bavail * status.f_frsize
+
+
+def library_name() -> str:
+    """Return the MPI library's name and version, such as 'MPICH 5.0.2'."""
+    name, version = MPI.get_vendor()
+    return f"{name} {'.'.join(map(str, version))}"
+
+
+def has_threads() -> bool:
+    """Return whether any thread of this process may call MPI."""
+    return MPI.Query_thread() == MPI.THREAD_MULTIPLE
+
+
+def _check_library() -> None:
+    library = MPI.Get_library_version()
+    refused = launcher.is_open_mpi() and "MPICH" in library
+    if refused or (launcher.is_hydra() and library.startswith("Open MPI")):
+        raise _mismatch()
+
+
+def _mismatch() -> UserError:
+    error = UserError(
+        f"the launcher started {launcher.process_count()} processes for another MPI than the "
+        f"{library_name()} that this Python's mpi4py uses; start it with "
+        f"{launcher.matching_mpiexec()}.",
+        exit_code=64,
+    )
+    error.on_all_ranks = True
+    return error
+
+
+def _initialise() -> Communicator:
+    if not MPI.Is_initialized():
+        _check_library()
+        MPI.Init_thread(MPI.THREAD_MULTIPLE)
+    if MPI.COMM_WORLD.size == 1 and launcher.process_count() > 1:
+        raise _mismatch()
+    return Communicator(MPI.COMM_WORLD)
+
+
+def world() -> Communicator:
+    """Initialise MPI and return all ranks, once all have got here.  Collective.
+
+    Raises UserError with exit code 64 if the launcher belongs to another MPI.
+    """
+    comm = _initialise()
+    while comm.mpi.allreduce(0):
+        time.sleep(
+            60
+        )  # a rank failed before it got here, and is about to abort the job
+    return comm
+
+
+def has_started() -> bool:
+    """Return whether MPI is initialised."""
+    return MPI.Is_initialized()
+
+
+def is_alone() -> bool:
+    """Return whether this is the only rank."""
+    return MPI.COMM_WORLD.size == 1
+
+
+def all_ranks_failed() -> bool:
+    """Say, instead of world(), that this rank failed; return whether all did.  Collective."""
+    comm = _initialise()
+    return comm.mpi.allreduce(1) == comm.world_size
+
+
+def leave() -> None:
+    """Wait for all ranks and finalise MPI, if it was used.  Collective."""
+    if MPI.Is_initialized() and not MPI.Is_finalized():
+        _wait_for_all(MPI.COMM_WORLD)
+        MPI.Finalize()
+
+
+def abort(exit_code: int) -> None:
+    """End all ranks at once with a non-zero exit code; does not return."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    MPI.COMM_WORLD.Abort(exit_code or 1)

@@ -1,0 +1,1 @@
+"""One file a command: options, then one call; heavy imports inside the function."""

@@ -1,0 +1,118 @@
+"""gan-mpi sample."""
+
+from pathlib import Path
+
+import click
+
+
+class SeedRange(click.ParamType):
+    """Seeds as numbers and inclusive ranges, such as 0,1,4-6."""
+
+    name = "seeds"
+
+    def convert(
+        self,
+        value: str | list[int],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> list[int]:
+        if isinstance(value, list):
+            return value
+        seeds: list[int] = []
+        for part in value.split(","):
+            first, dash, last = part.strip().partition("-")
+            if not first.isdecimal() or (dash and not last.isdecimal()):
+                self.fail(f"{value!r} is not like 0,1,4-6.", param, ctx)
+            stop = int(last) if dash else int(first)
+            if not int(first) <= stop < 2**48:
+                self.fail(
+                    f"{part!r} ends before it begins, or beyond 2**48.", param, ctx
+                )
+            seeds.extend(range(int(first), stop + 1))
+        return seeds
+
+
+class GridSize(click.ParamType):
+    """A grid as columns x rows, such as 6x6."""
+
+    name = "grid"
+
+    def convert(
+        self,
+        value: str | tuple[int, int],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        columns, _, rows = value.lower().partition("x")
+        if not (
+            columns.isdecimal() and rows.isdecimal() and int(columns) and int(rows)
+        ):
+            self.fail(f"{value!r} is not like 6x6 (columns x rows).", param, ctx)
+        return int(columns), int(rows)
+
+
+@click.command()
+@click.argument("run_or_checkpoint", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--checkpoint",
+    metavar="STEP|last",
+    default="last",
+    show_default=True,
+    help="Checkpoint of a run to draw from, by its step.",
+)
+@click.option(
+    "--seeds",
+    type=SeedRange(),
+    metavar="LIST",
+    help="Such as 0,1,4-6.  [default: fill the grid]",
+)
+@click.option(
+    "--grid",
+    type=GridSize(),
+    metavar="WxH",
+    help="Columns and rows of the picture.  [default: 6x6, or what holds the seeds]",
+)
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["png", "npz", "pngs"]),
+    default="png",
+    show_default=True,
+    help="One picture; an array 'images', uint8 (N, H, W) or (N, H, W, 3); or a file a seed.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="File to write, or folder of pngs.  [default: samples.png, samples.npz or samples]",
+)
+def sample(
+    run_or_checkpoint: Path | None,
+    checkpoint: str,
+    seeds: list[int] | None,
+    grid: tuple[int, int] | None,
+    file_format: str,
+    out: Path | None,
+) -> int:
+    """Draw images from the generator of a run, or of one checkpoint file.
+
+    Without an argument it is the newest run in 'runs'. One seed gives the same image whatever
+    else is drawn, on any number of ranks.
+    """
+    if checkpoint != "last" and not checkpoint.isdecimal():
+        raise click.BadParameter(
+            f"{checkpoint!r} is neither a step nor 'last'.", param_hint="'--checkpoint'"
+        )
+    if seeds and grid and len(seeds) > grid[0] * grid[1]:
+        raise click.BadParameter(
+            f"{len(seeds)} seeds do not fit into {grid[0]}x{grid[1]}.",
+            param_hint="'--grid'",
+        )
+    from gan_mpi.comm import world
+
+    comm = world()
+    from gan_mpi.sample import sample as draw
+
+    step = None if checkpoint == "last" else int(checkpoint)
+    return draw(comm, run_or_checkpoint, step, seeds, grid, file_format, out)

@@ -1,0 +1,308 @@
+"""What decides the result of a run, and where and how it runs; each option is written here once."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from gan_mpi.errors import UserError
+from gan_mpi.presets import PRESETS
+
+OPTIMIZERS: dict[str, dict[str, float]] = {
+    "fsadagrad": {
+        "lr": 5e-5,
+        "momentum": 0.9985724484938566,
+        "beta2": 0.9999986111120757,
+    },
+    "adam": {"lr": 2e-4, "beta1": 0.5, "beta2": 0.999},
+    "sgd": {"lr": 0.05, "momentum": 0.9},
+}
+SCHEDULES = ("constant", "linear", "cosine", "step")
+
+
+def setting(default: Any, group: str, help: str, **limits: Any) -> Any:
+    """Return a dataclass field with all that its command-line option needs.
+
+    `limits` may hold `flags` (other spellings), `choices`, `minimum`, `maximum`, `above` and `below` (exclusive), `type`
+    (where the default is None), `metavar` and `shown_default`.
+    """
+    return field(default=default, metadata={"group": group, "help": help, **limits})
+
+
+def _defaults_of(name: str) -> str:
+    return ", ".join(
+        f"{s[name]:.10g} {kind}" for kind, s in OPTIMIZERS.items() if name in s
+    )
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """How one player learns.  A rate or momentum that the optimizer does not use is None."""
+
+    optimizer: str = setting(
+        "fsadagrad", "Optimizers", "Update rule.", choices=tuple(OPTIMIZERS)
+    )
+    lr: float | None = setting(
+        None,
+        "Optimizers",
+        "Learning rate: of fsadagrad per sample, as CNTK gives it, else per update.",
+        type=float,
+        above=0,
+        shown_default=_defaults_of("lr"),
+    )
+    beta1: float | None = setting(
+        None,
+        "Optimizers",
+        "Decay of adam's mean gradient, per update.",
+        type=float,
+        minimum=0,
+        below=1,
+        shown_default=_defaults_of("beta1"),
+    )
+    beta2: float | None = setting(
+        None,
+        "Optimizers",
+        "Decay of the mean squared gradient: of fsadagrad per sample, of adam per update.",
+        type=float,
+        minimum=0,
+        below=1,
+        shown_default=_defaults_of("beta2"),
+    )
+    momentum: float | None = setting(
+        None,
+        "Optimizers",
+        "Momentum: of fsadagrad per sample, of sgd per update.",
+        type=float,
+        minimum=0,
+        below=1,
+        shown_default=_defaults_of("momentum"),
+    )
+    lr_schedule: str = setting(
+        "constant",
+        "Optimizers",
+        "Learning rate over the run: linear and cosine fall to 0 at its end, step is divided by "
+        "10 at one half and at three quarters.",
+        choices=SCHEDULES,
+    )
+    warmup: float = setting(
+        0.0,
+        "Optimizers",
+        "Raise the learning rate linearly over the first so many thousand real images.",
+        minimum=0,
+        metavar="KIMG",
+    )
+
+    @property
+    def settings(self) -> dict[str, float]:
+        """The rates and momenta that the optimizer uses."""
+        return {name: getattr(self, name) for name in OPTIMIZERS[self.optimizer]}
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What decides the result.  A resume may change the number of steps, and nothing else."""
+
+    preset: str = setting(
+        "basic", "Everyday", "System to train.", choices=tuple(PRESETS)
+    )
+    seed: int = setting(
+        0, "Everyday", "Seed of every random number.", minimum=0, maximum=2**63 - 1
+    )
+    batch: int = setting(
+        1024,
+        "Training",
+        "Real images in one update, over all ranks.",
+        minimum=1,
+        maximum=2**24,
+    )
+    steps: int = setting(
+        PRESETS["basic"].fast_steps,
+        "Everyday",
+        "Length in steps (generator updates), instead of the preset's.",
+        minimum=1,
+        shown_default="the preset's",
+    )
+    d_steps: int = setting(
+        2, "Training", "Discriminator updates in one step.", minimum=1
+    )
+    latent_dim: int = setting(100, "Training", "Numbers in one latent.", minimum=1)
+    precision: str = setting(
+        "fp32",
+        "Training",
+        "Arithmetic of the networks and of the sums over ranks.",
+        choices=("fp32", "fp64"),
+    )
+    G: OptimizerConfig = OptimizerConfig()
+    D: OptimizerConfig = OptimizerConfig()
+
+    @property
+    def total_images(self) -> int:
+        """Real images consumed by the whole run, over all ranks."""
+        return self.steps * self.d_steps * self.batch
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Where and how a run runs; none of it changes the result."""
+
+    datadir: str | None = setting(
+        None,
+        "Everyday",
+        "Folder with MNIST's IDX files (.gz or not) or Train-28x28_cntk_text.txt.",
+        flags=("--data",),
+        type=str,
+        metavar="DIR",
+        shown_default="data/MNIST if it is there, else drawn glyphs",
+    )
+    glyphs: int = setting(
+        10_000, "Everyday", "Draw so many digits instead of reading data.", minimum=10
+    )
+    outdir: str = setting(
+        "runs",
+        "Everyday",
+        "Folder in which a numbered run directory is made.",
+        metavar="DIR",
+    )
+    run_dir: str | None = setting(
+        None,
+        "Everyday",
+        "Run directory itself; the same command again resumes it.",
+        type=str,
+        metavar="DIR",
+    )
+    resume: str | None = setting(
+        None, "Everyday", "Continue this run.", type=str, metavar="RUN"
+    )
+    device: str = setting(
+        "auto",
+        "Running",
+        "auto, cpu, cuda or cuda:N; auto gives each rank of a node a GPU, if there is one.",
+        metavar="DEVICE",
+    )
+    checkpoint_every: int = setting(
+        1000, "Running", "Steps between checkpoints.", minimum=1, metavar="STEPS"
+    )
+    log_format: str = setting(
+        "plain",
+        "Running",
+        "Progress lines: ours, or those of CNTK.",
+        choices=("plain", "cntk"),
+    )
+    quiet: bool = setting(
+        False, "Running", "Print errors only; log.txt is written all the same."
+    )
+
+
+def option_names(player: str, name: str) -> tuple[str, str]:
+    """Return the parameter names that set `name` of one player: its own, and the shared one."""
+    return f"{player.lower()}_{name}", name
+
+
+def apply_options(config: TrainConfig, given: Mapping[str, Any]) -> TrainConfig:
+    """Return `config` with the options given on the command line, by parameter name."""
+    own = {f.name: given[f.name] for f in fields(TrainConfig) if f.name in given}
+    _check_uses(config, given)
+    generator, discriminator = (_apply_to_player(config, given, p) for p in "GD")
+    changed = replace(config, **own, G=generator, D=discriminator)
+    if "kimg" in given:
+        images = changed.d_steps * changed.batch
+        changed = replace(
+            changed, steps=max(1, -(-int(given["kimg"] * 1000) // images))
+        )
+    return changed
+
+
+def _chosen(config: TrainConfig, given: Mapping[str, Any], player: str) -> str:
+    own, shared = option_names(player, "optimizer")
+    return given.get(own, given.get(shared, getattr(config, player).optimizer))
+
+
+def _check_uses(config: TrainConfig, given: Mapping[str, Any]) -> None:
+    """Refuse a rate or momentum that none of the optimizers it is meant for would use."""
+    for name in ("lr", "beta1", "beta2", "momentum"):
+        for option, players in ((name, "GD"), (f"g_{name}", "G"), (f"d_{name}", "D")):
+            kinds = sorted({_chosen(config, given, player) for player in players})
+            if option in given and not any(name in OPTIMIZERS[kind] for kind in kinds):
+                users = " and ".join(
+                    kind for kind in OPTIMIZERS if name in OPTIMIZERS[kind]
+                )
+                raise UserError(
+                    f"Invalid value for '{flag(option)}': {' and '.join(kinds)} has no {name}; "
+                    f"{users} has.",
+                    exit_code=2,
+                )
+
+
+def _apply_to_player(
+    config: TrainConfig, given: Mapping[str, Any], player: str
+) -> OptimizerConfig:
+    before: OptimizerConfig = getattr(config, player)
+    kind = _chosen(config, given, player)
+    kept = before.settings if kind == before.optimizer else {}
+    values = {**OPTIMIZERS[kind], **{k: v for k, v in kept.items() if v is not None}}
+    unused = dict.fromkeys({"lr", "beta1", "beta2", "momentum"} - values.keys())
+    plain = {"lr_schedule": before.lr_schedule, "warmup": before.warmup}
+    for target in (values, plain):
+        for name in target:
+            own, shared = option_names(player, name)
+            target[name] = given.get(own, given.get(shared, target[name]))
+    return OptimizerConfig(optimizer=kind, **values, **plain, **unused)  # type: ignore[arg-type]
+
+
+def new_config(given: Mapping[str, Any]) -> TrainConfig:
+    """Return the configuration of a new run: defaults, then the preset, then the options given."""
+    preset = PRESETS[given.get("preset", TrainConfig.preset)]
+    length = preset.fast_steps if given.get("fast", True) else preset.full_steps
+    return apply_options(TrainConfig(steps=length), {**preset.settings, **given})
+
+
+def resumed_config(saved: TrainConfig, given: Mapping[str, Any]) -> TrainConfig:
+    """Return the configuration of a run that goes on, which only its length may change.
+
+    Raises UserError naming every option that would change anything else.
+    """
+    if "fast" in given:
+        preset = PRESETS[saved.preset]
+        length = preset.fast_steps if given["fast"] else preset.full_steps
+        given = {"steps": length, **given}
+    asked = apply_options(saved, given)
+    refused = [
+        f"{flag(option)} is {new} now and was {old}"
+        for option, old, new in _differences(saved, asked, given)
+    ]
+    if refused:
+        raise UserError(
+            f"a resumed run keeps what decides its result, but {', '.join(refused)}; leave the "
+            "option out, or start a new run.",
+            exit_code=2,
+        )
+    return asked
+
+
+def _differences(
+    saved: TrainConfig, asked: TrainConfig, given: Mapping[str, Any]
+) -> list[tuple[str, Any, Any]]:
+    found = []
+    before, after = asdict(saved), asdict(asked)
+    for name in before:
+        if name in ("G", "D"):
+            for inner, old in before[name].items():
+                own, shared = option_names(name, inner)
+                option = own if own in given else shared
+                found.append((option, old, after[name][inner]))
+        elif name != "steps":
+            found.append((name, before[name], after[name]))
+    unique = dict.fromkeys(
+        item for item in found if item[1] != item[2] and item[0] in given
+    )
+    return list(unique)
+
+
+def flag(option: str) -> str:
+    """Return a parameter name as the command line spells it."""
+    return "--" + option.replace("_", "-")
+
+
+def config_from_dict(values: Mapping[str, Any]) -> TrainConfig:
+    """Return the configuration that `dataclasses.asdict` turned into `values`."""
+    players = {player: OptimizerConfig(**values[player]) for player in ("G", "D")}
+    return TrainConfig(**{**values, **players})

@@ -1,0 +1,179 @@
+"""What a run leaves behind: status lines, statistics, checkpoints, sample grids and curves."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gan_mpi import checkpoint, images, rundir, stats
+from gan_mpi.charts import draw_losses
+from gan_mpi.comm import Communicator
+from gan_mpi.config import RunConfig
+from gan_mpi.log import Log
+from gan_mpi.parallel import check_replicas
+from gan_mpi.sampling import generate
+from gan_mpi.state import RunState
+from gan_mpi.streams import DataOrder
+
+GRID = (6, 6)  # columns, rows
+
+
+class Journal:
+    """The writer of one run directory.  All ranks hold one; rank 0 writes."""
+
+    def __init__(
+        self,
+        comm: Communicator,
+        state: RunState,
+        run: RunConfig,
+        log: Log,
+        run_dir: Path,
+    ) -> None:
+        self.comm, self.state, self.run, self.log, self.run_dir = (
+            comm,
+            state,
+            run,
+            log,
+            run_dir,
+        )
+        self.first_step = self.saved_step = self.ticked_step = state.progress.step
+        self.began = self.ticked = time.perf_counter()
+        comm.seconds = 0.0
+
+    def report(self) -> None:
+        """Write the status line and its record, if it is time for one."""
+        step, steps = self.state.progress.step, self.state.config.steps
+        plain = self.run.log_format == "plain"
+        if step % max(1, steps // stats.LINES) and not (plain and step == steps):
+            return
+        record = self._record()
+        if self.comm.is_root:
+            stats.append_json(self.run_dir / stats.STATS_FILE, record)
+        if plain:
+            left = (steps - step) * record["seconds_per_step"]
+            self.log.line(stats.status_line(record, steps, left))
+        else:
+            config = self.state.config
+            for line in stats.cntk_lines(
+                record, self.state.window, config.d_steps, config.batch
+            ):
+                self.log.line(line)
+        self.state.window = stats.Window()
+
+    def _record(self) -> dict[str, Any]:
+        now, config, progress = (
+            time.perf_counter(),
+            self.state.config,
+            self.state.progress,
+        )
+        seconds, steps = now - self.ticked, progress.step - self.ticked_step
+        record = {
+            "step": progress.step,
+            "epoch": progress.images / self.state.data["count"],
+            "kimg": progress.images / 1000,
+            **self.state.window.means(),
+            "lr_G": self.state.game.G.optimizer.param_groups[0]["lr"],
+            "lr_D": self.state.game.D.optimizer.param_groups[0]["lr"],
+            "images_per_second": steps * config.d_steps * config.batch / seconds,
+            "seconds_per_step": seconds / steps,
+            "communication": self.comm.seconds / seconds,
+            "time": time.time(),
+        }
+        self.ticked, self.ticked_step, self.comm.seconds = now, progress.step, 0.0
+        return record
+
+    def save(self) -> None:
+        """Compare the replicas, then write the checkpoint and the sample grid.  Collective."""
+        check_replicas(
+            self.comm, G=self.state.game.G.network, D=self.state.game.D.network
+        )
+        self.comm.on_root(self._save)
+        self.saved_step = self.state.progress.step
+
+    def _save(self) -> None:
+        config, step = self.state.config, self.state.progress.step
+        checkpoint.save_checkpoint(self.run_dir, step, self.state.to_dict())
+        seeds = range(GRID[0] * GRID[1])
+        pixels = generate(self.state.game.G.network, config.latent_dim, seeds)
+        self._write_grid(f"fakes-{step:06d}.png", pixels)
+
+    def show_reals(self, real: np.ndarray) -> None:
+        """Write reals.png, the first images of the run, on root.  Collective."""
+        first = DataOrder(self.state.config.seed, len(real)).indices(
+            0, GRID[0] * GRID[1]
+        )
+        self.comm.on_root(lambda: self._write_grid("reals.png", real[first]))
+
+    def _write_grid(self, name: str, pixels: np.ndarray) -> None:
+        facts = images.provenance(self.state.to_dict())
+        checkpoint.write_aside(
+            self.run_dir / name, images.png(images.grid(pixels, *GRID), facts)
+        )
+
+    def finish(self) -> None:
+        """Save, draw the curves, and say what there is and what can be done next.  Collective."""
+        if self.state.progress.step != self.saved_step:
+            self.save()
+        self.comm.on_root(self._draw_losses)
+        seconds = time.perf_counter() - self.began
+        lines = self._closing_lines(seconds)
+        if self.run.log_format == "cntk":
+            cntk = stats.cntk_closing_lines(
+                self.state.losses["G"], seconds, self.comm.world_size
+            )
+            lines = [*cntk, *lines]
+        for line in lines:
+            self.log.line(line)
+
+    def _draw_losses(self) -> None:
+        config, records = self.state.config, stats.read_stats(self.run_dir)
+        if records:
+            title = f"{config.preset} on {self.state.data['name']}, seed {config.seed}"
+            checkpoint.write_aside(
+                self.run_dir / "losses.png", draw_losses(records, title)
+            )
+
+    def _closing_lines(self, seconds: float) -> list[str]:
+        step, steps, losses = (
+            self.state.progress.step,
+            self.state.config.steps,
+            self.state.losses,
+        )
+        resume = f"gan-mpi train --resume {self.run_dir}"
+        stopped = step < steps
+        done = f"{'stopped after' if stopped else 'done:'} {step} of {steps} steps"
+        now = f"{step - self.first_step} of them in {stats.duration(seconds)}"
+        return [
+            f"{done}, {now}; loss of G {losses['G']:.4f}, of D {losses['D']:.4f}",
+            f"samples: {self.run_dir / f'fakes-{step:06d}.png'}",
+            f"draw more: gan-mpi sample {self.run_dir} --seeds 0-99",
+            f"go on: {resume}"
+            if stopped
+            else f"train longer: {resume} --steps {2 * steps}",
+        ]
+
+
+def open_run_dir(
+    run: RunConfig, state: RunState, named: Path | None, resumes: bool, log: Log
+) -> Path:
+    """Make the run directory, or make it ready to go on; on root.  Raises UserError."""
+    config, step = state.config, state.progress.step
+    if resumes:
+        assert named is not None, "what is resumed has a name"
+        run_dir = named
+    elif named is not None:
+        run_dir = rundir.make_named(named)
+    else:
+        description = f"{config.preset}-{state.data['name']}-b{config.batch}"
+        run_dir = rundir.make_numbered(Path(run.outdir), description)
+    rundir.sweep(run_dir)
+    stats.forget_stats_after(run_dir, step)
+    saved = state.to_dict()
+    rundir.write_config(run_dir, {"config": saved["config"], "data": saved["data"]})
+    log.line(
+        f"run directory: {run_dir}"
+        + (f", going on after step {step}" if resumes else "")
+    )
+    log.attach(run_dir / rundir.LOG_FILE)
+    return run_dir

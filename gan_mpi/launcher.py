@@ -1,0 +1,48 @@
+"""What the program that started this process says of it, read without initialising MPI."""
+
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "MPI_RANK")
+SIZE_VARIABLES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+
+
+def _first_number(names: Iterable[str]) -> int | None:
+    values = (os.environ.get(name, "") for name in names)
+    return next((int(value) for value in values if value.isdecimal()), None)
+
+
+def rank() -> int | None:
+    """Return the rank that an MPI launcher gave this process; None where there is no launcher."""
+    return _first_number(RANK_VARIABLES)
+
+
+def process_count() -> int:
+    """Return how many processes the launcher started, 1 where it does not say."""
+    return _first_number(SIZE_VARIABLES) or 1
+
+
+def speaks_first() -> bool:
+    """Return whether this process prints what all ranks would say alike."""
+    number = rank()
+    if number is None and process_count() > 1:
+        number = _first_number(["SLURM_PROCID"])
+    return not number
+
+
+def is_open_mpi() -> bool:
+    """Return whether Open MPI's mpiexec started this process."""
+    return "OMPI_COMM_WORLD_SIZE" in os.environ
+
+
+def is_hydra() -> bool:
+    """Return whether Hydra, the mpiexec of MPICH and its relatives, started this process."""
+    return "PMI_SIZE" in os.environ and "SLURM_STEP_ID" not in os.environ
+
+
+def matching_mpiexec() -> str:
+    """Name the mpiexec that belongs to this Python."""
+    beside = Path(sys.executable).parent / "mpiexec"
+    return str(beside) if beside.exists() else "the mpiexec that came with that library"

@@ -1,0 +1,98 @@
+"""The optimizers, and learning rates as functions of the images seen."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+
+class FSAdaGrad(torch.optim.Optimizer):
+    """CNTK's FSAdaGrad on the mean gradient of a global batch of M samples.
+
+    With b1 = momentum**M and b2 = beta2**M (both are given per sample, as the learning rate
+    is), g the mean gradient and t the number of updates:
+
+        v = b2*v + (1-b2)*g*g
+        x = g * min(sqrt(M) / sqrt(v / (1-b2**t)), 10*M)
+        m = b1*m + (1-b1)*x
+        w = w - lr*m
+
+    The momentum is that of the normalised gradient, without bias correction, and the cap of
+    10 is on the ratio for the summed gradient.  Source: CPUMatrix::FSAdagrad and
+    LearnerFSAdaGrad of CNTK 2, which take the sum of the gradients.
+    """
+
+    CAP = 10.0
+
+    def __init__(
+        self,
+        parameters: Iterable[torch.nn.Parameter],
+        lr: float,
+        momentum: float,
+        beta2: float,
+        batch: int,
+    ) -> None:
+        super().__init__(
+            parameters,
+            {"lr": lr, "b1": momentum**batch, "b2": beta2**batch, "batch": batch},
+        )
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Update every parameter from its .grad, the mean over the global batch."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if not self.state[parameter]:
+                    self.state[parameter] = {
+                        "step": 0,
+                        "variance": torch.zeros_like(parameter),
+                        "smoothed": torch.zeros_like(parameter),
+                    }
+                self._update(parameter, self.state[parameter], group)
+
+    def _update(
+        self, parameter: torch.Tensor, state: dict[str, Any], group: dict[str, Any]
+    ) -> None:
+        b1, b2, batch = group["b1"], group["b2"], group["batch"]
+        gradient, variance = parameter.grad, state["variance"]
+        state["step"] += 1
+        variance.mul_(b2).addcmul_(gradient, gradient, value=1 - b2)
+        scale = math.sqrt(batch * (1 - b2 ** state["step"])) / variance.sqrt()
+        normalised = gradient * scale.clamp_(max=self.CAP * batch)
+        state["smoothed"].mul_(b1).add_(normalised, alpha=1 - b1)
+        parameter.add_(state["smoothed"], alpha=-group["lr"])
+
+
+def make_optimizer(
+    kind: str,
+    parameters: Iterable[torch.nn.Parameter],
+    settings: dict[str, float],
+    batch: int,
+) -> torch.optim.Optimizer:
+    """Return a 'fsadagrad', 'adam' or 'sgd' over the mean gradient of `batch` samples."""
+    lr = settings["lr"]
+    if kind == "fsadagrad":
+        return FSAdaGrad(parameters, lr, settings["momentum"], settings["beta2"], batch)
+    if kind == "adam":
+        return torch.optim.Adam(parameters, lr, (settings["beta1"], settings["beta2"]))
+    if kind == "sgd":
+        return torch.optim.SGD(parameters, lr, settings["momentum"])
+    raise ValueError(f"no optimizer is called {kind!r}")
+
+
+def schedule_factor(schedule: str, done: float) -> float:
+    """Return what the learning rate is multiplied by once a share `done` of the images is seen.
+
+    'linear' and 'cosine' fall from 1 to 0; 'step' is divided by 10 at one half and again at
+    three quarters.
+    """
+    if schedule == "constant":
+        return 1.0
+    if schedule == "linear":
+        return max(0.0, 1.0 - done)
+    if schedule == "cosine":
+        return 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
+    if schedule == "step":
+        return 1.0 if done < 0.5 else 0.1 if done < 0.75 else 0.01
+    raise ValueError(f"no schedule is called {schedule!r}")

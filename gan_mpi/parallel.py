@@ -1,0 +1,214 @@
+"""Gradients averaged over ranks, replicas that agree, and batch norm over the global batch.
+
+A bucket is one flat buffer a network: [gradients | sums | count | stop flag | 1.0].  Every
+rank adds its sums over samples, one Allreduce adds the ranks, and all is divided by the
+global count, so that shares of any size, none too, give the mean over the global batch.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gan_mpi.comm import Communicator
+
+
+@dataclass(frozen=True)
+class Averages:
+    """What one Allreduce told all ranks: means over the global batch, and whether to stop."""
+
+    means: list[float]
+    stop: bool
+
+
+class GradientBucket:
+    """The gradients of a network as views into one flat buffer that crosses MPI."""
+
+    def __init__(self, network: nn.Module, sums: int) -> None:
+        """Make room for the parameters of `network` and for `sums` numbers besides."""
+        self.parameters = list(network.parameters())
+        first = self.parameters[0]
+        sizes = [parameter.numel() for parameter in self.parameters]
+        self.buffer = torch.zeros(
+            sum(sizes) + sums + 3, dtype=first.dtype, device=first.device
+        )
+        self.gradients = self.buffer[: sum(sizes)]
+        self.tail = self.buffer[sum(sizes) :]
+        self.views = [
+            view.view_as(parameter)
+            for view, parameter in zip(
+                self.gradients.split(sizes), self.parameters, strict=True
+            )
+        ]
+        self.host = self.buffer
+        if first.is_cuda:
+            self.host = torch.empty_like(self.buffer, device="cpu", pin_memory=True)
+        for parameter, view in zip(self.parameters, self.views, strict=True):
+            parameter.grad = view
+
+    def zero(self) -> None:
+        """Set all gradients to zero, without replacing the views."""
+        self.buffer.zero_()
+
+    def check_views(self) -> None:
+        """Raise RuntimeError if a gradient no longer lies in the buffer."""
+        for parameter, view in zip(self.parameters, self.views, strict=True):
+            if parameter.grad is None or parameter.grad.data_ptr() != view.data_ptr():
+                raise RuntimeError(
+                    "a gradient left its bucket: use bucket.zero(), not zero_grad()"
+                )
+
+
+def average_gradients(
+    comm: Communicator,
+    bucket: GradientBucket,
+    sums: list[Tensor],
+    count: int,
+    stop: bool,
+) -> Averages:
+    """Turn this rank's summed gradients into means over the global batch.  Collective.
+
+    `sums` are 0-d sums over this rank's `count` samples; their global means are returned.
+    """
+    bucket.check_views()
+    facts = bucket.tail.new_tensor([count, stop, 1.0])
+    bucket.tail.copy_(torch.cat([torch.stack(sums).detach().to(facts.dtype), facts]))
+    if bucket.host is not bucket.buffer:
+        bucket.host.copy_(bucket.buffer)
+    comm.sum_in_place(bucket.host.numpy())
+    *totals, global_count, stops, ones = bucket.host[-len(bucket.tail) :].tolist()
+    if ones != comm.world_size:
+        raise RuntimeError(
+            f"the sum of a one from each of {comm.world_size} ranks is {ones}"
+        )
+    if bucket.host is not bucket.buffer:
+        bucket.buffer.copy_(bucket.host)
+    bucket.gradients.div_(global_count)
+    return Averages([total / global_count for total in totals], stops > 0)
+
+
+def broadcast_network(comm: Communicator, network: nn.Module) -> None:
+    """Give all ranks root's parameters and buffers.  Collective."""
+    for tensor in network.state_dict().values():
+        host = tensor.detach().cpu().contiguous().numpy()
+        comm.broadcast_in_place(host)
+        tensor.copy_(torch.from_numpy(host))
+
+
+def check_replicas(comm: Communicator, **networks: nn.Module) -> None:
+    """Raise RuntimeError, naming tensor and rank, unless all ranks hold the same.  Collective."""
+    names, digests = [], []
+    for player, network in networks.items():
+        for name, tensor in network.state_dict().items():
+            data = tensor.detach().cpu().contiguous().numpy().tobytes()
+            names.append(f"{player}.{name}")
+            digests.append(
+                int.from_bytes(hashlib.sha256(data).digest()[:8], "little") >> 1
+            )
+    mine = np.array(digests, dtype=np.int64)
+    low, high = comm.extremes(mine)
+    if (low == high).all():
+        return
+    everyone = np.stack(comm.allgather(mine))
+    rank, index = np.argwhere(everyone != everyone[0])[0]
+    raise RuntimeError(f"{names[index]} on rank {rank} is not what it is on rank 0")
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """y = sum over ranks of x.  Each rank's loss depends on y, so the backward is the same sum."""
+
+    @staticmethod
+    def forward(ctx, tensor: Tensor, comm: Communicator) -> Tensor:
+        ctx.comm = comm
+        host = tensor.detach().cpu().clone().contiguous()
+        comm.sum_in_place(host.numpy())
+        return host.to(tensor.device)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        return _SumOverRanks.apply(gradient, ctx.comm), None
+
+
+def all_reduce_sum(comm: Communicator, tensor: Tensor) -> Tensor:
+    """Return the sum of a float32 or float64 tensor over ranks; differentiable.  Collective.
+
+    The backward communicates too, so all ranks must run it, in the same order.
+    """
+    return _SumOverRanks.apply(tensor, comm)
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over the global batch, for (N, C) and (N, C, H, W); any N, 0 too.
+
+    Ioffe and Szegedy, arXiv 1502.03167.  Count, sum and sum of squares are added over ranks in
+    float64.  Running statistics (biased mean, unbiased variance, weight `momentum` of each
+    new batch, as in torch.nn.BatchNorm2d) are kept aside by every pass that trains this layer
+    and committed with the network's update; other passes leave no trace.
+    """
+
+    comm: Communicator | None = None  # None: this rank's own batch
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.eps = eps
+        self.momentum = momentum
+        self.weight = nn.Parameter(torch.ones(features))
+        self.bias = nn.Parameter(torch.zeros(features))
+        self.register_buffer("running_mean", torch.zeros(features))
+        self.register_buffer("running_var", torch.ones(features))
+        self._pending: list[tuple[Tensor, Tensor]] = []
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Normalise per channel.  Collective while training."""
+        shape = (1, -1, *[1] * (inputs.dim() - 2))
+        if self.training:
+            mean, variance = self._batch_statistics(inputs)
+        else:
+            mean, variance = self.running_mean, self.running_var
+        scale = self.weight * torch.rsqrt(variance + self.eps).to(inputs.dtype)
+        centred = inputs - mean.to(inputs.dtype).view(shape)
+        return centred * scale.view(shape) + self.bias.view(shape)
+
+    def _batch_statistics(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        wide = inputs.double()
+        over = [0, *range(2, inputs.dim())]
+        count = wide.new_tensor([inputs.numel() // inputs.shape[1]])
+        moments = torch.cat([count, wide.sum(over), wide.square().sum(over)])
+        if self.comm is not None:
+            moments = all_reduce_sum(self.comm, moments)
+        count, total, squares = moments.split([1, inputs.shape[1], inputs.shape[1]])
+        mean = total / count
+        variance = (squares / count - mean.square()).clamp(min=0)
+        if torch.is_grad_enabled() and self.weight.requires_grad:
+            unbiased = variance * count / (count - 1).clamp(min=1)
+            self._pending.append((mean.detach(), unbiased.detach()))
+        return mean, variance
+
+    def commit(self) -> None:
+        """Move the running statistics towards those of the passes since the last commit."""
+        for mean, variance in self._pending:
+            self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
+            self.running_var.lerp_(variance.to(self.running_var), self.momentum)
+        self._pending.clear()
+
+
+def batch_norms(network: nn.Module) -> Iterator[BatchNorm]:
+    """Yield the batch normalisation layers of a network."""
+    return (layer for layer in network.modules() if isinstance(layer, BatchNorm))
+
+
+def synchronise_batch_norm(comm: Communicator, network: nn.Module) -> None:
+    """Let every batch normalisation of a network span the ranks from now on."""
+    for layer in batch_norms(network):
+        layer.comm = comm
+
+
+def commit_running_statistics(network: nn.Module) -> None:
+    """Commit the running statistics of a network with its update."""
+    for layer in batch_norms(network):
+        layer.commit()

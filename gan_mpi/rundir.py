@@ -1,0 +1,80 @@
+"""Run directories: numbered or named, new or to be resumed."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from gan_mpi.checkpoint import list_checkpoints, write_aside
+from gan_mpi.errors import UserError, reason
+
+CONFIG_FILE = "config.json"
+LOG_FILE = "log.txt"
+SEGMENTS_FILE = "segments.jsonl"
+
+
+def make_numbered(outdir: Path, description: str) -> Path:
+    """Make and return outdir/NNNNN-description, one more than the highest number there.
+
+    Safe when several jobs do so at once.  Raises UserError.
+    """
+    try:
+        outdir.mkdir(parents=True, exist_ok=True)
+        while True:
+            names = (re.match(r"(\d{5})-", path.name) for path in outdir.iterdir())
+            number = max((int(name[1]) for name in names if name), default=-1) + 1
+            run_dir = outdir / f"{number:05d}-{description}"
+            try:
+                run_dir.mkdir()
+                return run_dir
+            except FileExistsError:
+                continue
+    except OSError as error:
+        raise UserError(
+            f"--outdir: cannot make a folder in {outdir}: {reason(error)}."
+        ) from None
+
+
+def make_named(run_dir: Path) -> Path:
+    """Make and return a run directory that is new, empty, or of a run that saved nothing yet.
+
+    Raises UserError.
+    """
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        foreign = any(run_dir.iterdir()) and not (run_dir / CONFIG_FILE).exists()
+    except OSError as error:
+        raise UserError(f"--run-dir: cannot make {run_dir}: {reason(error)}.") from None
+    if foreign:
+        raise UserError(
+            f"--run-dir: {run_dir} holds files, but no run; name a new folder."
+        )
+    return run_dir
+
+
+def newest_run(outdir: Path) -> Path:
+    """Return the run directory in `outdir` whose newest checkpoint is the latest.
+
+    Raises UserError if there is none.
+    """
+    found = [
+        (checkpoints[0][1].stat().st_mtime_ns, run_dir)
+        for run_dir in (outdir.iterdir() if outdir.is_dir() else ())
+        if run_dir.is_dir() and (checkpoints := list_checkpoints(run_dir))
+    ]
+    if not found:
+        raise UserError(
+            f"there is no run with a checkpoint in '{outdir}'; name one, or train one."
+        )
+    return max(found)[1]
+
+
+def write_config(run_dir: Path, content: dict[str, Any]) -> None:
+    """Write config.json for people; a resume reads the checkpoint instead."""
+    write_aside(run_dir / CONFIG_FILE, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def sweep(run_dir: Path) -> None:
+    """Remove what a killed process was writing aside."""
+    for path in run_dir.glob(".*.tmp"):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,45 @@
+"""Images of a generator by seed: one seed, one image, whatever else is drawn beside it."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import nn
+
+from gan_mpi.images import to_pixels
+from gan_mpi.streams import Purpose, uniform_latents
+
+CHUNK = 64  # seeds; a product over another number of rows may round otherwise
+
+
+@torch.no_grad()
+def generate(generator: nn.Module, latent_dim: int, seeds: Sequence[int]) -> np.ndarray:
+    """Return the images of `seeds` as uint8 (N, C, H, W).
+
+    A seed s is always drawn as row s % 64 of the 64 seeds from s - s % 64 on, by one thread,
+    so that its image does not depend on the other seeds, the ranks or the threads.
+    """
+    parameter = next(generator.parameters())
+    chunks: dict[int, np.ndarray] = {}
+    with _drawing(generator):
+        for chunk in sorted({seed // CHUNK for seed in seeds}):
+            drawn = uniform_latents(
+                0, Purpose.SAMPLES, chunk * CHUNK, (chunk + 1) * CHUNK, latent_dim
+            )
+            latents = torch.from_numpy(drawn).to(parameter.dtype).to(parameter.device)
+            chunks[chunk] = to_pixels(generator(latents))
+    return np.stack([chunks[seed // CHUNK][seed % CHUNK] for seed in seeds])
+
+
+@contextmanager
+def _drawing(generator: nn.Module) -> Iterator[None]:
+    threads = torch.get_num_threads()
+    was_training = generator.training
+    torch.set_num_threads(1)
+    generator.eval()
+    try:
+        yield
+    finally:
+        generator.train(was_training)
+        torch.set_num_threads(threads)

@@ -1,0 +1,62 @@
+"""Everything that decides the future of a run, and so everything that a checkpoint holds."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from gan_mpi import __version__
+from gan_mpi.config import TrainConfig
+from gan_mpi.stats import Window
+from gan_mpi.step import Game
+
+
+@dataclass
+class Progress:
+    """How far a run is, the same on all ranks; every stream's position follows from it."""
+
+    step: int = 0
+    updates_G: int = 0
+    updates_D: int = 0
+    images: int = 0  # real images consumed, over all ranks
+    latents: int = 0  # latents drawn, over all ranks
+
+
+@dataclass
+class RunState:
+    """A run at the end of a step: what was asked for, the data, the game and the counters.
+
+    `data` describes the data set: name, source, datadir, glyphs, count, image_shape, sha256.
+    """
+
+    config: TrainConfig
+    data: dict[str, Any]
+    game: Game
+    progress: Progress = field(default_factory=Progress)
+    window: Window = field(default_factory=Window)
+    losses: dict[str, float] = field(
+        default_factory=dict
+    )  # of the last update of G and of D
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the state as tensors, numbers and strings."""
+        return {
+            "version": __version__,
+            "config": asdict(self.config),
+            "data": self.data,
+            "progress": asdict(self.progress),
+            "window": asdict(self.window),
+            "losses": dict(self.losses),
+            "G": self.game.G.network.state_dict(),
+            "D": self.game.D.network.state_dict(),
+            "G_optimizer": self.game.G.optimizer.state_dict(),
+            "D_optimizer": self.game.D.optimizer.state_dict(),
+        }
+
+    def load(self, saved: Mapping[str, Any]) -> None:
+        """Continue from what `to_dict` returned."""
+        self.progress = Progress(**saved["progress"])
+        self.window = Window(**saved["window"])
+        self.losses = dict(saved["losses"])
+        for name, player in (("G", self.game.G), ("D", self.game.D)):
+            player.network.load_state_dict(saved[name])
+            player.optimizer.load_state_dict(saved[f"{name}_optimizer"])

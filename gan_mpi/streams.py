@@ -1,0 +1,81 @@
+"""Every random number, keyed by what it is for and not by the rank that draws it.
+
+A stream is numpy's Philox counter generator under the key (seed, purpose).  Item i of a
+stream owns the counters i*b+1 .. (i+1)*b, where b is the number of 4-word blocks an item
+needs, so that any rank can draw any slice of the one global stream by itself.
+"""
+
+from enum import IntEnum
+
+import numpy as np
+
+WORDS_PER_BLOCK = 4
+
+
+class Purpose(IntEnum):
+    """What a stream is for; the numbers are part of every run and never change."""
+
+    ORDER = 1
+    LATENTS = 2
+    WEIGHTS_G = 3
+    WEIGHTS_D = 4
+    SAMPLES = 5
+    GLYPHS = 6
+
+
+def random_words(
+    seed: int, purpose: Purpose, start: int, stop: int, width: int
+) -> np.ndarray:
+    """Return items start..stop of a stream as uint64 of shape (stop - start, width)."""
+    blocks = -(-width // WORDS_PER_BLOCK)
+    key = np.array([seed, purpose], dtype=np.uint64)
+    generator = np.random.Philox(key=key, counter=start * blocks)
+    words = generator.random_raw((stop - start) * blocks * WORDS_PER_BLOCK)
+    return words.reshape(stop - start, blocks * WORDS_PER_BLOCK)[:, :width]
+
+
+def uniforms(
+    seed: int, purpose: Purpose, start: int, stop: int, width: int
+) -> np.ndarray:
+    """Return items start..stop as float64 in [0, 1), of shape (stop - start, width)."""
+    return (random_words(seed, purpose, start, stop, width) >> np.uint64(11)) * 2.0**-53
+
+
+def uniform_latents(
+    seed: int, purpose: Purpose, start: int, stop: int, dimension: int
+) -> np.ndarray:
+    """Return latents start..stop as float64 in [-1, 1), of shape (stop - start, dimension)."""
+    return 2.0 * uniforms(seed, purpose, start, stop, dimension) - 1.0
+
+
+def shard(count: int, rank: int, world_size: int) -> tuple[int, int]:
+    """Return the positions lo, hi of `count` that are this rank's; shares differ by at most 1."""
+    return rank * count // world_size, (rank + 1) * count // world_size
+
+
+class DataOrder:
+    """The endless sequence of data indices: each epoch one permutation, keyed by (seed, epoch)."""
+
+    def __init__(self, seed: int, count: int) -> None:
+        self.seed = seed
+        self.count = count
+        self._epochs: dict[int, np.ndarray] = {}
+
+    def indices(self, start: int, stop: int) -> np.ndarray:
+        """Return the data indices at positions start..stop, across the ends of epochs."""
+        parts = [np.empty(0, dtype=np.int64)]
+        while start < stop:
+            epoch, offset = divmod(start, self.count)
+            taken = min(stop - start, self.count - offset)
+            parts.append(self._permutation(epoch)[offset : offset + taken])
+            start += taken
+        return np.concatenate(parts)
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        if epoch not in self._epochs:
+            words = random_words(
+                self.seed, Purpose.ORDER, epoch, epoch + 1, self.count
+            )[0]
+            self._epochs = {e: p for e, p in self._epochs.items() if e == epoch - 1}
+            self._epochs[epoch] = np.argsort(words, kind="stable")
+        return self._epochs[epoch]
