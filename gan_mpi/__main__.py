@@ -1,5 +1,6 @@
 """Run the command line; if any rank fails, the whole MPI job ends with it."""
 
+import platform
 import sys
 import traceback
 
@@ -32,6 +33,7 @@ def _fail(error: BaseException) -> int:
         return code
     from gan_mpi.comm import abort
 
+    sys.stderr.write(f"Rank {launcher.rank()} on {platform.node()} ends the job:\n")
     _show(error)
     abort(code)
     return code

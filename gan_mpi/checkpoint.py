@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 from gan_mpi.errors import UserError, reason
+from gan_mpi.files import write_aside
 
 FORMAT = 1
 KEPT = 3
@@ -32,31 +32,6 @@ def list_checkpoints(run_dir: Path) -> list[tuple[int, Path]]:
         if match := re.fullmatch(r"checkpoint-(\d{6,})\.pt", path.name):
             found.append((int(match[1]), path))
     return sorted(found, reverse=True)
-
-
-def write_aside(path: Path, data: bytes) -> None:
-    """Write a file that is either the old one or the whole new one, whatever happens.
-
-    Raises UserError, naming the file, if the operating system refuses.
-    """
-    aside = path.with_name(f".{path.name}.tmp")
-    try:
-        with aside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        try:
-            aside.unlink(missing_ok=True)
-        except OSError:
-            pass
-        raise UserError(f"cannot write {path}: {reason(error)}.") from None
 
 
 def save_checkpoint(run_dir: Path, step: int, state: dict[str, Any]) -> Path:

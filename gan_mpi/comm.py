@@ -111,6 +111,7 @@ class Communicator:
         """
         if self.local_size == 1:
             assert array is not None, "the only rank of a node must bring the array"
+            array.flags.writeable = False
             return array, True
         shape, dtype = self.node.bcast(
             None if array is None else (array.shape, array.dtype)
@@ -142,7 +143,7 @@ class Communicator:
             return None
         assert window is not None
         self._windows.append(window)
-        return np.ndarray(shape, dtype, buffer=memoryview(window.Shared_query(0)[0]))
+        return np.ndarray(shape, dtype, buffer=window.Shared_query(0)[0])  # type: ignore[arg-type]
 
     def close(self) -> None:
         """Free what is shared; arrays from share_on_node are gone afterwards.  Collective."""

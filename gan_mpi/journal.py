@@ -1,5 +1,6 @@
 """What a run leaves behind: status lines, statistics, checkpoints, sample grids and curves."""
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from gan_mpi import checkpoint, images, rundir, stats
 from gan_mpi.charts import draw_losses
 from gan_mpi.comm import Communicator
 from gan_mpi.config import RunConfig
+from gan_mpi.files import append_line, sweep, write_aside
 from gan_mpi.log import Log
 from gan_mpi.parallel import check_replicas
 from gan_mpi.sampling import generate
@@ -49,7 +51,7 @@ class Journal:
             return
         record = self._record()
         if self.comm.is_root:
-            stats.append_json(self.run_dir / stats.STATS_FILE, record)
+            append_line(self.run_dir / stats.STATS_FILE, json.dumps(record))
         if plain:
             left = (steps - step) * record["seconds_per_step"]
             self.log.line(stats.status_line(record, steps, left))
@@ -107,9 +109,7 @@ class Journal:
 
     def _write_grid(self, name: str, pixels: np.ndarray) -> None:
         facts = images.provenance(self.state.to_dict())
-        checkpoint.write_aside(
-            self.run_dir / name, images.png(images.grid(pixels, *GRID), facts)
-        )
+        write_aside(self.run_dir / name, images.png(images.grid(pixels, *GRID), facts))
 
     def finish(self) -> None:
         """Save, draw the curves, and say what there is and what can be done next.  Collective."""
@@ -130,9 +130,7 @@ class Journal:
         config, records = self.state.config, stats.read_stats(self.run_dir)
         if records:
             title = f"{config.preset} on {self.state.data['name']}, seed {config.seed}"
-            checkpoint.write_aside(
-                self.run_dir / "losses.png", draw_losses(records, title)
-            )
+            write_aside(self.run_dir / "losses.png", draw_losses(records, title))
 
     def _closing_lines(self, seconds: float) -> list[str]:
         step, steps, losses = (
@@ -167,7 +165,7 @@ def open_run_dir(
     else:
         description = f"{config.preset}-{state.data['name']}-b{config.batch}"
         run_dir = rundir.make_numbered(Path(run.outdir), description)
-    rundir.sweep(run_dir)
+    sweep(run_dir)
     stats.forget_stats_after(run_dir, step)
     saved = state.to_dict()
     rundir.write_config(run_dir, {"config": saved["config"], "data": saved["data"]})

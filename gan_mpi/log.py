@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gan_mpi import launcher
-from gan_mpi.errors import UserError, reason
+from gan_mpi.files import append_line
 
 
 class Log:
@@ -44,11 +44,7 @@ class Log:
         if self.path is None:
             self._before_file.append(text)
             return
-        try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(text + "\n")
-        except OSError as error:
-            raise UserError(f"cannot write {self.path}: {reason(error)}.") from None
+        append_line(self.path, text)
 
     def _show(self, text: str) -> None:
         if self._bar is not None:

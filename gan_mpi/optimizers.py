@@ -7,6 +7,21 @@ from typing import Any
 import torch
 
 
+def _spare_the_compiler() -> None:
+    """Let torch's optimizers run without importing its compiler, which nothing here uses.
+
+    Their methods import torch._dynamo when first called, to exempt themselves from it: over a
+    second and a thousand files, on every rank.
+    """
+    for method in vars(torch.optim.Optimizer).values():
+        exempt = getattr(method, "__wrapped__", None)
+        if exempt is not None:
+            setattr(exempt, "__dynamo_disable", exempt)
+
+
+_spare_the_compiler()
+
+
 class FSAdaGrad(torch.optim.Optimizer):
     """CNTK's FSAdaGrad on the mean gradient of a global batch of M samples.
 

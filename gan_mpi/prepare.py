@@ -1,6 +1,7 @@
 """How a run begins: its configuration and checkpoint, the data on every node, the two players."""
 
 import datetime
+import json
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -219,10 +220,10 @@ def _describe(optimizer: Any) -> str:
     return f"{optimizer.optimizer}, {settings}, {optimizer.lr_schedule}{warmup}"
 
 
-def segment(comm: Communicator, step: int, placement: Placement) -> dict[str, Any]:
+def segment(comm: Communicator, step: int, placement: Placement) -> str:
     """Return the line of segments.jsonl for this start of a run.  Collective."""
     hosts = comm.allgather((platform.node(), str(placement.device), placement.threads))
-    return {
+    about = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "first_step": step + 1,
         "ranks": comm.world_size,
@@ -237,6 +238,7 @@ def segment(comm: Communicator, step: int, placement: Placement) -> dict[str, An
             "mpi": library_name(),
         },
     }
+    return json.dumps(about)
 
 
 def describe_start(start: Start) -> dict[str, Any]:

@@ -5,8 +5,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from gan_mpi.checkpoint import list_checkpoints, write_aside
+from gan_mpi.checkpoint import list_checkpoints
 from gan_mpi.errors import UserError, reason
+from gan_mpi.files import write_aside
 
 CONFIG_FILE = "config.json"
 LOG_FILE = "log.txt"
@@ -72,9 +73,3 @@ def newest_run(outdir: Path) -> Path:
 def write_config(run_dir: Path, content: dict[str, Any]) -> None:
     """Write config.json for people; a resume reads the checkpoint instead."""
     write_aside(run_dir / CONFIG_FILE, (json.dumps(content, indent=2) + "\n").encode())
-
-
-def sweep(run_dir: Path) -> None:
-    """Remove what a killed process was writing aside."""
-    for path in run_dir.glob(".*.tmp"):
-        path.unlink(missing_ok=True)

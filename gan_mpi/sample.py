@@ -14,6 +14,7 @@ from gan_mpi import checkpoint, images
 from gan_mpi.comm import Communicator
 from gan_mpi.config import config_from_dict
 from gan_mpi.errors import UserError, reason
+from gan_mpi.files import write_aside
 from gan_mpi.networks import build_generator
 from gan_mpi.prepare import DTYPES
 from gan_mpi.rundir import newest_run
@@ -136,4 +137,4 @@ def _write(path: Path, data: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out: cannot make {path.parent}: {reason(error)}.") from None
-    checkpoint.write_aside(path, data)
+    write_aside(path, data)

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gan_mpi.checkpoint import write_aside
-from gan_mpi.errors import UserError, reason
+from gan_mpi.files import write_aside
 
 STATS_FILE = "stats.jsonl"
 LINES = 50  # status lines of a run, as many as CNTK's example printed
@@ -32,15 +31,6 @@ class Window:
             name: total / self.updates["G" if name == "loss_G" else "D"]
             for name, total in self.totals.items()
         }
-
-
-def append_json(path: Path, record: dict[str, Any]) -> None:
-    """Append one line to a .jsonl file.  Raises UserError."""
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {reason(error)}.") from None
 
 
 def read_stats(run_dir: Path) -> list[dict[str, Any]]:

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from gan_mpi import rundir, stats
+from gan_mpi import rundir
 from gan_mpi.comm import Communicator
 from gan_mpi.config import OptimizerConfig, TrainConfig
 from gan_mpi.device import place
 from gan_mpi.errors import UserError
+from gan_mpi.files import append_line
 from gan_mpi.images import to_range
 from gan_mpi.journal import Journal, open_run_dir
 from gan_mpi.log import Log
@@ -61,7 +62,7 @@ def train(comm: Communicator, given: Mapping[str, Any], stop: StopRequest) -> in
         lambda: open_run_dir(run, state, start.run_dir, resumes, log)
     )
     about = segment(comm, state.progress.step, placement)
-    comm.on_root(lambda: stats.append_json(run_dir / rundir.SEGMENTS_FILE, about))
+    comm.on_root(lambda: append_line(run_dir / rundir.SEGMENTS_FILE, about))
     journal = Journal(comm, state, run, log, run_dir)
     if not resumes:
         journal.save()

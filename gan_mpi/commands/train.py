@@ -1,12 +1,15 @@
 """gan-mpi train."""
 
 import json
+import re
 from typing import Any
 
 import click
 
 from gan_mpi.commands.options import GroupedCommand, GroupedOption, config_options
-from gan_mpi.config import RunConfig, TrainConfig
+from gan_mpi.config import RunConfig, TrainConfig, flag, new_config
+
+EXCLUSIVE = (("steps", "kimg"), ("datadir", "glyphs"), ("run_dir", "resume"))
 
 
 @click.command(cls=GroupedCommand)
@@ -45,7 +48,7 @@ def train(dry_run: bool, **options: Any) -> int:
     MPI, 75 stopped early with a checkpoint (the same run can go on), 76 diverged.
     """
     given = {name: value for name, value in options.items() if value is not None}
-    check_together(given)
+    check(given)
     if dry_run:
         return _show(given)
 
@@ -62,18 +65,20 @@ def train(dry_run: bool, **options: Any) -> int:
     return run_training(comm, given, stop)
 
 
-def check_together(given: dict[str, Any]) -> None:
-    """Raise click.UsageError for options that exclude each other, and for wrong rates."""
-    for first, second in (
-        ("steps", "kimg"),
-        ("datadir", "glyphs"),
-        ("run_dir", "resume"),
-    ):
+def check(given: dict[str, Any]) -> None:
+    """Refuse what can be seen to be wrong without a file: click.UsageError, UserError."""
+    for first, second in EXCLUSIVE:
         if first in given and second in given:
-            first, second = (name.replace("_", "-") for name in (first, second))
             raise click.UsageError(
-                f"--{first} and --{second} exclude each other; give one."
+                f"{flag(first)} and {flag(second)} exclude each other; give one."
             )
+    device = given.get("device", RunConfig.device)
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise click.BadParameter(
+            f"{device!r} is not auto, cpu, cuda or cuda:N.", param_hint="'--device'"
+        )
+    if not given.keys() & {"run_dir", "resume"}:
+        new_config(given)
 
 
 def _show(given: dict[str, Any]) -> int:

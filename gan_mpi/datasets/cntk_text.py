@@ -6,6 +6,7 @@ anything else line by line.  Source: CNTK's documentation of CNTKTextFormatReade
 """
 
 import hashlib
+import io
 import os
 import re
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from gan_mpi.errors import UserError, reason
+from gan_mpi.files import write_aside
 
 TRAIN_FILE = "Train-28x28_cntk_text.txt"
 SIDE = 28  # pixels
@@ -202,7 +204,7 @@ def _cache_file(path: Path) -> Path:
 
 def _load_cache(cache: Path, stamp: np.ndarray) -> Arrays | None:
     try:
-        with np.load(cache) as arrays:
+        with cache.open("rb") as file, np.load(file) as arrays:
             if not np.array_equal(arrays["stamp"], stamp):
                 return None
             return arrays["images"], arrays.get("labels")
@@ -213,21 +215,22 @@ def _load_cache(cache: Path, stamp: np.ndarray) -> Arrays | None:
 def _save_cache(
     cache: Path, stamp: np.ndarray, images: np.ndarray, labels: np.ndarray | None
 ) -> None:
-    aside = cache.with_suffix(f".{os.uname().nodename}-{os.getpid()}.tmp")
     arrays = {"stamp": stamp, "images": images}
     if labels is not None:
         arrays["labels"] = labels
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-        os.replace(aside, cache)
-    except OSError:
-        aside.unlink(missing_ok=True)
+        write_aside(cache, buffer.getvalue())
+    except (OSError, UserError):
+        return  # then it is read from the text again next time
 
 
 def lines_of(images: np.ndarray, labels: np.ndarray) -> Iterator[str]:
     """Yield the lines that CNTK 103A writes for images (N, 1, 28, 28) and labels (N,)."""
+    numbers = [str(value) for value in range(256)]
     for image, label in zip(images, labels, strict=True):
         one_hot = " ".join("1" if digit == label else "0" for digit in range(10))
-        yield f"|labels {one_hot} |features {' '.join(map(str, image.ravel()))}\n"
+        pixels = " ".join([numbers[value] for value in image.ravel().tolist()])
+        yield f"|labels {one_hot} |features {pixels}\n"

@@ -1,0 +1,141 @@
+"""Starting ranks from plain pytest; pytest itself never initialises MPI."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+BESIDE = Path(sys.executable).parent / "mpiexec"
+MPIEXEC = shlex.split(
+    os.environ.get("MPIEXEC", str(BESIDE) if BESIDE.exists() else "mpiexec")
+)
+IS_MPICH = (
+    "HYDRA"
+    in subprocess.run(
+        [*MPIEXEC, "--version"], capture_output=True, text=True, check=False
+    ).stdout
+)
+# What Open MPI 5 needs for more ranks than cores, and as root; MPICH reads none of it.
+LAPTOP = {
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+    "PRTE_MCA_hwloc_default_binding_policy": "none",
+    "OMPI_MCA_mpi_yield_when_idle": "1",
+}
+WITH_STACKS = (
+    "import faulthandler, sys; faulthandler.dump_traceback_later({}, exit=True); "
+    "from gan_mpi.__main__ import main; main()"
+)
+
+
+def environment():
+    return {**LAPTOP, **os.environ}
+
+
+@pytest.fixture(scope="session")
+def mpirun():
+    """Run a function of tests/ranks.py on `size` ranks; return the list of their answers.
+
+    A deadlock ends with the stacks of all ranks.
+    """
+
+    def run(size, function, *arguments, timeout=60):
+        code = f"import ranks; ranks.main({function!r}, {arguments!r}, {timeout})"
+        command = [*MPIEXEC, "-n", str(size), sys.executable, "-c", code]
+        result = subprocess.run(
+            command,
+            cwd=HERE,
+            env=environment(),
+            timeout=2 * timeout,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        _, found, answers = result.stdout.partition("ANSWERS ")
+        assert result.returncode == 0 and found, result.stdout + result.stderr
+        return json.loads(answers.splitlines()[0])
+
+    return run
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start `gan-mpi ARGUMENTS` in tmp_path, under mpiexec if `size` is given."""
+    started = []
+
+    def run(*arguments, size=None, timeout=60, code=None, **variables):
+        launch = [] if size is None else [*MPIEXEC, "-n", str(size)]
+        code = code or WITH_STACKS.format(timeout)
+        process = subprocess.Popen(
+            [*launch, sys.executable, "-c", code, *map(str, arguments)],
+            cwd=tmp_path,
+            env={**environment(), **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+@pytest.fixture
+def gan_mpi(start):
+    """Run `gan-mpi ARGUMENTS` to its end; return the completed process."""
+
+    def run(*arguments, timeout=60, **options):
+        process = start(*arguments, timeout=timeout, **options)
+        out, err = process.communicate(timeout=2 * timeout)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def mnist():
+    """The folder of real MNIST, $GAN_MPI_DATA/mnist."""
+    if not os.environ.get("GAN_MPI_DATA"):
+        pytest.skip("GAN_MPI_DATA does not name a folder with mnist/ in it")
+    return Path(os.environ["GAN_MPI_DATA"]).resolve() / "mnist"
+
+
+@pytest.fixture(scope="session")
+def mpich():
+    """Only with MPICH's mpiexec."""
+    if not IS_MPICH:
+        pytest.skip(
+            "only MPICH's mpiexec passes on SIGINT and SIGTERM without a deadline"
+        )
+
+
+@pytest.fixture
+def idx_folder(tmp_path):
+    """A folder with 60 small-valued images and labels as IDX files."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write_idx(folder)
+    return folder
+
+
+def write_idx(folder, count=60, side=28):
+    images = bytes(i % 251 for i in range(count * side * side))
+    header = b"\0\0\x08\x03" + b"".join(
+        n.to_bytes(4, "big") for n in (count, side, side)
+    )
+    (folder / "train-images-idx3-ubyte").write_bytes(header + images)
+    header = b"\0\0\x08\x01" + count.to_bytes(4, "big")
+    labels = bytes(i % 10 for i in range(count))
+    (folder / "train-labels-idx1-ubyte").write_bytes(header + labels)

@@ -1,0 +1,196 @@
+"""The command line without any training: help, options, configuration."""
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from gan_mpi import __version__
+from gan_mpi.cli import cli
+from gan_mpi.config import (
+    OPTIMIZERS,
+    OptimizerConfig,
+    RunConfig,
+    TrainConfig,
+    config_from_dict,
+    new_config,
+    resumed_config,
+)
+from gan_mpi.errors import UserError
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+HELPED = [(), *((name,) for name in cli.commands)]
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli, [*arguments])
+
+
+@pytest.mark.parametrize("command", HELPED)
+def test_help_is_quick_and_loads_neither_torch_nor_mpi(command):
+    code = (
+        "import sys, gan_mpi.__main__ as m\n"
+        "try: m.main()\n"
+        "finally: print('LOADED', 'torch' in sys.modules, 'mpi4py.MPI' in sys.modules)"
+    )
+    seconds = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        result = subprocess.run(
+            [sys.executable, "-c", code, *command, "--help"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        seconds.append(time.perf_counter() - begin)
+        assert "Usage: gan-mpi" in result.stdout
+        assert "LOADED False False" in result.stdout
+    assert min(seconds) < 0.5
+
+
+@pytest.mark.parametrize("name", cli.commands)
+def test_every_command_and_option_is_explained_and_in_the_readme(name):
+    command = cli.commands[name]
+    assert command.help and f"gan-mpi {name}" in README
+    for parameter in command.params:
+        assert parameter.param_type_name == "argument" or parameter.help, parameter.name
+
+
+def test_version():
+    assert run("--version").output == f"gan-mpi, version {__version__}\n"
+
+
+def test_the_options_of_train_are_the_fields_of_the_configurations():
+    shared = {field.name for field in fields(OptimizerConfig)}
+    expected = {field.name for field in (*fields(RunConfig), *fields(TrainConfig))} - {
+        "G",
+        "D",
+    }
+    expected |= shared | {f"{player}_{name}" for player in "gd" for name in shared}
+    options = {p.name for p in cli.commands["train"].params}
+    assert options - {"dry_run", "fast", "kimg"} == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ("--batch", "0"),
+            "Invalid value for '--batch': 0 is not in the range 1<=x<=16777216.",
+        ),
+        (("--bach", "1"), "No such option '--bach'. (Did you mean one of: '--batch'"),
+        (
+            ("--steps", "1", "--kimg", "1"),
+            "--steps and --kimg exclude each other; give one.",
+        ),
+        (
+            ("--datadir", "x", "--glyphs", "10"),
+            "--datadir and --glyphs exclude each other",
+        ),
+        (
+            ("--run-dir", "x", "--resume", "y"),
+            "--run-dir and --resume exclude each other",
+        ),
+        (("--lr", "0"), "Invalid value for '--lr': 0.0 is not in the range x>0."),
+        (
+            ("--device", "tpu"),
+            "Invalid value for '--device': 'tpu' is not auto, cpu, cuda or",
+        ),
+        (
+            ("--beta1", "0.5"),
+            "Invalid value for '--beta1': fsadagrad has no beta1; adam has.",
+        ),
+        (
+            ("--optimizer", "adam", "--g-momentum", "0.5"),
+            "Invalid value for '--g-momentum': adam has no momentum; fsadagrad and sgd has.",
+        ),
+    ],
+)
+def test_wrong_options_are_named_with_what_would_do(gan_mpi, arguments, said):
+    result = gan_mpi("train", *arguments)
+    assert said in result.stderr
+    assert (result.returncode, result.stdout) == (2, "")
+
+
+def test_dry_run_prints_the_configuration_and_writes_nothing(gan_mpi, tmp_path):
+    result = gan_mpi("train", "-n", "--full", "--g-optimizer", "adam", "--lr", "0.001")
+    config = json.loads(result.stdout.partition("Dry run")[0])["config"]
+    assert (config["steps"], config["batch"], config["d_steps"]) == (40_000, 1024, 2)
+    assert (config["G"]["optimizer"], config["G"]["lr"], config["G"]["beta1"]) == (
+        "adam",
+        0.001,
+        0.5,
+    )
+    assert (config["D"]["optimizer"], config["D"]["lr"]) == ("fsadagrad", 0.001)
+    assert (result.returncode, list(tmp_path.iterdir())) == (0, [])
+
+
+def test_the_default_is_the_original():
+    config = new_config({})
+    assert (config.steps, config.batch, config.d_steps, config.latent_dim) == (
+        300,
+        1024,
+        2,
+        100,
+    )
+    for player in (config.G, config.D):
+        assert player.optimizer == "fsadagrad"
+        assert player.settings == OPTIMIZERS["fsadagrad"]
+        assert player.beta1 is None
+
+
+def test_an_option_of_one_player_wins_over_the_shared_one_in_any_order():
+    for given in ({"lr": 1.0, "g_lr": 2.0}, {"g_lr": 2.0, "lr": 1.0}):
+        config = new_config(given)
+        assert (config.G.lr, config.D.lr) == (2.0, 1.0)
+
+
+def test_kimg_is_a_length_in_real_images():
+    assert new_config({"kimg": 20.48}).steps == 10
+    assert new_config({"kimg": 0.5, "batch": 10, "d_steps": 5}).steps == 10
+    assert new_config({"kimg": 0.501, "batch": 10, "d_steps": 5}).steps == 11
+
+
+def test_a_configuration_survives_the_checkpoint():
+    from dataclasses import asdict
+
+    config = new_config({"optimizer": "adam", "seed": 3, "d_warmup": 5.0})
+    assert config_from_dict(json.loads(json.dumps(asdict(config)))) == config
+
+
+def test_a_resume_may_change_the_length_and_nothing_else():
+    saved = new_config({"batch": 64, "g_optimizer": "adam"})
+    assert resumed_config(saved, {}) == saved
+    assert resumed_config(saved, {"batch": 64, "g_lr": 2e-4, "steps": 7}).steps == 7
+    assert resumed_config(saved, {"fast": False}).steps == 40_000
+    with pytest.raises(UserError) as caught:
+        resumed_config(saved, {"batch": 32, "seed": 1, "d_optimizer": "sgd", "lr": 0.1})
+    assert caught.value.exit_code == 2
+    for part in (
+        "--batch is 32 now and was 64",
+        "--seed is 1",
+        "--d-optimizer is sgd",
+        "--lr",
+    ):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--seeds", "3-1"), "'3-1' ends before it begins"),
+        (("--seeds", "a"), "'a' is not like 0,1,4-6"),
+        (("--grid", "6"), "'6' is not like 6x6"),
+        (("--seeds", "0-9", "--grid", "3x3"), "10 seeds do not fit into 3x3"),
+        (("--checkpoint", "best"), "'best' is neither a step nor 'last'"),
+    ],
+)
+def test_wrong_options_of_sample(arguments, said):
+    result = run("sample", *arguments)
+    assert said in result.output
+    assert result.exit_code == 2

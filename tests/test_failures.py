@@ -1,0 +1,188 @@
+"""No rank dies alone: whatever fails on one ends all, promptly, with a code and one sentence."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from gan_mpi import launcher
+from gan_mpi.comm import free_bytes
+
+# Rank 1 of a training on real files does this in the middle of step 3, or before MPI starts.
+IN_A_STEP = """
+import faulthandler, os, sys, time
+faulthandler.dump_traceback_later(40, exit=True)
+from gan_mpi.__main__ import main
+sys.argv[1:] = ["train", "--glyphs", "50", "--batch", "30", "--steps", "5", "--quiet"]
+import gan_mpi.train
+calls, take_step = [], gan_mpi.train.take_step
+def failing(comm, *arguments):
+    calls.append(comm)
+    if comm.rank == 1 and len(calls) == 3:
+        {failure}
+    return take_step(comm, *arguments)
+gan_mpi.train.take_step = failing
+main()
+"""
+BEFORE_MPI = """
+import os, sys
+rank = os.environ.get("PMI_RANK") or os.environ.get("OMPI_COMM_WORLD_RANK")
+sys.argv[1:] = ["train", "--glyphs", "50", "--steps", "5", "--quiet"]
+if rank == "1":
+    sys.modules["gan_mpi.commands.sample"] = None
+from gan_mpi.__main__ import main
+main()
+"""
+ONE_WRONG_OPTION = """
+import os, sys
+rank = os.environ.get("PMI_RANK") or os.environ.get("OMPI_COMM_WORLD_RANK")
+sys.argv[1:] = ["train", "--glyphs", "50", "--batch", "x" if rank == "1" else "30"]
+from gan_mpi.__main__ import main
+main()
+"""
+FAILURES = {
+    "exception": "raise ValueError('failed in step ' + str(3))",
+    "click": "import click; raise click.ClickException('failed in step ' + str(3))",
+    "exit 3": "sys.exit(3)",
+    "exit 0": "sys.exit(0)",
+}
+CODES = {"exception": 1, "click": 1, "exit 3": 3, "exit 0": 1}
+
+
+@pytest.mark.parametrize("kind", FAILURES)
+def test_a_rank_that_fails_in_a_step_ends_the_job(gan_mpi, kind):
+    begin = time.monotonic()
+    result = gan_mpi(size=2, code=IN_A_STEP.format(failure=FAILURES[kind]), timeout=40)
+    assert result.returncode == CODES[kind], result.stderr
+    assert time.monotonic() - begin < 20, "of which the start takes about half"
+    assert result.stderr.count("failed in step 3") == (kind in ("exception", "click"))
+    assert "Rank 1 on " in result.stderr
+
+
+@pytest.mark.parametrize(
+    "code", [BEFORE_MPI, ONE_WRONG_OPTION], ids=["import", "option"]
+)
+def test_a_rank_that_fails_before_mpi_ends_the_job(gan_mpi, code):
+    begin = time.monotonic()
+    result = gan_mpi(size=3, code=code, timeout=40)
+    assert result.returncode in (1, 2), result.stderr
+    assert time.monotonic() - begin < 10
+
+
+def test_a_usage_error_is_printed_once(gan_mpi, tmp_path):
+    for arguments in (("train", "--batch", "0"), ("sample", "--grid", "x"), ("tain",)):
+        result = gan_mpi(*arguments, size=3)
+        assert result.returncode == 2
+        assert result.stderr.count("Error: ") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_folder_is_said_once_without_a_traceback(gan_mpi, tmp_path):
+    result = gan_mpi("train", "--datadir", "absent", size=3)
+    assert result.returncode == 1
+    assert result.stderr.count("--datadir: absent does not exist; sought were") == 1
+    assert "Traceback" not in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_files_are_named_on_all_ranks_and_leave_nothing_behind(mpirun, tmp_path):
+    """Each case of test_datasets.py as a run sees it; every rank raises the same sentence."""
+    from conftest import write_idx
+
+    runs, expected = [], []
+
+    def case(name, said, prepare):
+        folder = tmp_path / name
+        folder.mkdir()
+        prepare(folder)
+        runs.append({"datadir": name})
+        expected.append(said)
+
+    def cut(folder):
+        write_idx(folder)
+        path = folder / "train-images-idx3-ubyte"
+        path.write_bytes(path.read_bytes()[:-9])
+
+    text = "Train-28x28_cntk_text.txt"
+    case(
+        "empty",
+        "empty holds no data; sought were train-images-idx3-ubyte",
+        lambda f: None,
+    )
+    case("cut", "train-images-idx3-ubyte is truncated: 47031 bytes of data", cut)
+    case("folder", "Is a directory", lambda f: (f / "train-images-idx3-ubyte").mkdir())
+    case("size", "images of 20x20 pixels", lambda f: write_idx(f, side=20))
+    case(
+        "text",
+        f"{text}, line 1: 'features' has 783 values, not 784",
+        lambda f: (f / text).write_text("|labels 0:1 |features " + "0 " * 783),
+    )
+    (tmp_path / "file").write_text("")
+    runs += [{"glyphs": 20, "outdir": "file/runs"}, {"glyphs": 20, "run_dir": "text"}]
+    expected += [
+        "--outdir: cannot make a folder in file/runs: Not a directory",
+        "holds files",
+    ]
+    answers = mpirun(3, "train_outcomes", runs, str(tmp_path))
+    assert answers[0] == answers[1] == answers[2]
+    for (message, code, on_all_ranks), said in zip(answers[0], expected, strict=True):
+        assert said in message
+        assert (code, on_all_ranks) == (1, True)
+    assert not list(tmp_path.rglob("*.pt"))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_full_disk_is_noticed_before_the_first_step(tmp_path, gan_mpi):
+    """A file system of 512 KiB holds no checkpoint of 863 KB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", disk],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip("only root may mount a small disk")
+    try:
+        result = gan_mpi("train", "--glyphs", "50", "--outdir", disk, size=2)
+        left = [path.name for path in disk.rglob("*.pt")]
+    finally:
+        subprocess.run(["umount", disk], check=True)
+    assert result.returncode == 1
+    assert result.stderr.count("checkpoint-000000.pt: No space left on device.") == 1
+    assert "Traceback" not in result.stderr
+    assert left == []
+
+
+def test_the_launcher_of_another_mpi_is_refused(gan_mpi, tmp_path):
+    """As N singletons see it: a launcher that says 3, and a world of 1."""
+    for variables in (
+        {"PMI_SIZE": "3", "PMI_RANK": "0"},
+        {"SLURM_STEP_NUM_TASKS": "3"},
+    ):
+        if "PMI_SIZE" in variables:
+            code = "import mpi4py.MPI as m; print(m.Get_library_version())"
+            library = subprocess.run(
+                [
+                    sys.executable,
+                    "-c",
+                    f"import mpi4py; mpi4py.rc.initialize = False; {code}",
+                ],
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
+            if "MPICH" in library:
+                continue  # its own launcher's variable
+        for command in (("train", "--glyphs", "20"), ("sample",)):
+            result = gan_mpi(*command, **variables)
+            assert result.returncode == 64
+            assert "the launcher started 3 processes for another MPI" in result.stderr
+            assert launcher.matching_mpiexec() in result.stderr
+            assert list(tmp_path.iterdir()) == []
+
+
+def test_free_bytes():
+    assert free_bytes("/") > 0
+    assert free_bytes("/no/such/folder") == 0

@@ -1,0 +1,34 @@
+"""The number of ranks changes the speed and not the result."""
+
+import pytest
+
+FP64 = {"precision": "fp64"}
+MIXED = {"batch": 10, "d_optimizer": "sgd", "g_optimizer": "adam"}
+MIXED |= {"d_lr_schedule": "cosine", "g_lr_schedule": "linear", "warmup": 0.1}
+NORMED = {"batch": 5, "latent_dim": 10}
+# name, kind, on up to so many ranks, steps, options.  Batch 3 leaves ranks without images.
+CASES = [
+    ("batch 1024", "basic", 5, 40, {**FP64, "batch": 1024}),
+    ("batch 7", "basic", 5, 40, {**FP64, "batch": 7}),
+    ("batch 3", "basic", 5, 40, {**FP64, "batch": 3}),
+    ("two optimizers and schedules", "basic", 3, 20, {**FP64, **MIXED}),
+    ("batch norm", "batch norm", 3, 10, {**FP64, **NORMED}),
+    ("batch norm, empty shares", "batch norm", 3, 10, {**FP64, **NORMED, "batch": 2}),
+    ("fp32 gradients", "gradients", 4, 1, {}),
+    ("fp32 parameters", "parameters", 4, 15, {}),
+]
+TOLERANCE = {"fp32 gradients": 1e-5, "fp32 parameters": 1e-5}
+
+
+@pytest.fixture(scope="module")
+def gaps(mpirun):
+    return mpirun(5, "invariance", CASES, timeout=200)[0]
+
+
+@pytest.mark.parametrize("name", [name for name, *_ in CASES])
+def test_any_number_of_ranks_trains_the_same_model(gaps, name):
+    """Parameters, optimizer states and losses, tensor by tensor, against one rank."""
+    largest = next(case[2] for case in CASES if case[0] == name)
+    assert len(gaps[name]) == largest - 1
+    for size, (gap, where) in gaps[name].items():
+        assert gap < TOLERANCE.get(name, 1e-9), f"{where} on {size} ranks"

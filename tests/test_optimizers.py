@@ -1,0 +1,95 @@
+"""FSAdaGrad against CNTK's own form of it, schedules, and rates."""
+
+import math
+
+import pytest
+import torch
+
+from gan_mpi.config import new_config
+from gan_mpi.optimizers import FSAdaGrad, make_optimizer, schedule_factor
+from gan_mpi.train import learning_rate
+
+MOMENTUM, BETA2, LR = 0.9985724484938566, 0.9999986111120757, 5e-5
+
+
+def cntk_fsadagrad(weight, gradients, batch):
+    """CNTK's update from the sum of the gradients (originals: CPUMatrix::FSAdagrad)."""
+    b1, b2 = MOMENTUM**batch, BETA2**batch
+    count, variance, smoothed = 0.0, torch.zeros_like(weight), torch.zeros_like(weight)
+    for mean_gradient in gradients:
+        g = mean_gradient * batch
+        count = b2 * count + (1 - b2) * batch
+        variance = b2 * variance + (1 - b2) * g * g
+        scale = math.sqrt(count) / variance.sqrt()
+        x = torch.where(variance == 0, g, g * scale.clamp(max=10))
+        smoothed = b1 * smoothed + (1 - b1) * x
+        weight = weight - LR * smoothed
+    return weight
+
+
+@pytest.mark.parametrize("batch", [1, 128, 1024])
+def test_fsadagrad_on_means_is_cntks_on_sums(batch):
+    """200 updates, with gradients on both sides of the cap, and one that is always zero."""
+    generator = torch.Generator().manual_seed(0)
+    scales = torch.tensor([1e-6, 1e-4, 3e-3, 1e-1, 10.0, 0.0], dtype=torch.double)
+    gradients = torch.randn(200, 6, generator=generator, dtype=torch.double) * scales
+    weight = torch.ones(6, dtype=torch.double)
+    parameter = torch.nn.Parameter(weight.clone())
+    optimizer = FSAdaGrad([parameter], LR, MOMENTUM, BETA2, batch)
+    for gradient in gradients:
+        parameter.grad = gradient
+        optimizer.step()
+    expected = cntk_fsadagrad(weight, gradients, batch)
+    assert (expected != weight).sum() == 5
+    assert torch.allclose(parameter.detach(), expected, rtol=0, atol=1e-12)
+
+
+def test_the_constants_per_update_are_those_of_cntk():
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    group = FSAdaGrad([parameter], LR, MOMENTUM, BETA2, 1024).param_groups[0]
+    assert group["b1"] == pytest.approx(0.23157369, abs=1e-7)
+    assert group["b2"] == pytest.approx(0.99857879, abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "expected"),
+    [
+        ("adam", {"lr": 0.1, "beta1": 0.5, "beta2": 0.9}, torch.optim.Adam),
+        ("sgd", {"lr": 0.1, "momentum": 0.5}, torch.optim.SGD),
+    ],
+)
+def test_the_other_optimizers_are_torchs(kind, settings, expected):
+    optimizer = make_optimizer(kind, [torch.nn.Parameter(torch.zeros(2))], settings, 8)
+    assert type(optimizer) is expected
+    assert optimizer.param_groups[0]["lr"] == 0.1
+
+
+@pytest.mark.parametrize(
+    ("schedule", "at_quarter", "at_0_6", "at_end"),
+    [
+        ("constant", 1, 1, 1),
+        ("linear", 0.75, 0.4, 0),
+        ("cosine", 0.853553, 0.345492, 0),
+        ("step", 1, 0.1, 0.01),
+    ],
+)
+def test_schedules(schedule, at_quarter, at_0_6, at_end):
+    for done, factor in ((0.25, at_quarter), (0.6, at_0_6), (1.0, at_end)):
+        assert schedule_factor(schedule, done) == pytest.approx(factor, abs=1e-6)
+
+
+def test_rates_follow_the_images_and_not_the_steps():
+    """Halving the batch and doubling the steps leaves the rate at each image where it was."""
+    for batch, steps in ((100, 10), (50, 20)):
+        config = new_config(
+            {
+                "batch": batch,
+                "steps": steps,
+                "lr_schedule": "linear",
+                "optimizer": "adam",
+            }
+        )
+        assert learning_rate(config, config.G, 500) == pytest.approx(2e-4 * 0.75)
+    warm = new_config({"batch": 100, "steps": 10, "warmup": 0.8, "lr": 1.0})
+    rates = [learning_rate(warm, warm.D, images) for images in (0, 200, 600, 800, 1800)]
+    assert rates == pytest.approx([0.25, 0.5, 1.0, 1.0, 1.0])

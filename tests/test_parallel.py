@@ -1,0 +1,78 @@
+"""Averages, replicas, shared memory and batch norm, on 1 and 3 ranks."""
+
+import pytest
+
+VECTORS = ["batch_norm_against_torch", [7, 3], [4, 0, 3]]
+IMAGES = ["batch_norm_against_torch", [6, 2, 3, 3], [1, 5, 0]]
+CALLS = {
+    "averages": ["averages"],
+    "vectors": VECTORS,
+    "images": IMAGES,
+    "second derivative": ["second_derivative"],
+    "traces": ["which_passes_leave_a_trace"],
+    "replicas": ["differing_replicas"],
+    "shared": ["shared_copy", None],
+    "private": ["shared_copy", 1000],
+    "errors": ["errors_on_some"],
+    "generators": ["global_generators_stand_still"],
+}
+
+
+@pytest.fixture(scope="module")
+def answers(mpirun):
+    """What each of three ranks answers to each call."""
+    everyone = mpirun(3, "several", list(CALLS.values()))
+    return dict(zip(CALLS, zip(*everyone, strict=True), strict=True))
+
+
+def test_gradients_are_sums_over_samples_divided_by_the_global_count(answers):
+    """3 ranks with 0, 1 and 2 samples of value 1, 2 and 3: the mean input is 8/3."""
+    for weight, bias, stop, message in answers["averages"]:
+        assert weight == pytest.approx(8 / 3)
+        assert bias == pytest.approx(1.0)
+        assert stop is True
+        assert "left its bucket" in message
+
+
+@pytest.mark.parametrize("shape", ["vectors", "images"])
+def test_batch_norm_over_uneven_and_empty_shares_is_that_of_one_big_batch(
+    answers, shape
+):
+    for gaps in answers[shape]:
+        assert max(gaps.values()) < 1e-11, gaps
+
+
+def test_batch_norm_is_differentiable_twice(answers):
+    assert answers["second derivative"] == ([True, True],) * 3
+
+
+def test_only_passes_that_train_a_layer_move_its_running_statistics(answers):
+    for trace in answers["traces"]:
+        assert trace == [0, 0, 1, True, False]
+
+
+def test_a_replica_that_differs_is_named_with_its_rank(answers):
+    for message in answers["replicas"]:
+        assert message == "G.bias on rank 2 is not what it is on rank 0"
+
+
+def test_the_data_is_one_copy_a_node_or_a_private_one(answers):
+    assert answers["shared"] == ([True, True, False],) * 3
+    assert answers["private"] == ([False, True, False],) * 3
+
+
+def test_an_error_of_one_rank_is_raised_on_all(answers):
+    for on_root, on_last, result in answers["errors"]:
+        assert on_root == on_last == ["the file is bad", 2, True]
+        assert result == 17
+
+
+def test_no_global_generator_is_used_in_a_step(answers):
+    assert answers["generators"] == ([True, True],) * 3
+
+
+def test_one_rank_is_no_special_case(mpirun):
+    calls = [["shared_copy", None], ["batch_norm_against_torch", [4, 2], [4]]]
+    ((shared, gaps),) = mpirun(1, "several", calls)
+    assert shared == [True, True, False]
+    assert max(gaps.values()) < 1e-11

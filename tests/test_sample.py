@@ -1,0 +1,129 @@
+"""One seed, one image, whatever is drawn beside it and on how many ranks."""
+
+import numpy as np
+import torch
+from PIL import Image
+
+from gan_mpi import checkpoint, images
+from gan_mpi.config import new_config
+from gan_mpi.networks import build_generator
+from gan_mpi.sampling import CHUNK, generate
+
+
+def save(run_dir, step=7, channels=1, seed=0):
+    """Write a checkpoint as far as sampling needs it."""
+    from dataclasses import asdict
+
+    config = new_config({"latent_dim": 8, "seed": seed})
+    shape = (channels, 28, 28)
+    state = {"version": "0", "config": asdict(config), "progress": {"step": step}}
+    state["data"] = {"image_shape": list(shape), "name": "test"}
+    state["G"] = build_generator(8, shape, seed).float().state_dict()
+    run_dir.mkdir(parents=True, exist_ok=True)
+    return checkpoint.save_checkpoint(run_dir, step, state)
+
+
+def test_an_image_depends_on_its_seed_alone():
+    generator = build_generator(100, (1, 28, 28), 0).float()
+    many = generate(generator, 100, range(200))
+    assert len(np.unique(many.reshape(200, -1), axis=0)) == 200
+    for seeds in ([5], [5, 5, 150], [199, CHUNK, CHUNK - 1, 0], range(60, 70)):
+        assert np.array_equal(generate(generator, 100, seeds), many[list(seeds)])
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    assert np.array_equal(generate(generator, 100, [3]), many[3:4])
+    assert torch.get_num_threads() == threads + 1
+    torch.set_num_threads(threads)
+
+
+def content(folder):
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+def pixels(path):
+    with Image.open(path) as picture:
+        return np.asarray(picture)
+
+
+def test_files_are_the_same_on_any_number_of_ranks(mpirun, tmp_path):
+    seeds = [0, 1, 2, 70, 200, 201]
+    for channels in (1, 3):
+        save(tmp_path / f"run{channels}", channels=channels)
+    calls = []
+    for size in (1, 3):
+        draws = [
+            [f"run{channels}", None, seeds, None, kind, f"on{size}/{channels}/{name}"]
+            for kind, name in (("png", "a.png"), ("npz", "a.npz"), ("pngs", "a"))
+            for channels in (1, 3)
+        ]
+        calls.append(["sample_on", size, draws, str(tmp_path)])
+    assert mpirun(3, "several", calls)[0] == [[0] * 6] * 2
+    assert content(tmp_path / "on1") == content(tmp_path / "on3")
+    for channels, shape in ((1, (6, 28, 28)), (3, (6, 28, 28, 3))):
+        folder = tmp_path / "on3" / str(channels)
+        names = {"a.png", "a.npz", *(f"a/seed{seed:06d}.png" for seed in seeds)}
+        assert set(content(folder)) == names
+        with np.load(folder / "a.npz") as arrays:
+            array = arrays["images"]
+        assert (array.dtype, array.shape) == (np.uint8, shape)
+        assert np.array_equal(pixels(folder / "a" / "seed000070.png"), array[3])
+        assert pixels(folder / "a.png").shape[:2] == (2 * 58 + 2, 3 * 58 + 2)
+
+
+def test_the_grid_of_the_run_is_what_sample_draws(mpirun, gan_mpi, tmp_path):
+    given = {"glyphs": 50, "batch": 32, "steps": 2}
+    older = ["runs/00000-basic-glyphs-b32", 0, None, None, "png", "older.png"]
+    calls = [["train_outcomes", [given], str(tmp_path)]]
+    mpirun(2, "several", [*calls, ["sample_outcomes", [older], str(tmp_path)]])
+    result = gan_mpi("sample")
+    run_dir = tmp_path / "runs" / "00000-basic-glyphs-b32"
+    assert "samples.png: 36 image(s) from runs/00000-basic-glyphs-b32" in result.stdout
+    drawn = (tmp_path / "samples.png").read_bytes()
+    assert drawn == (run_dir / "fakes-000002.png").read_bytes()
+    older_bytes = (tmp_path / "older.png").read_bytes()
+    assert older_bytes == (run_dir / "fakes-000000.png").read_bytes()
+
+
+def test_what_cannot_be_drawn_is_named(mpirun, gan_mpi, tmp_path):
+    path = save(tmp_path / "run")
+    (tmp_path / "cut.pt").write_bytes(path.read_bytes()[:500])
+    (tmp_path / "pickle.pt").write_bytes(checkpoint.pack({"G": torch.nn.Linear(1, 1)}))
+    rest = [[0], None, "png", None]
+    draws = [
+        [None, None, *rest],
+        ["absent", None, *rest],
+        ["cut.pt", None, *rest],
+        ["pickle.pt", None, *rest],
+        ["run", 8, *rest],
+        ["run", None, [0], None, "png", "cut.pt/x.png"],
+    ]
+    answers = mpirun(2, "sample_outcomes", draws, str(tmp_path))
+    assert answers[0] == answers[1]
+    expected = [
+        ("there is no run with a checkpoint in 'runs'", 1),
+        ("there is no run or checkpoint 'absent'", 2),
+        ("cut.pt is damaged", 1),
+        ("pickle.pt is no checkpoint: it holds more than tensors", 1),
+        ("run holds no step 8, but 7.", 2),
+        ("--out: cannot make cut.pt", 1),
+    ]
+    for (message, code, on_all_ranks), (said, expected_code) in zip(
+        answers[0], expected, strict=True
+    ):
+        assert said in message
+        assert (code, on_all_ranks) == (expected_code, True)
+    result = gan_mpi("sample", "cut.pt", size=2)
+    assert (result.returncode, result.stderr.count("Error: cut.pt is damaged")) == (
+        1,
+        1,
+    )
+    assert not (tmp_path / "samples.png").exists()
+
+
+def test_a_grid_may_have_empty_cells(mpirun, tmp_path):
+    save(tmp_path / "run")
+    draws = [["run", None, [0, 1], [2, 2], "png", "grid.png"]]
+    mpirun(1, "sample_outcomes", draws, str(tmp_path))
+    picture = pixels(tmp_path / "grid.png")
+    assert (picture[picture.shape[0] // 2 + 1 :] == images.GAP_GREY).all()

@@ -1,0 +1,129 @@
+"""Whole runs: what they print and leave behind."""
+
+import json
+
+from PIL import Image
+
+from gan_mpi import checkpoint
+from gan_mpi.prepare import shares
+
+SMALL = ("--glyphs", "50", "--batch", "32", "--latent-dim", "8")
+
+
+def stats(run_dir):
+    return [
+        json.loads(line) for line in (run_dir / "stats.jsonl").read_text().splitlines()
+    ]
+
+
+def test_a_run_leaves_what_a_person_and_a_resume_need(gan_mpi, tmp_path):
+    result = gan_mpi("train", *SMALL, "--steps", "4", "--checkpoint-every", "2", size=2)
+    assert result.returncode == 0, result.stderr
+    run_dir = tmp_path / "runs" / "00000-basic-glyphs-b32"
+    assert sorted(path.name for path in run_dir.iterdir()) == sorted(
+        [
+            *(f"checkpoint-{step:06d}.pt" for step in (0, 2, 4)),
+            *(f"fakes-{step:06d}.png" for step in (0, 2, 4)),
+            *("config.json", "log.txt", "losses.png", "reals.png"),
+            *("segments.jsonl", "stats.jsonl"),
+        ]
+    )
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("These are drawn glyphs, not MNIST")
+    assert "batch 32: 16 images on each rank in every update; 2 D and 1 G" in lines[5]
+    assert sum(line.startswith("step ") for line in lines) == 4
+    assert (run_dir / "log.txt").read_text().splitlines() == lines
+    run = "runs/00000-basic-glyphs-b32"
+    assert lines[-4].startswith("done: 4 of 4 steps, 4 of them in 0:")
+    assert lines[-3:] == [
+        f"samples: {run}/fakes-000004.png",
+        f"draw more: gan-mpi sample {run} --seeds 0-99",
+        f"train longer: gan-mpi train --resume {run} --steps 8",
+    ]
+    assert [record["step"] for record in stats(run_dir)] == [1, 2, 3, 4]
+    assert stats(run_dir)[-1]["kimg"] == 4 * 2 * 32 / 1000
+    (segment,) = (run_dir / "segments.jsonl").read_text().splitlines()
+    assert json.loads(segment)["ranks"] == 2
+    picture = Image.open(run_dir / "fakes-000004.png")
+    assert picture.size == (6 * (56 + 2) + 2,) * 2
+    assert picture.text["step"] == "4"
+
+
+def test_shares_of_any_size_are_announced():
+    assert shares(10, 1) == "batch 10: 10 images in every update"
+    assert shares(10, 2) == "batch 10: 5 images on each rank in every update"
+    assert shares(2, 3) == "batch 2: 0 + 1 + 1 images on ranks 0 to 2"
+    assert shares(100, 64) == "batch 100: 1 or 2 images on each rank in every update"
+
+
+def test_data_mnist_is_found_and_a_log_in_cntks_format(gan_mpi, tmp_path, idx_folder):
+    (tmp_path / "data").rename(tmp_path / "MNIST")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "MNIST").rename(tmp_path / "data" / "MNIST")
+    options = (
+        "--batch",
+        "32",
+        "--steps",
+        "2",
+        "--log-format",
+        "cntk",
+        "--run-dir",
+        "mine",
+    )
+    result = gan_mpi("train", *options)
+    assert (
+        "60 images of 1x28x28 from data/MNIST/train-images-idx3-ubyte" in result.stdout
+    )
+    lines = [line for line in result.stdout.splitlines() if "Minibatch" in line]
+    records = stats(tmp_path / "mine")
+    assert lines[2:] == [
+        f" Minibatch[   3-   4]: loss = {records[1]['loss_D']:.6f} * 64;",
+        f" Minibatch[   2-   2]: loss = {records[1]['loss_G']:.6f} * 32;",
+    ]
+    closing = f"worker: {{0}} is: {{{records[1]['loss_G']:.6f}}}, time taken is: {{"
+    assert closing in result.stdout
+
+
+def test_a_diverging_run_ends_with_exit_code_76_and_keeps_its_checkpoint(
+    gan_mpi, tmp_path
+):
+    result = gan_mpi(
+        "train", *SMALL, "--steps", "9", "--lr", "1e38", "--run-dir", "run", size=2
+    )
+    assert result.returncode == 76
+    assert result.stderr.count("diverged: the loss of D is") == 1
+    assert [step for step, _ in checkpoint.list_checkpoints(tmp_path / "run")] == [0]
+
+
+def test_a_finished_run_says_so_and_is_not_touched(gan_mpi, tmp_path):
+    command = ("train", *SMALL, "--steps", "1", "--run-dir", "run")
+    quiet = gan_mpi(*command, "--quiet")
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").iterdir()}
+    again = gan_mpi(*command)
+    assert again.returncode == 0
+    assert again.stdout.startswith(
+        "run is finished: it has 1 of 1 steps. Train longer: gan-mpi"
+    )
+    assert {
+        path: path.stat().st_mtime_ns for path in (tmp_path / "run").iterdir()
+    } == before
+
+
+def test_two_rates_are_in_the_log(gan_mpi, tmp_path):
+    options = (
+        "--d-optimizer",
+        "sgd",
+        "--g-optimizer",
+        "adam",
+        "--steps",
+        "2",
+        "--run-dir",
+        "r",
+    )
+    options += ("--d-lr-schedule", "linear", "--g-lr-schedule", "cosine")
+    result = gan_mpi("train", *SMALL, *options)
+    assert "G: adam, lr 0.0002, beta1 0.5, beta2 0.999, cosine" in result.stdout
+    assert "D: sgd, lr 0.05, momentum 0.9, linear" in result.stdout
+    assert "lr 0.0001/0.025" in result.stdout
+    assert [record["lr_D"] for record in stats(tmp_path / "r")] == [0.05, 0.025]
