@@ -1,6 +1,7 @@
 """Run the command line; if any rank fails, the whole MPI job ends with it."""
 
 import platform
+import signal
 import sys
 import traceback
 
@@ -20,6 +21,8 @@ def main() -> None:
     except BaseException as error:  # noqa: BLE001 - SystemExit on one rank is a failure too
         code = _fail(error)
     if "gan_mpi.comm" in sys.modules:
+        # srun -K sends it to the ranks that leave last, if the first left with a code.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         sys.modules["gan_mpi.comm"].leave()
     sys.exit(code)
 

@@ -22,7 +22,7 @@ class GroupedCommand(click.Command):
                 heading = getattr(param, "group", None) or "Other"
                 groups.setdefault(heading, []).append(record)
         for heading, records in groups.items():
-            with formatter.section(f"{heading} options"):
+            with formatter.section(heading):
                 formatter.write_dl(records)
 
 

@@ -1,0 +1,18 @@
+# Verbs for developers; `make check` is what CI runs after the README's two commands.
+PYTHON ?= python
+
+.PHONY: format lint types shell check-style test check
+format:
+	$(PYTHON) -m ruff format .
+	$(PYTHON) -m ruff check --fix .
+lint:
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m ruff check .
+types:
+	$(PYTHON) -m mypy
+shell:
+	shellcheck launch/*.sh .ci/run
+test:
+	$(PYTHON) -m pytest
+check-style: lint types shell
+check: check-style test

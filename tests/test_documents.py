@@ -1,0 +1,79 @@
+"""What is written down is true: launch scripts, README, changelog."""
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from gan_mpi import __version__
+from gan_mpi.cli import cli
+
+TOP = Path(__file__).parents[1]
+README = (TOP / "README.md").read_text()
+SCRIPTS = sorted((TOP / "launch").glob("*.sh"))
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_launch_scripts_are_short_sound_and_explained(script):
+    text = script.read_text()
+    assert len(text.splitlines()) <= 40
+    assert "set -euo pipefail" in text and '"$@"' in text
+    subprocess.run(["bash", "-n", script], check=True)
+    assert f"`{script.name}`" in (TOP / "launch" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_launch_scripts_pass_shellcheck(script):
+    if shutil.which("shellcheck") is None:
+        pytest.skip("shellcheck is not installed; `make check` runs it")
+    subprocess.run(["shellcheck", "-s", "bash", script], check=True)
+
+
+def test_the_commands_of_the_readmes_are_understood():
+    """Every gan-mpi line in a code block parses; DIR and RUN stand for folders."""
+    launch = (TOP / "launch" / "README.md").read_text()
+    blocks = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    lines += re.findall(r"`(gan-mpi [^`]+)`", README + launch)
+    found = 0
+    for line in lines:
+        _, found_it, arguments = line.partition("gan-mpi ")
+        arguments = shlex.split(arguments, comments=True)
+        if not found_it or not arguments or arguments[0] not in cli.commands:
+            continue
+        arguments = [part for part in arguments if part not in ("...", "--help")]
+        with cli.commands[arguments[0]].make_context(arguments[0], arguments[1:]):
+            found += 1
+    assert found >= 6
+
+
+def test_the_file_tree_in_the_readme_is_the_real_one():
+    tree = README.partition("## The code")[2].partition("```\n")[2].partition("```")[0]
+    named = set(re.findall(r"\b(\w+)\.py", tree))
+    assert named == {path.stem for path in (TOP / "gan_mpi").glob("[!_]*.py")}
+    folders = {
+        path.name
+        for path in (TOP / "gan_mpi").iterdir()
+        if (path / "__init__.py").exists()
+    }
+    assert folders == set(re.findall(r"\b(\w+)/", tree.partition("launch/")[0])) - {
+        "gan_mpi"
+    }
+
+
+def test_every_exit_code_of_the_help_is_in_the_readme():
+    text = CliRunner().invoke(cli, ["train", "--help"]).output
+    codes = re.findall(
+        r"\b(\d+) \w+", text.partition("Exit codes:")[2].partition("Everyday")[0]
+    )
+    assert codes == ["0", "1", "2", "64", "75", "76"]
+    for code in codes:
+        assert f"| {code} |" in README
+
+
+def test_the_changelog_knows_this_version():
+    assert f"## {__version__}\n" in (TOP / "CHANGELOG.md").read_text()
