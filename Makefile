@@ -1,7 +1,7 @@
 # Verbs for developers; `make check` is what CI runs after the README's two commands.
 PYTHON ?= python
 
-.PHONY: format lint types shell check-style test check
+.PHONY: format lint types shell check-style test long check
 format:
 	$(PYTHON) -m ruff format .
 	$(PYTHON) -m ruff check --fix .
@@ -14,5 +14,7 @@ shell:
 	shellcheck launch/*.sh .ci/run
 test:
 	$(PYTHON) -m pytest
+long:
+	$(PYTHON) -m pytest -m long -v | tee tests/long-$$(date +%F).log
 check-style: lint types shell
 check: check-style test

@@ -1,5 +1,6 @@
 """The optimizers, and learning rates as functions of the images seen."""
 
+import inspect
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -20,6 +21,12 @@ def _spare_the_compiler() -> None:
 
 
 _spare_the_compiler()
+
+
+@torch.no_grad()
+def apply_update(optimizer: torch.optim.Optimizer) -> None:
+    """Do optimizer.step(), without its wrappers that import the compiler."""
+    inspect.unwrap(type(optimizer).step)(optimizer)
 
 
 class FSAdaGrad(torch.optim.Optimizer):

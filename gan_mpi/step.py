@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from gan_mpi.comm import Communicator
 from gan_mpi.config import OptimizerConfig
 from gan_mpi.losses import CntkLoss
-from gan_mpi.optimizers import make_optimizer
+from gan_mpi.optimizers import apply_update, make_optimizer
 from gan_mpi.parallel import (
     Averages,
     GradientBucket,
@@ -33,7 +33,7 @@ class Player:
         """Apply the averaged gradients, and commit the running statistics of batch norm."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        self.optimizer.step()
+        apply_update(self.optimizer)
         commit_running_statistics(self.network)
 
 

@@ -61,6 +61,18 @@ def test_every_command_and_option_is_explained_and_in_the_readme(name):
         assert parameter.param_type_name == "argument" or parameter.help, parameter.name
 
 
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_training_does_not_import_torchs_compiler(gan_mpi, optimizer):
+    code = (
+        "import sys; from gan_mpi.__main__ import main\n"
+        "try: main()\n"
+        "finally: print('LOADED', 'torch._dynamo' in sys.modules)"
+    )
+    small = ("--glyphs", "20", "--batch", "4", "--steps", "1", "--latent-dim", "2")
+    result = gan_mpi("train", *small, "--optimizer", optimizer, code=code)
+    assert "LOADED False" in result.stdout, result.stderr
+
+
 def test_version():
     assert run("--version").output == f"gan-mpi, version {__version__}\n"
 

@@ -45,6 +45,7 @@ def test_cntks_own_test_passes_and_the_losses_are_as_published(
     assert_as_published(tmp_path / "run")
 
 
+@pytest.mark.long
 def test_the_losses_are_as_published_with_other_seeds(mpirun, tmp_path, mnist):
     runs = [
         {
@@ -55,7 +56,7 @@ def test_the_losses_are_as_published_with_other_seeds(mpirun, tmp_path, mnist):
         }
         for seed in (1, 2)
     ]
-    assert mpirun(2, "train_outcomes", runs, str(tmp_path), timeout=120) == [[0, 0]] * 2
+    assert mpirun(4, "train_outcomes", runs, str(tmp_path), timeout=200) == [[0, 0]] * 4
     for seed in ("1", "2"):
         assert_as_published(tmp_path / seed)
 

@@ -113,7 +113,7 @@ def test_what_cannot_be_drawn_is_named(mpirun, gan_mpi, tmp_path):
     ):
         assert said in message
         assert (code, on_all_ranks) == (expected_code, True)
-    result = gan_mpi("sample", "cut.pt", size=2)
+    result = gan_mpi("sample", "cut.pt")
     assert (result.returncode, result.stderr.count("Error: cut.pt is damaged")) == (
         1,
         1,

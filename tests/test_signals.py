@@ -72,10 +72,10 @@ def stop(start, tmp_path, target, number, code=None, size=2):
 def test_usr1_to_mpiexec_stops_and_the_rest_is_the_same_to_the_bit(
     start, mpirun, tmp_path
 ):
-    step = stop(start, tmp_path, "mpiexec", signal.SIGUSR1, size=3)
+    step = stop(start, tmp_path, "mpiexec", signal.SIGUSR1)
     rest = {"resume": "run", "steps": step + 5}
     whole = {"glyphs": 100, "batch": 60, "steps": step + 5, "run_dir": "whole"}
-    assert mpirun(3, "train_outcomes", [rest, whole], str(tmp_path))[0] == [0, 0]
+    assert mpirun(2, "train_outcomes", [rest, whole], str(tmp_path))[0] == [0, 0]
     one, other = last_state(tmp_path / "run"), last_state(tmp_path / "whole")
     for state in (one, other):  # where the status lines fall follows the length
         for name in [name for name in state if name.startswith(".window")]:
