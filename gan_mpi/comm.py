@@ -202,14 +202,13 @@ def _check_library() -> None:
 
 
 def _mismatch() -> UserError:
-    error = UserError(
+    return UserError(
         f"the launcher started {launcher.process_count()} processes for another MPI than the "
         f"{library_name()} that this Python's mpi4py uses; start it with "
         f"{launcher.matching_mpiexec()}.",
         exit_code=64,
+        on_all_ranks=True,
     )
-    error.on_all_ranks = True
-    return error
 
 
 def _initialise() -> Communicator:

@@ -227,7 +227,7 @@ def _check_uses(config: TrainConfig, given: Mapping[str, Any]) -> None:
                 )
                 raise UserError(
                     f"Invalid value for '{flag(option)}': {' and '.join(kinds)} has no {name}; "
-                    f"{users} has.",
+                    f"it is for {users}.",
                     exit_code=2,
                 )
 

@@ -32,9 +32,8 @@ def place(comm: Communicator, requested: str) -> Placement:
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
-    idle = (
-        _idle_cores(masks, comm.node_allgather(threads)) if device.type == "cpu" else ""
-    )
+    idle = _idle_cores(masks, comm.node_allgather(threads))
+    idle = idle if device.type == "cpu" else ""
     return Placement(device, threads, tuple(filter(None, (sharing, idle))))
 
 
@@ -77,6 +76,8 @@ def _idle_cores(masks: list[frozenset[int]], threads: list[int]) -> str:
     if launcher.rank() is None:
         return ""
     cores = len(os.sched_getaffinity(os.getppid()))
+    allotted = os.environ.get("SLURM_CPUS_ON_NODE", "")
+    cores = min(cores, int(allotted)) if allotted.isdecimal() else cores
     used = len(frozenset().union(*masks))
     if 2 * used >= cores:
         return ""

@@ -10,10 +10,12 @@ class UserError(Exception):
     to be stopped by force.
     """
 
-    def __init__(self, message: str, exit_code: int = 1) -> None:
+    def __init__(
+        self, message: str, exit_code: int = 1, on_all_ranks: bool = False
+    ) -> None:
         super().__init__(message)
         self.exit_code = exit_code
-        self.on_all_ranks = False
+        self.on_all_ranks = on_all_ranks
 
 
 def reason(error: OSError) -> str:

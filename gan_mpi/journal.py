@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from gan_mpi.config import RunConfig
 from gan_mpi.files import append_line, sweep, write_aside
 from gan_mpi.log import Log
 from gan_mpi.parallel import check_replicas
+from gan_mpi.prepare import Start
 from gan_mpi.sampling import generate
 from gan_mpi.state import RunState
 from gan_mpi.streams import DataOrder
@@ -32,13 +34,11 @@ class Journal:
         log: Log,
         run_dir: Path,
     ) -> None:
-        self.comm, self.state, self.run, self.log, self.run_dir = (
-            comm,
-            state,
-            run,
-            log,
-            run_dir,
-        )
+        self.comm = comm
+        self.state = state
+        self.run = run
+        self.log = log
+        self.run_dir = run_dir
         self.first_step = self.saved_step = self.ticked_step = state.progress.step
         self.began = self.ticked = time.perf_counter()
         comm.seconds = 0.0
@@ -64,11 +64,8 @@ class Journal:
         self.state.window = stats.Window()
 
     def _record(self) -> dict[str, Any]:
-        now, config, progress = (
-            time.perf_counter(),
-            self.state.config,
-            self.state.progress,
-        )
+        config, progress = self.state.config, self.state.progress
+        now = time.perf_counter()
         seconds, steps = now - self.ticked, progress.step - self.ticked_step
         record = {
             "step": progress.step,
@@ -133,45 +130,41 @@ class Journal:
             write_aside(self.run_dir / "losses.png", draw_losses(records, title))
 
     def _closing_lines(self, seconds: float) -> list[str]:
-        step, steps, losses = (
-            self.state.progress.step,
-            self.state.config.steps,
-            self.state.losses,
-        )
+        step, steps = self.state.progress.step, self.state.config.steps
+        losses = self.state.losses
         resume = f"gan-mpi train --resume {self.run_dir}"
         stopped = step < steps
         done = f"{'stopped after' if stopped else 'done:'} {step} of {steps} steps"
         now = f"{step - self.first_step} of them in {stats.duration(seconds)}"
+        longer = f"train longer: {resume} --steps {2 * steps}"
         return [
             f"{done}, {now}; loss of G {losses['G']:.4f}, of D {losses['D']:.4f}",
             f"samples: {self.run_dir / f'fakes-{step:06d}.png'}",
             f"draw more: gan-mpi sample {self.run_dir} --seeds 0-99",
-            f"go on: {resume}"
-            if stopped
-            else f"train longer: {resume} --steps {2 * steps}",
+            f"go on: {resume}" if stopped else longer,
         ]
 
 
 def open_run_dir(
-    run: RunConfig, state: RunState, named: Path | None, resumes: bool, log: Log
+    run: RunConfig, state: RunState, start: Start, segment: str, log: Log
 ) -> Path:
-    """Make the run directory, or make it ready to go on; on root.  Raises UserError."""
+    """Make the run directory, or make it ready to go on; on root.
+
+    `segment` is this start's line for segments.jsonl.  Raises UserError.
+    """
     config, step = state.config, state.progress.step
-    if resumes:
-        assert named is not None, "what is resumed has a name"
-        run_dir = named
-    elif named is not None:
-        run_dir = rundir.make_named(named)
-    else:
+    if start.run_dir is None:
         description = f"{config.preset}-{state.data['name']}-b{config.batch}"
         run_dir = rundir.make_numbered(Path(run.outdir), description)
+    else:
+        run_dir = start.run_dir if start.saved else rundir.make_named(start.run_dir)
     sweep(run_dir)
     stats.forget_stats_after(run_dir, step)
-    saved = state.to_dict()
-    rundir.write_config(run_dir, {"config": saved["config"], "data": saved["data"]})
-    log.line(
-        f"run directory: {run_dir}"
-        + (f", going on after step {step}" if resumes else "")
-    )
+    rundir.write_config(run_dir, {"config": asdict(config), "data": state.data})
+    append_line(run_dir / rundir.SEGMENTS_FILE, segment)
+    going_on = f", going on after step {step}" if start.saved else ""
+    log.line(f"run directory: {run_dir}{going_on}")
+    if run.log_format == "plain":
+        log.line(stats.LEGEND)
     log.attach(run_dir / rundir.LOG_FILE)
     return run_dir

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_mpi.comm import Communicator
+from gan_mpi.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def broadcast_network(comm: Communicator, network: nn.Module) -> None:
 
 
 def check_replicas(comm: Communicator, **networks: nn.Module) -> None:
-    """Raise RuntimeError, naming tensor and rank, unless all ranks hold the same.  Collective."""
+    """Raise UserError, naming tensor and rank, unless all ranks hold the same.  Collective."""
     names, digests = [], []
     for player, network in networks.items():
         for name, tensor in network.state_dict().items():
@@ -114,7 +115,11 @@ def check_replicas(comm: Communicator, **networks: nn.Module) -> None:
         return
     everyone = np.stack(comm.allgather(mine))
     rank, index = np.argwhere(everyone != everyone[0])[0]
-    raise RuntimeError(f"{names[index]} on rank {rank} is not what it is on rank 0")
+    raise UserError(
+        f"{names[index]} on rank {rank} is not what it is on rank 0: the ranks do not train one "
+        "model any more. The last checkpoint is good; is every node's hardware?",
+        on_all_ranks=True,
+    )
 
 
 class _SumOverRanks(torch.autograd.Function):

@@ -1,7 +1,5 @@
 """How a run begins: its configuration and checkpoint, the data on every node, the two players."""
 
-import datetime
-import json
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -11,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from gan_mpi import __version__, checkpoint
-from gan_mpi.comm import Communicator, library_name
+from gan_mpi import checkpoint
+from gan_mpi.comm import Communicator
 from gan_mpi.config import (
     RunConfig,
     TrainConfig,
@@ -21,14 +19,12 @@ from gan_mpi.config import (
     resumed_config,
 )
 from gan_mpi.datasets import Dataset, default_datadir, load_dataset
-from gan_mpi.device import Placement
 from gan_mpi.errors import UserError
 from gan_mpi.losses import CntkLoss
 from gan_mpi.networks import build_discriminator, build_generator
 from gan_mpi.parallel import broadcast_network, synchronise_batch_norm
 from gan_mpi.state import RunState
 from gan_mpi.step import D_SUMS, G_SUMS, Game, make_player
-from gan_mpi.streams import shard
 
 DTYPES = {"fp32": torch.float32, "fp64": torch.float64}
 
@@ -96,25 +92,23 @@ def share_dataset(
     nodes read different data.
     """
     mine = comm.on_each_node(lambda: load_dataset(datadir, glyphs))
-    about = (
-        None if mine is None else (mine.name, mine.source, mine.sha256, platform.node())
-    )
-    read = [found for found in comm.allgather(about) if found is not None]
+    about = []
+    if mine is not None:
+        about = [(mine.name, mine.source, mine.sha256, platform.node())]
+    read = [found for node in comm.allgather(about) for found in node]
     name, source, sha256, first = read[0]
     for _, _, other, host in read:
         if other != sha256:
-            error = UserError(
-                f"--datadir: {host} reads other data than {first} from {source}."
+            raise UserError(
+                f"--datadir: {host} reads other data than {first} from {source}.",
+                on_all_ranks=True,
             )
-            error.on_all_ranks = True
-            raise error
     images, shared = comm.share_on_node(None if mine is None else mine.images)
     no_labels = np.empty(0, dtype=np.uint8)
     given = mine.labels if mine is not None and mine.labels is not None else no_labels
-    labels, _ = comm.share_on_node(given if mine is not None else None)
-    return Dataset(
-        name, source, images, labels if len(labels) else None, sha256
-    ), shared
+    shared_labels, _ = comm.share_on_node(given if mine is not None else None)
+    labels = shared_labels if len(shared_labels) else None
+    return Dataset(name, source, images, labels, sha256), shared
 
 
 def build_state(
@@ -124,12 +118,11 @@ def build_state(
 
     Raises UserError if a resumed run would go on with other data.
     """
+    datadir = start.datadir
     data = {
         "name": dataset.name,
         "source": dataset.source,
-        "datadir": None
-        if start.datadir is None
-        else str(Path(start.datadir).resolve()),
+        "datadir": None if datadir is None else str(Path(datadir).resolve()),
         "glyphs": start.glyphs,
         "count": len(dataset.images),
         "image_shape": list(dataset.image_shape),
@@ -141,13 +134,12 @@ def build_state(
         return state
     before = start.saved["data"]
     if before["sha256"] != dataset.sha256:
-        error = UserError(
+        raise UserError(
             f"--datadir: {dataset.source} is not the data that this run was trained on, "
             f"{before['source']}; a resumed run keeps its data.",
             exit_code=2,
+            on_all_ranks=True,
         )
-        error.on_all_ranks = True
-        raise error
     state.load(start.saved)
     return state
 
@@ -174,80 +166,9 @@ def build_game(
     )
 
 
-def shares(batch: int, world_size: int) -> str:
-    """Say how a global batch is divided among the ranks."""
-    sizes = [
-        hi - lo
-        for lo, hi in (shard(batch, rank, world_size) for rank in range(world_size))
-    ]
-    if min(sizes) == max(sizes):
-        each = "" if world_size == 1 else " on each rank"
-        return f"batch {batch}: {sizes[0]} images{each} in every update"
-    if world_size <= 8:
-        return f"batch {batch}: {' + '.join(map(str, sizes))} images on ranks 0 to {world_size - 1}"
-    return f"batch {batch}: {min(sizes)} or {max(sizes)} images on each rank in every update"
-
-
-def opening_lines(
-    comm: Communicator, config: TrainConfig, dataset: Dataset, placement: Placement
-) -> list[str]:
-    """Return what is said before the first step.  Collective."""
-    hosts = list(dict.fromkeys(comm.allgather(platform.node())))
-    channels, height, width = dataset.image_shape
-    lines = []
-    if dataset.name == "glyphs":
-        lines.append(
-            "These are drawn glyphs, not MNIST: digits in Pillow's own font. To train on MNIST, "
-            "give the folder with its files: --datadir DIR."
-        )
-    named = ", ".join(hosts[:4]) + (", ..." if len(hosts) > 4 else "")
-    return [
-        *lines,
-        f"gan-mpi {__version__}, preset {config.preset}, seed {config.seed}, {config.precision}",
-        f"data: {len(dataset.images)} images of {channels}x{height}x{width} from {dataset.source}",
-        f"ranks: {comm.world_size} on {len(hosts)} host(s) ({named}), {library_name()}",
-        f"device: {placement.device}, {placement.threads} thread(s) a rank",
-        f"{shares(config.batch, comm.world_size)}; {config.d_steps} D and 1 G updates a step",
-        *(f"{player}: {_describe(getattr(config, player))}" for player in ("G", "D")),
-    ]
-
-
-def _describe(optimizer: Any) -> str:
-    settings = ", ".join(
-        f"{name} {value:.6g}" for name, value in optimizer.settings.items()
-    )
-    warmup = f", warmup {optimizer.warmup:g} kimg" if optimizer.warmup else ""
-    return f"{optimizer.optimizer}, {settings}, {optimizer.lr_schedule}{warmup}"
-
-
-def segment(comm: Communicator, step: int, placement: Placement) -> str:
-    """Return the line of segments.jsonl for this start of a run.  Collective."""
-    hosts = comm.allgather((platform.node(), str(placement.device), placement.threads))
-    about = {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "first_step": step + 1,
-        "ranks": comm.world_size,
-        "hosts": sorted({host for host, _, _ in hosts}),
-        "devices": sorted({device for _, device, _ in hosts}),
-        "threads": [threads for _, _, threads in hosts],
-        "versions": {
-            "gan-mpi": __version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "mpi": library_name(),
-        },
-    }
-    return json.dumps(about)
-
-
 def describe_start(start: Start) -> dict[str, Any]:
     """Return the resolved configuration, for people."""
-    data = (
-        {"glyphs": start.glyphs}
-        if start.datadir is None
-        else {"datadir": start.datadir}
-    )
+    data = {"datadir": start.datadir} if start.datadir else {"glyphs": start.glyphs}
     return {
         "config": asdict(start.config),
         "data": data,

@@ -66,8 +66,8 @@ def status_line(record: dict[str, Any], steps: int, seconds_left: float) -> str:
 
 
 LEGEND = (
-    "G, D: losses; D(x), D(G(z)): mean score of reals and fakes; err: share of reals/fakes that "
-    "D takes for the other; lr: rates of G/D"
+    "(G, D: losses; D(x), D(G(z)): mean scores of reals and fakes; err: reals/fakes that D takes "
+    "for the other; lr: of G/D; comm: share of the time)"
 )
 
 

@@ -7,23 +7,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from gan_mpi import rundir
 from gan_mpi.comm import Communicator
 from gan_mpi.config import OptimizerConfig, TrainConfig
 from gan_mpi.device import place
 from gan_mpi.errors import UserError
-from gan_mpi.files import append_line
 from gan_mpi.images import to_range
 from gan_mpi.journal import Journal, open_run_dir
 from gan_mpi.log import Log
+from gan_mpi.opening import opening_lines, segment
 from gan_mpi.optimizers import schedule_factor
 from gan_mpi.prepare import (
     DTYPES,
     build_state,
     find_start,
-    opening_lines,
     run_config,
-    segment,
     share_dataset,
 )
 from gan_mpi.signals import StopRequest
@@ -57,14 +54,10 @@ def train(comm: Communicator, given: Mapping[str, Any], stop: StopRequest) -> in
         log.line("no room in shared memory: each rank keeps its own copy of the data")
     for warning in placement.warnings:
         log.warning(warning)
-    resumes = start.saved is not None
-    run_dir = comm.on_root(
-        lambda: open_run_dir(run, state, start.run_dir, resumes, log)
-    )
     about = segment(comm, state.progress.step, placement)
-    comm.on_root(lambda: append_line(run_dir / rundir.SEGMENTS_FILE, about))
+    run_dir = comm.on_root(lambda: open_run_dir(run, state, start, about, log))
     journal = Journal(comm, state, run, log, run_dir)
-    if not resumes:
+    if start.saved is None:
         journal.save()
         journal.show_reals(dataset.images)
     feed = Feed(comm, state, dataset.images, placement.device)
@@ -77,6 +70,7 @@ def train(comm: Communicator, given: Mapping[str, Any], stop: StopRequest) -> in
             if state.progress.step % run.checkpoint_every == 0:
                 journal.save()
     journal.finish()
+    comm.close()
     return DONE if state.progress.step == state.config.steps else STOPPED
 
 
@@ -110,13 +104,12 @@ def note_loss(state: RunState, player: str, loss: float) -> None:
     state.losses[player] = loss
     if math.isfinite(loss):
         return
-    error = UserError(
+    raise UserError(
         f"diverged: the loss of {player} is {loss} in step {state.progress.step + 1}. The last "
         f"checkpoint is kept; a lower --{player.lower()}-lr may help.",
         exit_code=DIVERGED,
+        on_all_ranks=True,
     )
-    error.on_all_ranks = True
-    raise error
 
 
 class Feed:
@@ -137,11 +130,9 @@ class Feed:
     def next_real(self) -> torch.Tensor:
         """Return this rank's share of the next real batch, (n, C, H, W) in -1..1."""
         at = self.state.progress.images
-        pixels = torch.from_numpy(
-            self.real[self.order.indices(at + self.lo, at + self.hi)]
-        )
+        pixels = self.real[self.order.indices(at + self.lo, at + self.hi)]
         self.state.progress.images += self.state.config.batch
-        return to_range(pixels.to(self.device), self.dtype)
+        return to_range(torch.from_numpy(pixels).to(self.device), self.dtype)
 
     def next_latents(self) -> torch.Tensor:
         """Return this rank's share of the next latents, (n, latent_dim)."""

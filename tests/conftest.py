@@ -58,8 +58,9 @@ def mpirun():
             text=True,
             check=False,
         )
-        _, found, answers = result.stdout.partition("ANSWERS ")
+        before, found, answers = result.stdout.partition("ANSWERS ")
         assert result.returncode == 0 and found, result.stdout + result.stderr
+        assert before == "", "what runs quietly prints nothing"
         return json.loads(answers.splitlines()[0])
 
     return run

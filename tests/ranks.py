@@ -105,7 +105,7 @@ def glyphs():
 
 def run_steps(comm, steps, given, make_game=None, data=None):
     """Train a new game for some steps; return its state."""
-    torch.set_num_threads(1)
+    torch.set_num_threads(2 if comm.world_size == 1 else 1)
     config = new_config({"steps": steps, **given})
     data = glyphs() if data is None else data
     game = (make_game or build_game)(comm, config, data.shape[1:], torch.device("cpu"))
@@ -204,11 +204,16 @@ def batch_normalised_game(comm, config, image_shape, device):
     return Game(*players, CntkLoss())
 
 
-def averages(comm):
-    """Ranks with `rank` samples of value rank+1: rank 0 has none."""
+def averages(comm, staged=False):
+    """Ranks with `rank` samples of value rank+1: rank 0 has none.
+
+    `staged` sends the bucket through a second buffer, as from a GPU.
+    """
     torch.manual_seed(0)
     layer = nn.Linear(3, 2).double()
     bucket = GradientBucket(layer, sums=1)
+    if staged:
+        bucket.host = torch.empty_like(bucket.buffer)
     inputs = torch.full((comm.rank, 3), comm.rank + 1.0, dtype=torch.double)
     bucket.zero()
     loss = layer(inputs).sum()
@@ -314,7 +319,7 @@ def differing_replicas(comm):
             layer.bias[1] += 1e-6
     try:
         check_replicas(comm, G=layer)
-    except RuntimeError as error:
+    except UserError as error:
         return str(error)
 
 

@@ -115,11 +115,11 @@ def test_the_options_of_train_are_the_fields_of_the_configurations():
         ),
         (
             ("--beta1", "0.5"),
-            "Invalid value for '--beta1': fsadagrad has no beta1; adam has.",
+            "Invalid value for '--beta1': fsadagrad has no beta1; it is for adam.",
         ),
         (
             ("--optimizer", "adam", "--g-momentum", "0.5"),
-            "Invalid value for '--g-momentum': adam has no momentum; fsadagrad and sgd has.",
+            "Invalid value for '--g-momentum': adam has no momentum; it is for fsadagrad and sgd.",
         ),
     ],
 )

@@ -1,9 +1,11 @@
 """What is written down is true: launch scripts, README, changelog."""
 
+import os
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,9 +30,11 @@ def test_launch_scripts_are_short_sound_and_explained(script):
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_launch_scripts_pass_shellcheck(script):
-    if shutil.which("shellcheck") is None:
+    beside = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    shellcheck = shutil.which("shellcheck", path=beside)
+    if shellcheck is None:
         pytest.skip("shellcheck is not installed; `make check` runs it")
-    subprocess.run(["shellcheck", "-s", "bash", script], check=True)
+    subprocess.run([shellcheck, "-s", "bash", script], check=True)
 
 
 def test_the_commands_of_the_readmes_are_understood():

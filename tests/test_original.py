@@ -61,6 +61,7 @@ def test_the_losses_are_as_published_with_other_seeds(mpirun, tmp_path, mnist):
         assert_as_published(tmp_path / seed)
 
 
+@pytest.mark.long
 def test_the_first_15_losses_do_not_depend_on_the_ranks(mpirun, tmp_path, mnist):
     given = {"datadir": str(mnist), "steps": 15}
     runs = [[size, {**given, "run_dir": f"ranks{size}"}] for size in (1, 2, 3, 4)]

@@ -89,10 +89,19 @@ def test_usr1_to_one_rank_and_a_save_that_takes_2_s(start, tmp_path):
     assert checkpoint.read_checkpoint(path)["progress"]["step"] == step
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["TERM", "INT"])
-@pytest.mark.parametrize("target", ["mpiexec", "rank"])
-def test_term_and_int(start, tmp_path, mpich, target, number):
-    stop(start, tmp_path, target, number)
+NUMBERS = pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGINT], ids=["TERM", "INT"]
+)
+
+
+@NUMBERS
+def test_term_and_int_to_one_rank(start, tmp_path, number):
+    stop(start, tmp_path, "rank", number)
+
+
+@NUMBERS
+def test_term_and_int_to_mpiexec(start, tmp_path, mpich, number):
+    stop(start, tmp_path, "mpiexec", number)
 
 
 def test_a_second_interrupt_ends_at_once(start, tmp_path):

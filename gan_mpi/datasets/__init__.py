@@ -1,7 +1,7 @@
 """Finding and reading the data: IDX files, CNTK text, or drawn glyphs.  No MPI here."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +27,6 @@ class Dataset:
     def image_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of one image."""
         return self.images.shape[1:]
-
-    def with_arrays(self, images: np.ndarray, labels: np.ndarray | None) -> "Dataset":
-        """Return the same data set over another copy of its arrays."""
-        return replace(self, images=images, labels=labels)
 
 
 def load_dataset(datadir: str | None, glyphs: int) -> Dataset:

@@ -1,0 +1,82 @@
+"""What is said and recorded of a start of a run before its first step."""
+
+import datetime
+import json
+import platform
+
+import numpy as np
+import torch
+
+from gan_mpi import __version__
+from gan_mpi.comm import Communicator, library_name
+from gan_mpi.config import OptimizerConfig, TrainConfig
+from gan_mpi.datasets import Dataset
+from gan_mpi.device import Placement
+from gan_mpi.streams import shard
+
+
+def shares(batch: int, world_size: int) -> str:
+    """Say how a global batch is divided among the ranks."""
+    sizes = [
+        hi - lo
+        for lo, hi in (shard(batch, rank, world_size) for rank in range(world_size))
+    ]
+    if min(sizes) == max(sizes):
+        each = "" if world_size == 1 else " on each rank"
+        return f"batch {batch}: {sizes[0]} images{each} in every update"
+    if world_size <= 8:
+        return f"batch {batch}: {' + '.join(map(str, sizes))} images on ranks 0 to {world_size - 1}"
+    return f"batch {batch}: {min(sizes)} or {max(sizes)} images on each rank in every update"
+
+
+def opening_lines(
+    comm: Communicator, config: TrainConfig, dataset: Dataset, placement: Placement
+) -> list[str]:
+    """Return what is said before the first step.  Collective."""
+    hosts = list(dict.fromkeys(comm.allgather(platform.node())))
+    channels, height, width = dataset.image_shape
+    lines = []
+    if dataset.name == "glyphs":
+        lines.append(
+            "These are drawn glyphs, not MNIST: digits in Pillow's own font. To train on MNIST, "
+            "give the folder with its files: --datadir DIR."
+        )
+    named = ", ".join(hosts[:4]) + (", ..." if len(hosts) > 4 else "")
+    return [
+        *lines,
+        f"gan-mpi {__version__}, preset {config.preset}, seed {config.seed}, {config.precision}",
+        f"data: {len(dataset.images)} images of {channels}x{height}x{width} from {dataset.source}",
+        f"ranks: {comm.world_size} on {len(hosts)} host(s) ({named}), {library_name()}",
+        f"device: {placement.device}, {placement.threads} thread(s) a rank",
+        f"{shares(config.batch, comm.world_size)}; {config.d_steps} D and 1 G updates a step",
+        *(f"{player}: {_describe(getattr(config, player))}" for player in ("G", "D")),
+    ]
+
+
+def _describe(optimizer: OptimizerConfig) -> str:
+    settings = ", ".join(
+        f"{name} {value:.6g}" for name, value in optimizer.settings.items()
+    )
+    warmup = f", warmup {optimizer.warmup:g} kimg" if optimizer.warmup else ""
+    return f"{optimizer.optimizer}, {settings}, {optimizer.lr_schedule}{warmup}"
+
+
+def segment(comm: Communicator, step: int, placement: Placement) -> str:
+    """Return the line of segments.jsonl for this start of a run.  Collective."""
+    hosts = comm.allgather((platform.node(), str(placement.device), placement.threads))
+    about = {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "first_step": step + 1,
+        "ranks": comm.world_size,
+        "hosts": sorted({host for host, _, _ in hosts}),
+        "devices": sorted({device for _, device, _ in hosts}),
+        "threads": [threads for _, _, threads in hosts],
+        "versions": {
+            "gan-mpi": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "mpi": library_name(),
+        },
+    }
+    return json.dumps(about)

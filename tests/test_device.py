@@ -1,0 +1,53 @@
+"""Threads of a rank, and the warning about idle cores."""
+
+import os
+
+import pytest
+
+from gan_mpi import device, launcher
+
+ALL, LEFT, RIGHT = frozenset(range(8)), frozenset(range(4)), frozenset(range(4, 8))
+
+
+@pytest.mark.parametrize(
+    ("masks", "threads"),
+    [
+        ([ALL], [8]),
+        ([ALL, ALL, ALL], [2, 2, 2]),
+        ([LEFT, RIGHT], [4, 4]),
+        ([LEFT, LEFT, RIGHT], [2, 2, 4]),
+        ([frozenset({0})] * 3, [1, 1, 1]),
+    ],
+)
+def test_cores_are_divided_among_the_ranks_that_may_run_on_them(
+    masks, threads, monkeypatch
+):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert [device._threads(masks, rank) for rank in range(len(masks))] == threads
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert device._threads(masks, 0) == 3
+
+
+@pytest.mark.parametrize(
+    ("masks", "allotted", "warns"),
+    [
+        ([frozenset({0}), frozenset({1})], "", True),
+        ([frozenset({0}), frozenset({1})], "4", False),
+        ([LEFT], "", False),
+        ([frozenset({0, 1, 2})], "", True),
+    ],
+)
+def test_a_binding_that_leaves_most_cores_idle_is_named(
+    masks, allotted, warns, monkeypatch
+):
+    monkeypatch.setattr(launcher, "rank", lambda: 0)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: ALL)
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", allotted)
+    for variable in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_ID"):
+        monkeypatch.delenv(variable, raising=False)
+    said = device._idle_cores(masks, [1] * len(masks))
+    assert bool(said) == warns
+    assert "-bind-to none" in said or not warns
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    said = device._idle_cores(masks, [1] * len(masks))
+    assert "--bind-to none" in said or not warns
