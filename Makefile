@@ -1,5 +1,7 @@
 # Verbs for developers; `make check` is what CI runs after the README's two commands.
 PYTHON ?= python
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
 
 .PHONY: format lint types shell check-style test long check
 format:
@@ -15,6 +17,7 @@ shell:
 test:
 	$(PYTHON) -m pytest
 long:
-	$(PYTHON) -m pytest -m long -v | tee tests/long-$$(date +%F).log
+	$(PYTHON) -m pytest -m long -v --no-header --durations=0 | tee tests/long-$$(date +%F).log
+
 check-style: lint types shell
 check: check-style test

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
+from gan_mpi import checkpoint
 from gan_mpi import comm as comm_module
 from gan_mpi.comm import Communicator, world
 from gan_mpi.config import new_config
@@ -106,7 +107,7 @@ def glyphs():
 def run_steps(comm, steps, given, make_game=None, data=None):
     """Train a new game for some steps; return its state."""
     torch.set_num_threads(2 if comm.world_size == 1 else 1)
-    config = new_config({"steps": steps, **given})
+    config = new_config({"steps": max(1, steps), **given})
     data = glyphs() if data is None else data
     game = (make_game or build_game)(comm, config, data.shape[1:], torch.device("cpu"))
     state = RunState(config, {"count": len(data), "name": "test"}, game)
@@ -150,6 +151,18 @@ def gradients_of_one_update(comm, steps, given):
         "D": state.game.D.bucket.gradients.clone(),
         "G": state.game.G.bucket.gradients.clone(),
     }
+
+
+def state_round_trip(comm):
+    """Return whether all of a state comes back from what a checkpoint holds."""
+    state = run_steps(comm, 2, {"batch": 30})
+    fresh = run_steps(comm, 0, {"batch": 30, "seed": 5})
+    fresh.load(checkpoint.unpack(checkpoint.pack(state.to_dict()), Path("x")))
+    return [
+        fresh.progress == state.progress and state.progress.updates_D == 4,
+        fresh.window == state.window and len(state.window.totals) == 6,
+        distance(everything(fresh), everything(state))[0] == 0,
+    ]
 
 
 class SmallGenerator(nn.Module):
@@ -311,6 +324,7 @@ def which_passes_leave_a_trace(comm):
 
 
 def differing_replicas(comm):
+    torch.manual_seed(comm.rank)
     layer = nn.Linear(2, 2)
     broadcast_network(comm, layer)
     check_replicas(comm, G=layer)

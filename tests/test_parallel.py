@@ -16,6 +16,7 @@ CALLS = {
     "private": ["shared_copy", 1000],
     "errors": ["errors_on_some"],
     "generators": ["global_generators_stand_still"],
+    "round trip": ["state_round_trip"],
 }
 
 
@@ -71,6 +72,10 @@ def test_an_error_of_one_rank_is_raised_on_all(answers):
 
 def test_no_global_generator_is_used_in_a_step(answers):
     assert answers["generators"] == ([True, True],) * 3
+
+
+def test_all_of_a_state_comes_back_from_a_checkpoint(answers):
+    assert answers["round trip"] == ([True, True, True],) * 3
 
 
 def test_one_rank_is_no_special_case(mpirun):

@@ -3,11 +3,15 @@
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 
 from gan_mpi import checkpoint, images
 from gan_mpi.config import new_config
+from gan_mpi.images import to_pixels
 from gan_mpi.networks import build_generator
+from gan_mpi.parallel import BatchNorm
 from gan_mpi.sampling import CHUNK, generate
+from gan_mpi.streams import Purpose, uniform_latents
 
 
 def save(run_dir, step=7, channels=1, seed=0):
@@ -34,6 +38,25 @@ def test_an_image_depends_on_its_seed_alone():
     assert np.array_equal(generate(generator, 100, [3]), many[3:4])
     assert torch.get_num_threads() == threads + 1
     torch.set_num_threads(threads)
+
+
+def test_a_generator_with_batch_norm_draws_from_its_running_statistics():
+    torch.manual_seed(0)
+    layers = nn.Linear(4, 9), BatchNorm(9), nn.Tanh(), nn.Unflatten(1, (1, 3, 3))
+    generator = nn.Sequential(*layers)
+    threads, seen = torch.get_num_threads(), []
+    generator.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
+    images = generate(generator, 4, [1, 2])
+    expected = generator.eval()(latents_of([1, 2], 4)).detach()
+    generator.train()
+    assert np.array_equal(images, to_pixels(expected))
+    assert generate(generator, 4, [0]).shape == (1, 1, 3, 3) and generator.training
+    assert (seen[0], torch.get_num_threads()) == (1, threads)
+
+
+def latents_of(seeds, dimension):
+    drawn = uniform_latents(0, Purpose.SAMPLES, 0, max(seeds) + 1, dimension)
+    return torch.from_numpy(drawn[seeds]).float()
 
 
 def content(folder):
