@@ -1,15 +1,20 @@
 """What the ranks do in tests.  They only answer; pytest asserts, so nothing deadlocks."""
 
-import contextlib
 import faulthandler
 import functools
-import io
 import json
-import os
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
+from rank_programs import (
+    NEVER,
+    sample_on,
+    sample_outcomes,
+    train_on,
+    train_outcomes,
+    train_until_killed,
+)
+from small_networks import batch_normalised_game
 from torch import nn
 
 from gan_mpi import checkpoint
@@ -18,44 +23,50 @@ from gan_mpi.comm import Communicator, world
 from gan_mpi.config import new_config
 from gan_mpi.datasets.glyphs import draw_glyphs
 from gan_mpi.errors import UserError
-from gan_mpi.losses import CntkLoss
-from gan_mpi.networks.layers import xavier_as_cntk
 from gan_mpi.parallel import (
     BatchNorm,
     GradientBucket,
     average_gradients,
     broadcast_network,
     check_replicas,
-    synchronise_batch_norm,
 )
 from gan_mpi.prepare import build_game
 from gan_mpi.state import RunState
 from gan_mpi.step import (
-    D_SUMS,
-    G_SUMS,
-    Game,
     discriminator_step,
     generator_step,
-    make_player,
 )
-from gan_mpi.streams import Purpose
 from gan_mpi.train import Feed, take_step
 
-NEVER = SimpleNamespace(requested=False)
+PROGRAMS = {
+    program.__name__: program
+    for program in (
+        train_outcomes,
+        train_on,
+        train_until_killed,
+        sample_outcomes,
+        sample_on,
+    )
+}
 
 
 def main(function, arguments, timeout):
     faulthandler.dump_traceback_later(timeout, exit=True)
     comm = world()
-    answers = comm.gather(globals()[function](comm, *arguments))
+    answers = comm.gather(answer(comm, function, *arguments))
     if comm.is_root:
         print("ANSWERS", json.dumps(answers), flush=True)
     comm_module.leave()
 
 
+def answer(comm, function, *arguments):
+    """Call a function of this file or one of the programs."""
+    return (PROGRAMS.get(function) or globals()[function])(comm, *arguments)
+
+
 def several(comm, calls):
     """Answer [function, *arguments] one after another: a start of the ranks takes seconds."""
-    return [globals()[function](comm, *arguments) for function, *arguments in calls]
+    return [answer(comm, function, *arguments) for function, *arguments in calls]
 
 
 def on_each_size(comm, largest, function):
@@ -163,58 +174,6 @@ def state_round_trip(comm):
         fresh.window == state.window and len(state.window.totals) == 6,
         distance(everything(fresh), everything(state))[0] == 0,
     ]
-
-
-class SmallGenerator(nn.Module):
-    def __init__(self, latent_dim):
-        super().__init__()
-        self.dense = nn.Sequential(
-            nn.Linear(latent_dim, 4 * 49), BatchNorm(4 * 49), nn.ReLU()
-        )
-        self.up = nn.Sequential(
-            nn.ConvTranspose2d(4, 4, 4, 2, 1),
-            BatchNorm(4),
-            nn.ReLU(),
-            nn.ConvTranspose2d(4, 1, 4, 2, 1),
-            nn.Tanh(),
-        )
-
-    def forward(self, latents):
-        return self.up(self.dense(latents).view(-1, 4, 7, 7))
-
-
-class SmallDiscriminator(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(1, 4, 4, 2, 1),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(4, 8, 4, 2, 1),
-            BatchNorm(8),
-            nn.LeakyReLU(0.2),
-            nn.Flatten(),
-            nn.Linear(8 * 49, 1),
-        )
-
-    def forward(self, images):
-        return self.layers(images).squeeze(1)
-
-
-def batch_normalised_game(comm, config, image_shape, device):
-    players = []
-    for network, optimizer, purpose, sums in (
-        (SmallGenerator(config.latent_dim), config.G, Purpose.WEIGHTS_G, G_SUMS),
-        (SmallDiscriminator(), config.D, Purpose.WEIGHTS_D, D_SUMS),
-    ):
-        network.double()
-        xavier_as_cntk(network, config.seed, purpose)
-        for layer in network.modules():
-            if isinstance(layer, BatchNorm):
-                nn.init.ones_(layer.weight)
-        synchronise_batch_norm(comm, network)
-        broadcast_network(comm, network)
-        players.append(make_player(network, optimizer, config.batch, sums))
-    return Game(*players, CntkLoss())
 
 
 def averages(comm, staged=False):
@@ -369,91 +328,6 @@ def errors_on_some(comm):
             told.append([str(error), error.exit_code, error.on_all_ranks])
     told.append(comm.on_root(lambda: 17 + comm.rank))
     return told
-
-
-def train_outcomes(comm, runs, folder):
-    """Call train() for each dict of options; return its exit code, or the error's sentence.
-
-    A list [path, size] between them cuts a file to its first bytes.
-    """
-    from gan_mpi.train import train
-
-    os.chdir(folder)
-    found = []
-    for given in runs:
-        if isinstance(given, list):
-            comm.on_root(lambda given=given: os.truncate(*given))
-            continue
-        try:
-            found.append(train(comm, {"quiet": True, **given}, NEVER))
-        except UserError as error:
-            found.append([str(error), error.exit_code, error.on_all_ranks])
-    return found
-
-
-def sample_outcomes(comm, draws, folder):
-    """Call sample() for each list of source, step, seeds, grid, format, out; return as above."""
-    from gan_mpi.sample import sample
-
-    os.chdir(folder)
-    found = []
-    for source, step, seeds, grid, kind, out in draws:
-        paths = [None if path is None else Path(path) for path in (source, out)]
-        try:
-            with contextlib.redirect_stdout(io.StringIO()):
-                found.append(sample(comm, paths[0], step, seeds, grid, kind, paths[1]))
-        except UserError as error:
-            found.append([str(error), error.exit_code, error.on_all_ranks])
-    return found
-
-
-def sample_on(comm, size, draws, folder):
-    """Draw on the first `size` ranks only."""
-    part = comm.mpi.Split(0 if comm.rank < size else 1, comm.rank)
-    found = (
-        sample_outcomes(Communicator(part), draws, folder) if comm.rank < size else None
-    )
-    comm.barrier()
-    return found
-
-
-class Trap:
-    """A stop request that blocks for ever in a step, once it has told its process id."""
-
-    def __init__(self, comm, step, d_steps=2):
-        self.calls, self.at = 0, (step - 1) * (d_steps + 1) + 2
-        self.marker = Path(f"rank{comm.rank}.pid")
-
-    @property
-    def requested(self):
-        self.calls += 1
-        if self.calls == self.at:
-            self.marker.write_text(str(os.getpid()))
-            faulthandler.cancel_dump_traceback_later()
-            while True:
-                import time
-
-                time.sleep(1)
-        return False
-
-
-def train_on(comm, runs, folder):
-    """Call train() with each [size, options] on the first `size` ranks; return the outcomes."""
-    found = []
-    for size, given in runs:
-        part = comm.mpi.Split(0 if comm.rank < size else 1, comm.rank)
-        if comm.rank < size:
-            found += train_outcomes(Communicator(part), [given], folder)
-        comm.barrier()
-    return found
-
-
-def train_until_killed(comm, given, folder, step):
-    """Train, and hang in the middle of a step for the test to kill."""
-    from gan_mpi.train import train
-
-    os.chdir(folder)
-    train(comm, given, Trap(comm, step))
 
 
 def global_generators_stand_still(comm):

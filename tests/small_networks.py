@@ -1,0 +1,61 @@
+"""Small convolutional networks with batch norm, for tests."""
+
+from torch import nn
+
+from gan_mpi.losses import CntkLoss
+from gan_mpi.networks.layers import xavier_as_cntk
+from gan_mpi.parallel import BatchNorm, broadcast_network, synchronise_batch_norm
+from gan_mpi.step import D_SUMS, G_SUMS, Game, make_player
+from gan_mpi.streams import Purpose
+
+
+class SmallGenerator(nn.Module):
+    def __init__(self, latent_dim):
+        super().__init__()
+        self.dense = nn.Sequential(
+            nn.Linear(latent_dim, 4 * 49), BatchNorm(4 * 49), nn.ReLU()
+        )
+        self.up = nn.Sequential(
+            nn.ConvTranspose2d(4, 4, 4, 2, 1),
+            BatchNorm(4),
+            nn.ReLU(),
+            nn.ConvTranspose2d(4, 1, 4, 2, 1),
+            nn.Tanh(),
+        )
+
+    def forward(self, latents):
+        return self.up(self.dense(latents).view(-1, 4, 7, 7))
+
+
+class SmallDiscriminator(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, 4, 4, 2, 1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(4, 8, 4, 2, 1),
+            BatchNorm(8),
+            nn.LeakyReLU(0.2),
+            nn.Flatten(),
+            nn.Linear(8 * 49, 1),
+        )
+
+    def forward(self, images):
+        return self.layers(images).squeeze(1)
+
+
+def batch_normalised_game(comm, config, image_shape, device):
+    players = []
+    for network, optimizer, purpose, sums in (
+        (SmallGenerator(config.latent_dim), config.G, Purpose.WEIGHTS_G, G_SUMS),
+        (SmallDiscriminator(), config.D, Purpose.WEIGHTS_D, D_SUMS),
+    ):
+        network.double()
+        xavier_as_cntk(network, config.seed, purpose)
+        for layer in network.modules():
+            if isinstance(layer, BatchNorm):
+                nn.init.ones_(layer.weight)
+        synchronise_batch_norm(comm, network)
+        broadcast_network(comm, network)
+        players.append(make_player(network, optimizer, config.batch, sums))
+    return Game(*players, CntkLoss())
