@@ -14,9 +14,8 @@ from gan_mpi.files import write_aside
 
 FORMAT = 1
 KEPT = 3
-ZIP_END = (
-    b"PK\x05\x06"  # and 18 bytes, of which the last two are the length of the comment
-)
+# The end of a zip file: this, and 18 bytes, the last two of which are its comment's length.
+ZIP_END = b"PK\x05\x06"
 DIGEST = "sha256:"
 
 

@@ -14,9 +14,8 @@ from gan_mpi.errors import UserError
 
 mpi4py.rc.initialize = False  # world() does it, once it has looked at the launcher
 mpi4py.rc.finalize = True
-os.environ.setdefault(
-    "OMPI_MCA_osc", "^ucx"
-)  # which complains aloud about shared windows
+# Open MPI's UCX component complains aloud about shared windows.
+os.environ.setdefault("OMPI_MCA_osc", "^ucx")
 
 from mpi4py import MPI
 
@@ -227,9 +226,8 @@ def world() -> Communicator:
     """
     comm = _initialise()
     while comm.mpi.allreduce(0):
-        time.sleep(
-            60
-        )  # a rank failed before it got here, and is about to abort the job
+        # A rank failed before it got here, and is about to abort the job.
+        time.sleep(60)
     return comm
 
 

@@ -22,8 +22,8 @@ SCHEDULES = ("constant", "linear", "cosine", "step")
 def setting(default: Any, group: str, help: str, **limits: Any) -> Any:
     """Return a dataclass field with all that its command-line option needs.
 
-    `limits` may hold `flags` (other spellings), `choices`, `minimum`, `maximum`, `above` and `below` (exclusive), `type`
-    (where the default is None), `metavar` and `shown_default`.
+    `limits` may hold `flags` (other spellings), `choices`, `minimum`, `maximum`, `above` and
+    `below` (exclusive), `type` (where the default is None), `metavar` and `shown_default`.
     """
     return field(default=default, metadata={"group": group, "help": help, **limits})
 
@@ -133,11 +133,6 @@ class TrainConfig:
     )
     G: OptimizerConfig = OptimizerConfig()
     D: OptimizerConfig = OptimizerConfig()
-
-    @property
-    def total_images(self) -> int:
-        """Real images consumed by the whole run, over all ranks."""
-        return self.steps * self.d_steps * self.batch
 
 
 @dataclass(frozen=True)

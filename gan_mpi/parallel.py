@@ -117,7 +117,7 @@ def check_replicas(comm: Communicator, **networks: nn.Module) -> None:
     rank, index = np.argwhere(everyone != everyone[0])[0]
     raise UserError(
         f"{names[index]} on rank {rank} is not what it is on rank 0: the ranks do not train one "
-        "model any more. The last checkpoint is good; is every node's hardware?",
+        "model any more. The last checkpoint is good; suspect the hardware of that rank's node.",
         on_all_ranks=True,
     )
 

@@ -26,6 +26,7 @@ class RunState:
     """A run at the end of a step: what was asked for, the data, the game and the counters.
 
     `data` describes the data set: name, source, datadir, glyphs, count, image_shape, sha256.
+    `losses` are those of the last update of G and of D.
     """
 
     config: TrainConfig
@@ -33,9 +34,7 @@ class RunState:
     game: Game
     progress: Progress = field(default_factory=Progress)
     window: Window = field(default_factory=Window)
-    losses: dict[str, float] = field(
-        default_factory=dict
-    )  # of the last update of G and of D
+    losses: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the state as tensors, numbers and strings."""
