@@ -22,6 +22,7 @@ from mpi4py import MPI
 T = TypeVar("T")
 ROOT = 0
 SHARED_MEMORY = "/dev/shm"
+OUTPUT_HEAD_START = 0.5  # seconds
 SHARED_MEMORY_RESERVE = 16 << 20  # bytes that MPI itself may still want there
 
 
@@ -255,7 +256,12 @@ def leave() -> None:
 
 
 def abort(exit_code: int) -> None:
-    """End all ranks at once with a non-zero exit code; does not return."""
+    """End all ranks at once with a non-zero exit code; does not return.
+
+    A launcher learns of an abort by another way than it forwards output, and drops what it has
+    not read by then (seen with MPICH's on a busy machine), so what was said gets a head start.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
+    time.sleep(OUTPUT_HEAD_START)
     MPI.COMM_WORLD.Abort(exit_code or 1)
