@@ -12,7 +12,7 @@ import torch
 from gan_mpi.errors import UserError, reason
 from gan_mpi.files import write_aside
 
-FORMAT = 1
+FORMAT = 2
 KEPT = 3
 # The end of a zip file: this, and 18 bytes, the last two of which are its comment's length.
 ZIP_END = b"PK\x05\x06"
@@ -108,3 +108,28 @@ def newest_valid(
             warn(f"{first} Going on from {path.name}.")
         return path, state
     raise first or UserError(f"{run_dir} holds no checkpoint.")
+
+
+def find_checkpoint(
+    source: Path, step: int | None, warn: Callable[[str], None]
+) -> tuple[Path, dict[str, Any]]:
+    """Return the file and state of a checkpoint file, or of a run's checkpoint of a step.
+
+    Without a step it is the newest that can be read.  Raises UserError, naming the file and
+    what is wrong with it.
+    """
+    if not source.exists():
+        raise UserError(f"there is no run or checkpoint '{source}'.", exit_code=2)
+    if not source.is_dir():
+        return source, read_checkpoint(source)
+    if step is None:
+        return newest_valid(source, warn)
+    path = checkpoint_path(source, step)
+    if not path.exists():
+        steps = ", ".join(str(step) for step, _ in list_checkpoints(source))
+        raise UserError(
+            f"Invalid value for '--checkpoint': {source} holds no step {step}, but "
+            f"{steps or 'none at all'}.",
+            exit_code=2,
+        )
+    return path, read_checkpoint(path)

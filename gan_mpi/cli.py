@@ -3,6 +3,8 @@
 import click
 
 from gan_mpi import __version__
+from gan_mpi.commands.data import data
+from gan_mpi.commands.presets import presets
 from gan_mpi.commands.sample import sample
 from gan_mpi.commands.train import train
 
@@ -19,3 +21,5 @@ def cli() -> None:
 
 cli.add_command(train)
 cli.add_command(sample)
+cli.add_command(presets)
+cli.add_command(data)

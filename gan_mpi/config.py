@@ -13,10 +13,13 @@ OPTIMIZERS: dict[str, dict[str, float]] = {
         "momentum": 0.9985724484938566,
         "beta2": 0.9999986111120757,
     },
-    "adam": {"lr": 2e-4, "beta1": 0.5, "beta2": 0.999},
+    "adam": {"lr": 2e-4, "beta1": 0.5, "beta2": 0.999, "epsilon": 1e-8},
     "sgd": {"lr": 0.05, "momentum": 0.9},
 }
+RATES = ("lr", "beta1", "beta2", "momentum", "epsilon")
 SCHEDULES = ("constant", "linear", "cosine", "step")
+NETWORKS = ("dense", "dcgan", "dcgan-206b", "paddle", "paddle-points", "lightning")
+DATASETS = ("mnist", "fashion-mnist", "cifar10", "uniform")
 
 
 def setting(default: Any, group: str, help: str, **limits: Any) -> Any:
@@ -76,6 +79,14 @@ class OptimizerConfig:
         below=1,
         shown_default=_defaults_of("momentum"),
     )
+    epsilon: float | None = setting(
+        None,
+        "Optimizers",
+        "What adam adds to the root of the mean squared gradient.",
+        type=float,
+        above=0,
+        shown_default=_defaults_of("epsilon"),
+    )
     lr_schedule: str = setting(
         "constant",
         "Optimizers",
@@ -102,37 +113,119 @@ class TrainConfig:
     """What decides the result.  A resume may change the number of steps, and nothing else."""
 
     preset: str = setting(
-        "basic", "Everyday", "System to train.", choices=tuple(PRESETS)
+        "basic",
+        "Everyday",
+        "System to train; 'gan-mpi presets' lists them.",
+        choices=tuple(PRESETS),
     )
     seed: int = setting(
         0, "Everyday", "Seed of every random number.", minimum=0, maximum=2**63 - 1
     )
+    steps: int = setting(
+        PRESETS["basic"].fast_steps,
+        "Everyday",
+        "Length in steps (turns of the schedule), instead of the preset's.",
+        minimum=1,
+        shown_default="the preset's",
+    )
+    dataset: str = setting(
+        "mnist",
+        "Everyday",
+        "What is looked for where no --datadir is given; uniform draws points in the unit square.",
+        choices=DATASETS,
+    )
+    network: str = setting(
+        "dense",
+        "Model",
+        "Generator and discriminator; 'gan-mpi presets NAME' prints their layers.",
+        choices=NETWORKS,
+    )
+    range: str = setting(
+        "signed",
+        "Model",
+        "Range of the images: signed -1..1, unit 0..1, standard -0.42..2.82 (MNIST's mean 0, "
+        "deviation 1). The generator ends in tanh, in a sigmoid for unit.",
+        choices=("signed", "unit", "standard"),
+    )
+    latents: str = setting(
+        "uniform",
+        "Model",
+        "Latents: uniform in -1..1, or normal.",
+        choices=("uniform", "normal"),
+    )
+    latent_dim: int = setting(100, "Model", "Numbers in one latent.", minimum=1)
+    loss: str = setting(
+        "sum",
+        "Model",
+        "Loss of D on reals and on fakes: their sum, or their mean. That of G is -log D(G(z)), "
+        "and 1 more with sum, as CNTK has it.",
+        choices=("sum", "mean"),
+    )
     batch: int = setting(
         1024,
-        "Training",
+        "Schedule",
         "Real images in one update, over all ranks.",
         minimum=1,
         maximum=2**24,
     )
-    steps: int = setting(
-        PRESETS["basic"].fast_steps,
-        "Everyday",
-        "Length in steps (generator updates), instead of the preset's.",
-        minimum=1,
-        shown_default="the preset's",
+    schedule: str = setting(
+        "steps",
+        "Schedule",
+        "Who is trained in a step: both, so often as --d-steps and --g-steps say, or, to balance "
+        "them, the one with the larger loss, at most five times running.",
+        choices=("steps", "balance"),
     )
     d_steps: int = setting(
-        2, "Training", "Discriminator updates in one step.", minimum=1
+        2, "Schedule", "Discriminator updates in one step.", minimum=1
     )
-    latent_dim: int = setting(100, "Training", "Numbers in one latent.", minimum=1)
+    g_steps: int = setting(1, "Schedule", "Generator updates in one step.", minimum=1)
+    g_latents: str = setting(
+        "fresh",
+        "Schedule",
+        "Latents of each generator update of a step: fresh, or the first one's repeated.",
+        choices=("fresh", "repeated"),
+    )
+    first: str = setting(
+        "discriminator",
+        "Schedule",
+        "Player that begins a step.",
+        choices=("generator", "discriminator"),
+    )
+    d_update: str = setting(
+        "joint",
+        "Schedule",
+        "D learns from fakes and reals in one joint update, or in separate ones, fakes first.",
+        choices=("joint", "separate"),
+    )
+    train: str = setting(
+        "both",
+        "Schedule",
+        "Train both players, or one against the other as --transfer brings it.",
+        choices=("both", "generator", "discriminator"),
+    )
     precision: str = setting(
         "fp32",
-        "Training",
+        "Running",
         "Arithmetic of the networks and of the sums over ranks.",
         choices=("fp32", "fp64"),
     )
     G: OptimizerConfig = OptimizerConfig()
     D: OptimizerConfig = OptimizerConfig()
+
+    @property
+    def turn(self) -> tuple[str, ...]:
+        """The players that a step of the schedule 'steps' updates, in order."""
+        turns = {"discriminator": "D" * self.d_steps, "generator": "G" * self.g_steps}
+        if self.train != "both":
+            return tuple(turns[self.train])
+        last = "generator" if self.first == "discriminator" else "discriminator"
+        return tuple(turns[self.first] + turns[last])
+
+    @property
+    def images_per_step(self) -> int:
+        """Real images that a step consumes, over all ranks."""
+        batches = 1 if self.schedule == "balance" else self.turn.count("D")
+        return batches * self.batch
 
 
 @dataclass(frozen=True)
@@ -142,7 +235,7 @@ class RunConfig:
     datadir: str | None = setting(
         None,
         "Everyday",
-        "Folder with MNIST's IDX files (.gz or not) or Train-28x28_cntk_text.txt.",
+        "Folder with IDX files (.gz or not), Train-28x28_cntk_text.txt, or CIFAR-10's batches.",
         flags=("--data",),
         type=str,
         metavar="DIR",
@@ -167,6 +260,13 @@ class RunConfig:
     resume: str | None = setting(
         None, "Everyday", "Continue this run.", type=str, metavar="RUN"
     )
+    transfer: str | None = setting(
+        None,
+        "Everyday",
+        "Start a new run from the networks of this run or checkpoint file.",
+        type=str,
+        metavar="RUN",
+    )
     device: str = setting(
         "auto",
         "Running",
@@ -174,13 +274,25 @@ class RunConfig:
         metavar="DEVICE",
     )
     checkpoint_every: int = setting(
-        1000, "Running", "Steps between checkpoints.", minimum=1, metavar="STEPS"
+        1000,
+        "Running",
+        "Steps between checkpoints.",
+        minimum=1,
+        metavar="STEPS",
+        shown_default="1000, or the preset's pass",
+    )
+    grid: str = setting(
+        "6x6",
+        "Running",
+        "Columns x rows of the pictures of samples.",
+        metavar="WxH",
+        shown_default="6x6, or the preset's",
     )
     log_format: str = setting(
         "plain",
         "Running",
-        "Progress lines: ours, or those of CNTK.",
-        choices=("plain", "cntk"),
+        "Progress lines: ours, or those of CNTK or Paddle.",
+        choices=("plain", "cntk", "paddle"),
     )
     quiet: bool = setting(
         False, "Running", "Print errors only; log.txt is written all the same."
@@ -198,12 +310,28 @@ def apply_options(config: TrainConfig, given: Mapping[str, Any]) -> TrainConfig:
     _check_uses(config, given)
     generator, discriminator = (_apply_to_player(config, given, p) for p in "GD")
     changed = replace(config, **own, G=generator, D=discriminator)
+    _check_schedule(changed, given)
     if "kimg" in given:
-        images = changed.d_steps * changed.batch
+        images = changed.images_per_step
         changed = replace(
             changed, steps=max(1, -(-int(given["kimg"] * 1000) // images))
         )
     return changed
+
+
+def _check_schedule(config: TrainConfig, given: Mapping[str, Any]) -> None:
+    """Refuse options of the schedule that contradict each other."""
+    if config.schedule == "balance" and config.train != "both":
+        raise UserError(
+            f"Invalid value for '--train': {config.train}, but --schedule balance chooses who is "
+            "trained; it needs both.",
+            exit_code=2,
+        )
+    if "kimg" in given and not config.images_per_step:
+        raise UserError(
+            "Invalid value for '--kimg': --train generator consumes no real images; give --steps.",
+            exit_code=2,
+        )
 
 
 def _chosen(config: TrainConfig, given: Mapping[str, Any], player: str) -> str:
@@ -213,7 +341,7 @@ def _chosen(config: TrainConfig, given: Mapping[str, Any], player: str) -> str:
 
 def _check_uses(config: TrainConfig, given: Mapping[str, Any]) -> None:
     """Refuse a rate or momentum that none of the optimizers it is meant for would use."""
-    for name in ("lr", "beta1", "beta2", "momentum"):
+    for name in RATES:
         for option, players in ((name, "GD"), (f"g_{name}", "G"), (f"d_{name}", "D")):
             kinds = sorted({_chosen(config, given, player) for player in players})
             if option in given and not any(name in OPTIMIZERS[kind] for kind in kinds):
@@ -234,7 +362,7 @@ def _apply_to_player(
     kind = _chosen(config, given, player)
     kept = before.settings if kind == before.optimizer else {}
     values = {**OPTIMIZERS[kind], **{k: v for k, v in kept.items() if v is not None}}
-    unused = dict.fromkeys({"lr", "beta1", "beta2", "momentum"} - values.keys())
+    unused = dict.fromkeys(set(RATES) - values.keys())
     plain = {"lr_schedule": before.lr_schedule, "warmup": before.warmup}
     for target in (values, plain):
         for name in target:
@@ -247,7 +375,16 @@ def new_config(given: Mapping[str, Any]) -> TrainConfig:
     """Return the configuration of a new run: defaults, then the preset, then the options given."""
     preset = PRESETS[given.get("preset", TrainConfig.preset)]
     length = preset.fast_steps if given.get("fast", True) else preset.full_steps
-    return apply_options(TrainConfig(steps=length), {**preset.settings, **given})
+    with_preset = apply_options(TrainConfig(steps=length), preset.settings)
+    return apply_options(with_preset, given)
+
+
+def run_config(preset: str, given: Mapping[str, Any]) -> RunConfig:
+    """Return where and how to run: defaults, then the preset's, then the options given."""
+    chosen = {**PRESETS[preset].run_settings, **given}
+    return RunConfig(
+        **{f.name: chosen[f.name] for f in fields(RunConfig) if f.name in chosen}
+    )
 
 
 def resumed_config(saved: TrainConfig, given: Mapping[str, Any]) -> TrainConfig:
@@ -290,6 +427,14 @@ def _differences(
         item for item in found if item[1] != item[2] and item[0] in given
     )
     return list(unique)
+
+
+def grid_size(text: str) -> tuple[int, int]:
+    """Return the columns and rows of a grid such as 6x6.  Raises ValueError."""
+    columns, _, rows = text.lower().partition("x")
+    if not (columns.isdecimal() and rows.isdecimal() and int(columns) and int(rows)):
+        raise ValueError(f"{text!r} is not like 6x6 (columns x rows).")
+    return int(columns), int(rows)
 
 
 def flag(option: str) -> str:

@@ -1,7 +1,8 @@
-"""Images between the range of the networks, -1..1, and pictures of 8-bit pixels."""
+"""Images between the range that the networks see and pictures of 8-bit pixels."""
 
 import io
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,40 @@ GAP_GREY = 72
 TILE = 64  # pixels: smaller images are magnified by a whole factor up to about this
 
 
-def to_range(pixels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Map uint8 0..255 to -1..1, as 2*(x/255) - 1."""
-    return 2.0 * (pixels.to(dtype) / 255.0) - 1.0
+@dataclass(frozen=True)
+class Range:
+    """The range of real images, and that of the generator, which ends in tanh or a sigmoid."""
+
+    low: float
+    high: float
+    tanh: bool = True
 
 
-def to_pixels(images: torch.Tensor) -> np.ndarray:
-    """Map (N, C, H, W) in -1..1 to uint8 of the same shape, rounded, and clipped beyond."""
-    scaled = (images.detach().cpu().double() + 1.0) * 127.5
+RANGES = {
+    "signed": Range(-1.0, 1.0),
+    "unit": Range(0.0, 1.0, tanh=False),
+    # torchvision's Normalize(0.1307, 0.3081), which Lightning's example combines with tanh.
+    "standard": Range((0.0 - 0.1307) / 0.3081, (1.0 - 0.1307) / 0.3081),
+}
+
+
+def to_range(pixels: torch.Tensor, dtype: torch.dtype, name: str) -> torch.Tensor:
+    """Map uint8 0..255 to the range of that name; numbers that are no pixels stay as they are."""
+    if pixels.is_floating_point():
+        return pixels.to(dtype)
+    low, high = RANGES[name].low, RANGES[name].high
+    return (high - low) * (pixels.to(dtype) / 255.0) + low
+
+
+def to_pixels(images: torch.Tensor, name: str) -> np.ndarray:
+    """Map a generator's (N, C, H, W) to uint8 of the same shape, rounded, and clipped beyond.
+
+    Points (N, 2) are returned as float64.
+    """
+    wide = images.detach().cpu().double()
+    if images.dim() == 2:
+        return wide.numpy()
+    scaled = (wide + 1.0) * 127.5 if RANGES[name].tanh else wide * 255.0
     return scaled.round().clamp(0, 255).to(torch.uint8).numpy()
 
 

@@ -9,18 +9,20 @@ from typing import Any
 import numpy as np
 
 from gan_mpi import checkpoint, images, rundir, stats
-from gan_mpi.charts import draw_losses
+from gan_mpi.charts import draw_losses, draw_points
 from gan_mpi.comm import Communicator
-from gan_mpi.config import RunConfig
+from gan_mpi.config import RunConfig, grid_size
 from gan_mpi.files import append_line, sweep, write_aside
+from gan_mpi.formats import make_format
 from gan_mpi.log import Log
 from gan_mpi.parallel import check_replicas
 from gan_mpi.prepare import Start
+from gan_mpi.presets import PRESETS
 from gan_mpi.sampling import generate
 from gan_mpi.state import RunState
 from gan_mpi.streams import DataOrder
 
-GRID = (6, 6)  # columns, rows
+POINTS = 10_000  # in a picture of points, and in their mean and deviation
 
 
 class Journal:
@@ -39,51 +41,55 @@ class Journal:
         self.run = run
         self.log = log
         self.run_dir = run_dir
+        self.grid = grid_size(run.grid)
+        self.draws_points = len(state.data["shape"]) == 1
+        self.format = make_format(run.log_format, PRESETS[state.config.preset].cntk_log)
         self.first_step = self.saved_step = self.ticked_step = state.progress.step
         self.began = self.ticked = time.perf_counter()
         comm.seconds = 0.0
+        if state.progress.step < state.config.steps:
+            for line in self.format.header():
+                log.line(line)
 
     def report(self) -> None:
-        """Write the status line and its record, if it is time for one."""
+        """Write the lines and the record of the steps since the last ones, if it is time."""
         step, steps = self.state.progress.step, self.state.config.steps
         plain = self.run.log_format == "plain"
-        if step % max(1, steps // stats.LINES) and not (plain and step == steps):
+        if step % self.format.interval(steps) and not (plain and step == steps):
             return
         record = self._record()
         if self.comm.is_root:
             append_line(self.run_dir / stats.STATS_FILE, json.dumps(record))
-        if plain:
-            left = (steps - step) * record["seconds_per_step"]
-            self.log.line(stats.status_line(record, steps, left))
-        else:
-            config = self.state.config
-            for line in stats.cntk_lines(
-                record, self.state.window, config.d_steps, config.batch
-            ):
-                self.log.line(line)
+        for line in self.format.lines(record, self.state):
+            self.log.line(line)
         self.state.window = stats.Window()
 
     def _record(self) -> dict[str, Any]:
-        config, progress = self.state.config, self.state.progress
+        game, progress = self.state.game, self.state.progress
         now = time.perf_counter()
         seconds, steps = now - self.ticked, progress.step - self.ticked_step
         record = {
             "step": progress.step,
             "epoch": progress.images / self.state.data["count"],
             "kimg": progress.images / 1000,
+            "updates": dict(self.state.window.updates),
             **self.state.window.means(),
-            "lr_G": self.state.game.G.optimizer.param_groups[0]["lr"],
-            "lr_D": self.state.game.D.optimizer.param_groups[0]["lr"],
-            "images_per_second": steps * config.d_steps * config.batch / seconds,
+            "lr_G": game.G.optimizer.param_groups[0]["lr"],
+            "lr_D": game.D.optimizer.param_groups[0]["lr"],
+            "images_per_second": steps * self.state.config.images_per_step / seconds,
             "seconds_per_step": seconds / steps,
             "communication": self.comm.seconds / seconds,
             "time": time.time(),
         }
+        if self.comm.is_root and self.draws_points:
+            points = generate(game.G.network, self.state.config, range(POINTS))
+            record |= {"mean": points.mean(0).tolist(), "std": points.std(0).tolist()}
+        now = time.perf_counter()
         self.ticked, self.ticked_step, self.comm.seconds = now, progress.step, 0.0
         return record
 
     def save(self) -> None:
-        """Compare the replicas, then write the checkpoint and the sample grid.  Collective."""
+        """Compare the replicas, then write the checkpoint and a picture.  Collective."""
         check_replicas(
             self.comm, G=self.state.game.G.network, D=self.state.game.D.network
         )
@@ -93,20 +99,27 @@ class Journal:
     def _save(self) -> None:
         config, step = self.state.config, self.state.progress.step
         checkpoint.save_checkpoint(self.run_dir, step, self.state.to_dict())
-        seeds = range(GRID[0] * GRID[1])
-        pixels = generate(self.state.game.G.network, config.latent_dim, seeds)
-        self._write_grid(f"fakes-{step:06d}.png", pixels)
+        seeds = range(POINTS if self.draws_points else self.grid[0] * self.grid[1])
+        samples = generate(self.state.game.G.network, config, seeds)
+        self._draw(f"fakes-{step:06d}.png", samples)
 
     def show_reals(self, real: np.ndarray) -> None:
-        """Write reals.png, the first images of the run, on root.  Collective."""
-        first = DataOrder(self.state.config.seed, len(real)).indices(
-            0, GRID[0] * GRID[1]
+        """Write reals.png, the first of the data as the run sees them, on root.  Collective."""
+        count = min(
+            POINTS if self.draws_points else self.grid[0] * self.grid[1], len(real)
         )
-        self.comm.on_root(lambda: self._write_grid("reals.png", real[first]))
+        first = DataOrder(self.state.config.seed, len(real)).indices(0, count)
+        self.reals = real[first]
+        self.comm.on_root(lambda: self._draw("reals.png", self.reals))
 
-    def _write_grid(self, name: str, pixels: np.ndarray) -> None:
+    def _draw(self, name: str, samples: np.ndarray) -> None:
         facts = images.provenance(self.state.to_dict())
-        write_aside(self.run_dir / name, images.png(images.grid(pixels, *GRID), facts))
+        if self.draws_points:
+            title = f"{name.removesuffix('.png')}, {len(samples)} points"
+            data = draw_points(samples, title, facts)
+        else:
+            data = images.png(images.grid(samples, *self.grid), facts)
+        write_aside(self.run_dir / name, data)
 
     def finish(self) -> None:
         """Save, draw the curves, and say what there is and what can be done next.  Collective."""
@@ -114,13 +127,8 @@ class Journal:
             self.save()
         self.comm.on_root(self._draw_losses)
         seconds = time.perf_counter() - self.began
-        lines = self._closing_lines(seconds)
-        if self.run.log_format == "cntk":
-            cntk = stats.cntk_closing_lines(
-                self.state.losses["G"], seconds, self.comm.world_size
-            )
-            lines = [*cntk, *lines]
-        for line in lines:
+        closing = self.format.closing(self.state, seconds, self.comm.world_size)
+        for line in [*closing, *self._closing_lines(seconds)]:
             self.log.line(line)
 
     def _draw_losses(self) -> None:
@@ -131,14 +139,18 @@ class Journal:
 
     def _closing_lines(self, seconds: float) -> list[str]:
         step, steps = self.state.progress.step, self.state.config.steps
-        losses = self.state.losses
+        losses = ", ".join(
+            f"of {player} {self.state.losses[f'loss_{player}']:.4f}"
+            for player in "GD"
+            if f"loss_{player}" in self.state.losses
+        )
         resume = f"gan-mpi train --resume {self.run_dir}"
         stopped = step < steps
         done = f"{'stopped after' if stopped else 'done:'} {step} of {steps} steps"
         now = f"{step - self.first_step} of them in {stats.duration(seconds)}"
         longer = f"train longer: {resume} --steps {2 * steps}"
         return [
-            f"{done}, {now}; loss of G {losses['G']:.4f}, of D {losses['D']:.4f}",
+            f"{done}, {now}; loss {losses}",
             f"samples: {self.run_dir / f'fakes-{step:06d}.png'}",
             f"draw more: gan-mpi sample {self.run_dir} --seeds 0-99",
             f"go on: {resume}" if stopped else longer,
@@ -164,7 +176,5 @@ def open_run_dir(
     append_line(run_dir / rundir.SEGMENTS_FILE, segment)
     going_on = f", going on after step {step}" if start.saved else ""
     log.line(f"run directory: {run_dir}{going_on}")
-    if run.log_format == "plain":
-        log.line(stats.LEGEND)
     log.attach(run_dir / rundir.LOG_FILE)
     return run_dir

@@ -34,7 +34,8 @@ def opening_lines(
 ) -> list[str]:
     """Return what is said before the first step.  Collective."""
     hosts = list(dict.fromkeys(comm.allgather(platform.node())))
-    channels, height, width = dataset.image_shape
+    what = "images" if len(dataset.shape) == 3 else "points"
+    shape = "x".join(map(str, dataset.shape))
     lines = []
     if dataset.name == "glyphs":
         lines.append(
@@ -45,12 +46,24 @@ def opening_lines(
     return [
         *lines,
         f"gan-mpi {__version__}, preset {config.preset}, seed {config.seed}, {config.precision}",
-        f"data: {len(dataset.images)} images of {channels}x{height}x{width} from {dataset.source}",
+        f"data: {len(dataset.images)} {what} of {shape} from {dataset.source}",
         f"ranks: {comm.world_size} on {len(hosts)} host(s) ({named}), {library_name()}",
+        f"networks: {config.network}, {_model(config)}",
         f"device: {placement.device}, {placement.threads} thread(s) a rank",
-        f"{shares(config.batch, comm.world_size)}; {config.d_steps} D and 1 G updates a step",
+        f"{shares(config.batch, comm.world_size)}; {_turn(config)}",
         *(f"{player}: {_describe(getattr(config, player))}" for player in ("G", "D")),
     ]
+
+
+def _model(config: TrainConfig) -> str:
+    latents = f"{config.latent_dim} {config.latents} latents"
+    return f"images {config.range}, {latents}, loss {config.loss}"
+
+
+def _turn(config: TrainConfig) -> str:
+    if config.schedule == "balance":
+        return "each step trains the player with the larger loss"
+    return f"each step trains {', '.join(config.turn)}"
 
 
 def _describe(optimizer: OptimizerConfig) -> str:

@@ -97,7 +97,8 @@ def make_optimizer(
     if kind == "fsadagrad":
         return FSAdaGrad(parameters, lr, settings["momentum"], settings["beta2"], batch)
     if kind == "adam":
-        return torch.optim.Adam(parameters, lr, (settings["beta1"], settings["beta2"]))
+        betas = settings["beta1"], settings["beta2"]
+        return torch.optim.Adam(parameters, lr, betas, settings["epsilon"])
     if kind == "sgd":
         return torch.optim.SGD(parameters, lr, settings["momentum"])
     raise ValueError(f"no optimizer is called {kind!r}")

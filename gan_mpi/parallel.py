@@ -6,7 +6,7 @@ global count, so that shares of any size, none too, give the mean over the globa
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,13 +28,13 @@ class Averages:
 class GradientBucket:
     """The gradients of a network as views into one flat buffer that crosses MPI."""
 
-    def __init__(self, network: nn.Module, sums: int) -> None:
-        """Make room for the parameters of `network` and for `sums` numbers besides."""
+    def __init__(self, network: nn.Module, room: int) -> None:
+        """Make room for the parameters of `network` and for at most `room` sums besides."""
         self.parameters = list(network.parameters())
         first = self.parameters[0]
         sizes = [parameter.numel() for parameter in self.parameters]
         self.buffer = torch.zeros(
-            sum(sizes) + sums + 3, dtype=first.dtype, device=first.device
+            sum(sizes) + room + 3, dtype=first.dtype, device=first.device
         )
         self.gradients = self.buffer[: sum(sizes)]
         self.tail = self.buffer[sum(sizes) :]
@@ -66,7 +66,7 @@ class GradientBucket:
 def average_gradients(
     comm: Communicator,
     bucket: GradientBucket,
-    sums: list[Tensor],
+    sums: Sequence[Tensor],
     count: int,
     stop: bool,
 ) -> Averages:
@@ -75,8 +75,11 @@ def average_gradients(
     `sums` are 0-d sums over this rank's `count` samples; their global means are returned.
     """
     bucket.check_views()
-    facts = bucket.tail.new_tensor([count, stop, 1.0])
-    bucket.tail.copy_(torch.cat([torch.stack(sums).detach().to(facts.dtype), facts]))
+    facts = torch.tensor(
+        [count, stop, 1.0], dtype=torch.double, device=bucket.tail.device
+    )
+    unused = facts.new_zeros(len(bucket.tail) - len(sums) - len(facts))
+    bucket.tail.copy_(torch.cat([_stacked(sums), unused, facts]))
     if bucket.host is not bucket.buffer:
         bucket.host.copy_(bucket.buffer)
     comm.sum_in_place(bucket.host.numpy())
@@ -88,7 +91,19 @@ def average_gradients(
     if bucket.host is not bucket.buffer:
         bucket.buffer.copy_(bucket.host)
     bucket.gradients.div_(global_count)
-    return Averages([total / global_count for total in totals], stops > 0)
+    means = [total / global_count for total in totals[: len(sums)]]
+    return Averages(means, stops > 0)
+
+
+def _stacked(sums: Sequence[Tensor]) -> Tensor:
+    return torch.stack([total.detach().double() for total in sums])
+
+
+def global_means(comm: Communicator, sums: Sequence[Tensor], count: int) -> list[float]:
+    """Return means over the global batch of 0-d sums over this rank's `count`.  Collective."""
+    host = torch.cat([_stacked(sums).cpu(), torch.tensor([float(count)]).double()])
+    comm.sum_in_place(host.numpy())
+    return (host[:-1] / host[-1]).tolist()
 
 
 def broadcast_network(comm: Communicator, network: nn.Module) -> None:
@@ -177,13 +192,14 @@ class BatchNorm(nn.Module):
             mean, variance = self.running_mean, self.running_var
         scale = self.weight * torch.rsqrt(variance + self.eps).to(inputs.dtype)
         centred = inputs - mean.to(inputs.dtype).view(shape)
-        return centred * scale.view(shape) + self.bias.view(shape)
+        return torch.addcmul(self.bias.view(shape), centred, scale.view(shape))
 
     def _batch_statistics(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        wide = inputs.double()
         over = [0, *range(2, inputs.dim())]
-        count = wide.new_tensor([inputs.numel() // inputs.shape[1]])
-        moments = torch.cat([count, wide.sum(over), wide.square().sum(over)])
+        total = inputs.sum(over, dtype=torch.double)
+        squares = (inputs * inputs).sum(over, dtype=torch.double)
+        count = total.new_tensor([inputs.numel() // inputs.shape[1]])
+        moments = torch.cat([count, total, squares])
         if self.comm is not None:
             moments = all_reduce_sum(self.comm, moments)
         count, total, squares = moments.split([1, inputs.shape[1], inputs.shape[1]])

@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,13 @@ from gan_mpi.config import (
     new_config,
     resumed_config,
 )
-from gan_mpi.datasets import Dataset, default_datadir, load_dataset
+from gan_mpi.datasets import Dataset, Source, find_source, load_dataset
 from gan_mpi.errors import UserError
-from gan_mpi.losses import CntkLoss
+from gan_mpi.losses import LOSSES
 from gan_mpi.networks import build_discriminator, build_generator
 from gan_mpi.parallel import broadcast_network, synchronise_batch_norm
 from gan_mpi.state import RunState
-from gan_mpi.step import D_SUMS, G_SUMS, Game, make_player
+from gan_mpi.step import Game, make_player
 
 DTYPES = {"fp32": torch.float32, "fp64": torch.float64}
 
@@ -34,10 +34,10 @@ class Start:
     """What the options and the file system say of a run; found by root."""
 
     config: TrainConfig
-    datadir: str | None
-    glyphs: int
+    source: Source
     run_dir: Path | None = None
     saved: dict[str, Any] | None = None
+    transferred: dict[str, Any] | None = None
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -52,46 +52,56 @@ class Start:
         )
 
 
-def run_config(given: Mapping[str, Any]) -> RunConfig:
-    """Return where and how to run, by the options given."""
-    return RunConfig(
-        **{f.name: given[f.name] for f in fields(RunConfig) if f.name in given}
-    )
-
-
 def find_start(given: Mapping[str, Any]) -> Start:
     """Return how the options given start a run: anew, or from the newest checkpoint.
 
     Raises UserError if they contradict the checkpoint, or if there should be one and is none.
     """
-    run = run_config(given)
-    named = run.resume or run.run_dir
+    named = given.get("resume") or given.get("run_dir")
     run_dir = None if named is None else Path(named)
-    if run.resume and not Path(run.resume).is_dir():
-        raise UserError(f"--resume: {run.resume} is not a run directory.", exit_code=2)
-    if run_dir is None or not (run.resume or checkpoint.list_checkpoints(run_dir)):
-        datadir = run.datadir
-        if datadir is None and "glyphs" not in given:
-            datadir = default_datadir()
-        return Start(new_config(given), datadir, run.glyphs, run_dir)
+    if given.get("resume") and not Path(given["resume"]).is_dir():
+        raise UserError(
+            f"--resume: {given['resume']} is not a run directory.", exit_code=2
+        )
+    if run_dir is None or not (
+        given.get("resume") or checkpoint.list_checkpoints(run_dir)
+    ):
+        return _new_start(given, run_dir)
     warnings: list[str] = []
     _, saved = checkpoint.newest_valid(run_dir, warnings.append)
-    source = saved["data"]
+    source = Source(saved["data"]["datadir"], saved["data"]["glyphs"])
     if "datadir" in given or "glyphs" in given:
-        source = {"datadir": run.datadir, "glyphs": run.glyphs}
+        source = Source(given.get("datadir"), given.get("glyphs"))
     config = resumed_config(config_from_dict(saved["config"]), given)
-    return Start(config, source["datadir"], source["glyphs"], run_dir, saved, warnings)
+    return Start(config, source, run_dir, saved, warnings=warnings)
 
 
-def share_dataset(
-    comm: Communicator, datadir: str | None, glyphs: int
-) -> tuple[Dataset, bool]:
+def _new_start(given: Mapping[str, Any], run_dir: Path | None) -> Start:
+    config = new_config(given)
+    source = find_source(
+        config.dataset, given.get("datadir"), given.get("glyphs"), RunConfig.glyphs
+    )
+    start = Start(config, source, run_dir)
+    if "transfer" in given:
+        path, start.transferred = checkpoint.find_checkpoint(
+            Path(given["transfer"]), None, start.warnings.append
+        )
+        start.transferred["path"] = str(path)
+    elif config.train != "both":
+        idle = "discriminator" if config.train == "generator" else "generator"
+        start.warnings.append(
+            f"the {idle} is untrained and stays so; --transfer RUN brings one that is trained"
+        )
+    return start
+
+
+def share_dataset(comm: Communicator, start: Start) -> tuple[Dataset, bool]:
     """Read the data once a node and give all its ranks one copy.  Collective.
 
     Also returns whether it is one copy.  Raises UserError if it cannot be read, or if two
     nodes read different data.
     """
-    mine = comm.on_each_node(lambda: load_dataset(datadir, glyphs))
+    mine = comm.on_each_node(lambda: load_dataset(start.source))
     about = []
     if mine is not None:
         about = [(mine.name, mine.source, mine.sha256, platform.node())]
@@ -118,18 +128,20 @@ def build_state(
 
     Raises UserError if a resumed run would go on with other data.
     """
-    datadir = start.datadir
-    data = {
+    datadir = start.source.datadir
+    data: dict[str, Any] = {
         "name": dataset.name,
         "source": dataset.source,
         "datadir": None if datadir is None else str(Path(datadir).resolve()),
-        "glyphs": start.glyphs,
+        "glyphs": start.source.glyphs,
         "count": len(dataset.images),
-        "image_shape": list(dataset.image_shape),
+        "shape": list(dataset.shape),
         "sha256": dataset.sha256,
     }
-    game = build_game(comm, start.config, dataset.image_shape, device)
+    game = build_game(comm, start.config, dataset.shape, device)
     state = RunState(start.config, data, game)
+    if start.transferred is not None:
+        _transfer(start.transferred, state)
     if start.saved is None:
         return state
     before = start.saved["data"]
@@ -144,33 +156,46 @@ def build_state(
     return state
 
 
+def _transfer(saved: Mapping[str, Any], state: RunState) -> None:
+    """Begin with the networks of another run.  Raises UserError if they are others."""
+    for name, player in (("G", state.game.G), ("D", state.game.D)):
+        shapes = {key: value.shape for key, value in saved[name].items()}
+        mine = {key: value.shape for key, value in player.network.state_dict().items()}
+        if shapes != mine:
+            raise UserError(
+                f"--transfer: {name} of {saved['path']} is not the network of this run, "
+                f"{state.config.network} for {'x'.join(map(str, state.data['shape']))}.",
+                exit_code=2,
+                on_all_ranks=True,
+            )
+        player.network.load_state_dict(saved[name])
+    state.data["transfer"] = saved["path"]
+
+
 def build_game(
     comm: Communicator,
     config: TrainConfig,
-    image_shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     device: torch.device,
 ) -> Game:
     """Return the two players with the same initial weights on all ranks.  Collective."""
     dtype = DTYPES[config.precision]
-    generator = build_generator(config.latent_dim, image_shape, config.seed).to(
-        device, dtype
-    )
-    discriminator = build_discriminator(image_shape, config.seed).to(device, dtype)
+    generator = build_generator(config, shape).to(device, dtype)
+    discriminator = build_discriminator(config, shape).to(device, dtype)
     for network in (generator, discriminator):
         synchronise_batch_norm(comm, network)
         broadcast_network(comm, network)
     return Game(
-        G=make_player(generator, config.G, config.batch, G_SUMS),
-        D=make_player(discriminator, config.D, config.batch, D_SUMS),
-        loss=CntkLoss(),
+        G=make_player(generator, config.G, config.batch),
+        D=make_player(discriminator, config.D, config.batch),
+        loss=LOSSES[config.loss],
     )
 
 
 def describe_start(start: Start) -> dict[str, Any]:
     """Return the resolved configuration, for people."""
-    data = {"datadir": start.datadir} if start.datadir else {"glyphs": start.glyphs}
     return {
         "config": asdict(start.config),
-        "data": data,
+        "data": {k: v for k, v in asdict(start.source).items() if v is not None},
         "resumes": start.saved is not None,
     }

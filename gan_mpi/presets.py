@@ -1,23 +1,218 @@
-"""The systems that can be trained by name: lengths, and what differs from the defaults."""
+"""The systems that can be trained by name: what differs from the defaults, and what is odd."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
 
 @dataclass(frozen=True)
+class CntkLog:
+    """What a CNTK program prints: rows a network, whose row is first, header and closing line.
+
+    `every_update` says whether its printer sees each update of a step, or the last alone.
+    `closing` is filled with rank, loss and seconds, once a rank if it names the rank.
+    """
+
+    rows: int = 50
+    order: str = "DG"
+    every_update: bool = True
+    header: str = ""
+    closing: str = (
+        "Training loss of the generator at worker: {{{rank}}} is: {{{loss:f}}}, "
+        "time taken is: {{{seconds:.0f}}} seconds."
+    )
+
+
+@dataclass(frozen=True)
 class Preset:
-    """One system: a sentence, its two lengths in steps, and option values by option name."""
+    """One system: a sentence, its two lengths in steps, and option values by option name.
+
+    `settings` decide the result, `run_settings` do not.  `original` is the command or program
+    that did the same, `oddities` are what a user should know of it.
+    """
 
     summary: str
     fast_steps: int
     full_steps: int
+    original: str
     settings: dict[str, Any] = field(default_factory=dict)
+    run_settings: dict[str, Any] = field(default_factory=dict)
+    oddities: tuple[str, ...] = ()
+    cntk_log: CntkLog = CntkLog()
 
+
+ADAM = {"optimizer": "adam", "lr": 2e-4, "beta1": 0.5}
+# CNTK and Paddle give Adam the sum over the batch, so that its 1e-8 is this to the mean.
+ADAM_OF_SUMS = {**ADAM, "epsilon": 1e-8 / 128}
+DCGAN = {"batch": 128, **ADAM_OF_SUMS, "beta2": 0.9999986111120757**128}
+LOG_206B = CntkLog(
+    rows=25,
+    order="GD",
+    every_update=False,
+    header="First row is Generator loss, second row is Discriminator loss",
+    closing="Training loss of the generator is: {loss:.2f}",
+)
+PADDLE = {
+    "latents": "normal",
+    "batch": 128,
+    "loss": "mean",
+    "schedule": "balance",
+    "d_update": "separate",
+    **ADAM_OF_SUMS,
+}
+PADDLE_ODDITIES = (
+    (
+        "Each step trains whichever player has the larger loss, at most five times running, although "
+        "the advice of the time (ganhacks, 11) is not to balance by loss."
+    ),
+    (
+        "D learns from the fakes in one update and from the reals in a second one; that is two Adam "
+        "steps on the same batch."
+    ),
+    (
+        "The original drew each real batch by itself, with no epochs; here the data are shuffled once "
+        "an epoch."
+    ),
+    (
+        "The original drew its samples with the batch statistics of the grid; here with the running "
+        "ones, so that an image depends on its seed alone."
+    ),
+)
 
 PRESETS = {
     "basic": Preset(
         summary="CNTK's Basic_GAN_Distributed.py: dense networks, FSAdaGrad, two D updates a step",
         fast_steps=300,
         full_steps=40_000,
-    )
+        original="mpiexec -n 4 python Basic_GAN_Distributed.py --datadir DIR",
+        oddities=(
+            (
+                "D's loss is the sum of its two terms, not their mean, and G's has a constant 1 "
+                "added: both players at chance have 1.386 and 1.693."
+            ),
+            (
+                "The tutorial's text gives 0.0005 as the learning rate and its code 0.00005, per "
+                "sample; the code counts."
+            ),
+            "The original's README calls the optimizer SGD with momentum; it is FSAdaGrad.",
+            "Every rank of the original drew the same noise; here no two do.",
+        ),
+    ),
+    "dcgan": Preset(
+        summary="The DCGAN we recommend: 206B with its faults mended, every pixel seen by D",
+        fast_steps=5_000,
+        full_steps=10_000,
+        original="CNTK_206B_DCGAN.ipynb, as its text describes it",
+        settings={**DCGAN, "network": "dcgan"},
+        oddities=(
+            (
+                "D's convolutions are padded (28 to 14 to 7), so that all pixels reach it; in "
+                "dcgan-206b rows and columns 25 to 27 do not."
+            ),
+            (
+                "As the tutorial's text has it, and not its code: G ends in tanh, images are in "
+                "-1..1, G is updated once a step."
+            ),
+        ),
+        cntk_log=LOG_206B,
+    ),
+    "dcgan-206b": Preset(
+        summary="CNTK tutorial 206B as its code was, with the noisy band that it leaves",
+        fast_steps=5_000,
+        full_steps=10_000,
+        original="CNTK_206B_DCGAN.ipynb",
+        settings={
+            **DCGAN,
+            "network": "dcgan-206b",
+            "range": "unit",
+            "g_steps": 2,
+            "g_latents": "repeated",
+        },
+        oddities=(
+            (
+                "D's 5x5 convolutions of stride 2 without padding (28 to 12 to 4) never see rows and "
+                "columns 25 to 27: nothing teaches G there, and every sample has a noisy band at its "
+                "lower and right edge. Preset dcgan mends it."
+            ),
+            "D's first convolution has one filter, and batch normalisation.",
+            "G is updated twice a step with the same latents; the comment there says once.",
+            "The text says tanh; the code ends in a sigmoid, with images in 0..1.",
+            "beta2 of Adam is CNTK's per-sample default, 0.99982 for a batch of 128.",
+            "The text promises no dense hidden layers; each network has one of 1024 or more.",
+            "Running statistics change with the updates of their own network alone.",
+        ),
+        cntk_log=LOG_206B,
+    ),
+    "paddle-mnist": Preset(
+        summary="PaddlePaddle's demo/gan on MNIST: a DCGAN trained by the balance rule",
+        fast_steps=1_000,
+        full_steps=100_000,
+        original="python gan_trainer.py -d mnist --use_gpu 0",
+        settings={**PADDLE, "network": "paddle"},
+        run_settings={"grid": "8x8"},
+        oddities=(
+            *PADDLE_ODDITIES,
+            "D has ReLU, not leaky ReLU, although it says that it follows the DCGAN paper.",
+            "D ends in two outputs and a softmax; D(x) is the second's share.",
+        ),
+    ),
+    "paddle-cifar": Preset(
+        summary="PaddlePaddle's demo/gan on CIFAR-10: the same in three channels, 32x32",
+        fast_steps=1_000,
+        full_steps=100_000,
+        original="python gan_trainer.py -d cifar --use_gpu 0",
+        settings={**PADDLE, "network": "paddle", "dataset": "cifar10"},
+        run_settings={"grid": "8x8"},
+        oddities=(
+            *PADDLE_ODDITIES,
+            "D has ReLU, not leaky ReLU, although it says that it follows the DCGAN paper.",
+        ),
+    ),
+    "paddle-uniform": Preset(
+        summary="PaddlePaddle's demo/gan on points of the unit square, from 10 normal numbers",
+        fast_steps=100_000,
+        full_steps=1_000_000,
+        original="python gan_trainer.py -d uniform --use_gpu 0",
+        settings={
+            **PADDLE,
+            "dataset": "uniform",
+            "network": "paddle-points",
+            "latent_dim": 10,
+            "lr": 1e-4,
+        },
+        run_settings={"checkpoint_every": 10_000},
+        oddities=(
+            *PADDLE_ODDITIES,
+            "All biases start at 1.",
+        ),
+    ),
+    "lightning": Preset(
+        summary="Lightning's basic GAN, as OpenFL's tutorial used it: five dense layers, G first",
+        fast_steps=235,
+        full_steps=2_350,
+        original="OpenFL's PyTorch_Lightning_MNIST_GAN notebook, and Lightning's gan.py",
+        settings={
+            "network": "lightning",
+            "range": "standard",
+            "latents": "normal",
+            "loss": "mean",
+            "batch": 256,
+            "d_steps": 1,
+            "first": "generator",
+            **ADAM,
+        },
+        run_settings={"grid": "5x2"},
+        oddities=(
+            (
+                "The data are in -0.42..2.82 and G ends in tanh, -1..1: D can tell them apart by "
+                "range alone."
+            ),
+            "BatchNorm1d(n, 0.8) sets epsilon to 0.8, where a momentum was meant; kept.",
+            "The original did not shuffle; here every epoch has its own order.",
+            (
+                "fast is one epoch of MNIST (235 steps of 256 images), full OpenFL's ten rounds of "
+                "one epoch. Its federated averaging of weights is not part of this preset: "
+                "gradients are averaged, as everywhere here."
+            ),
+        ),
+    ),
 }

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import nn
 
 from gan_mpi import checkpoint, images
+from gan_mpi.charts import draw_points
 from gan_mpi.comm import Communicator
 from gan_mpi.config import config_from_dict
 from gan_mpi.errors import UserError, reason
@@ -21,6 +22,7 @@ from gan_mpi.rundir import newest_run
 from gan_mpi.sampling import CHUNK, generate
 
 DEFAULT_GRID = (6, 6)
+DEFAULT_POINTS = 10_000
 DEFAULT_OUT = {"png": "samples.png", "npz": "samples.npz", "pngs": "samples"}
 
 
@@ -38,16 +40,30 @@ def sample(
     `file_format` is png (one picture of grid columns x rows), npz or pngs.  Raises UserError.
     Collective.
     """
-    path, state = comm.on_root(lambda: find_checkpoint(source, step))
+    path, state = comm.on_root(
+        lambda: checkpoint.find_checkpoint(
+            source or newest_run(Path("runs")), step, _warn
+        )
+    )
+    are_points = len(state["data"]["shape"]) == 1
+    if are_points and (grid or file_format == "pngs"):
+        raise UserError(
+            f"{path} draws points, which go to one picture or an array: leave out --grid and "
+            "--format pngs.",
+            exit_code=2,
+            on_all_ranks=True,
+        )
     if seeds is None:
         columns, rows = grid or DEFAULT_GRID
-        seeds = list(range(columns * rows))
+        seeds = list(range(DEFAULT_POINTS if are_points else columns * rows))
     pixels = _draw_together(comm, state, seeds)
     target = out or Path(DEFAULT_OUT[file_format])
     facts = images.provenance(state)
 
     def write() -> None:
-        if file_format == "png":
+        if file_format == "png" and are_points:
+            _write(target, draw_points(pixels, f"{len(seeds)} points", facts))
+        elif file_format == "png":
             size = grid or _nearly_square(len(seeds))
             _write(target, images.png(images.grid(pixels, *size), facts))
         elif file_format == "npz":
@@ -59,35 +75,9 @@ def sample(
 
     comm.on_root(write)
     if comm.is_root:
-        sys.stdout.write(f"{target}: {len(seeds)} image(s) from {path}\n")
+        what = "points" if are_points else "image(s)"
+        sys.stdout.write(f"{target}: {len(seeds)} {what} from {path}\n")
     return 0
-
-
-def find_checkpoint(
-    source: Path | None, step: int | None
-) -> tuple[Path, dict[str, Any]]:
-    """Return the checkpoint file meant, and its state.
-
-    Raises UserError, naming the file and what is wrong with it.
-    """
-    run_dir = newest_run(Path("runs")) if source is None else source
-    if run_dir.is_dir():
-        if step is None:
-            return checkpoint.newest_valid(run_dir, _warn)
-        path = checkpoint.checkpoint_path(run_dir, step)
-        if not path.exists():
-            steps = ", ".join(
-                str(step) for step, _ in checkpoint.list_checkpoints(run_dir)
-            )
-            raise UserError(
-                f"Invalid value for '--checkpoint': {run_dir} holds no step {step}, but "
-                f"{steps or 'none at all'}.",
-                exit_code=2,
-            )
-        return path, checkpoint.read_checkpoint(path)
-    if not run_dir.exists():
-        raise UserError(f"there is no run or checkpoint '{run_dir}'.", exit_code=2)
-    return run_dir, checkpoint.read_checkpoint(run_dir)
 
 
 def _warn(text: str) -> None:
@@ -97,8 +87,7 @@ def _warn(text: str) -> None:
 def load_generator(state: dict[str, Any]) -> nn.Module:
     """Return the generator of a checkpoint's state, on the CPU."""
     config = config_from_dict(state["config"])
-    shape = tuple(state["data"]["image_shape"])
-    generator = build_generator(config.latent_dim, shape, config.seed)
+    generator = build_generator(config, tuple(state["data"]["shape"]))
     generator.to(DTYPES[config.precision]).load_state_dict(state["G"])
     return generator
 
@@ -113,8 +102,8 @@ def _draw_together(
     wanted = sorted({seed for seed in seeds if seed // CHUNK in mine})
     drawn = {}
     if wanted:
-        latent_dim = state["config"]["latent_dim"]
-        drawn = dict(zip(wanted, generate(generator, latent_dim, wanted), strict=True))
+        config = config_from_dict(state["config"])
+        drawn = dict(zip(wanted, generate(generator, config, wanted), strict=True))
     everyone: dict[int, np.ndarray] = {}
     for part in comm.gather(drawn):
         everyone |= part
@@ -128,7 +117,9 @@ def _nearly_square(count: int) -> tuple[int, int]:
 
 def _npz(pixels: np.ndarray) -> bytes:
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, images=images.channels_last(pixels))
+    np.savez_compressed(
+        buffer, images=images.channels_last(pixels) if pixels.ndim == 4 else pixels
+    )
     return buffer.getvalue()
 
 

@@ -7,15 +7,18 @@ import numpy as np
 import torch
 from torch import nn
 
+from gan_mpi.config import TrainConfig
 from gan_mpi.images import to_pixels
-from gan_mpi.streams import Purpose, uniform_latents
+from gan_mpi.streams import Purpose, draw_latents
 
 CHUNK = 64  # seeds; a product over another number of rows may round otherwise
 
 
 @torch.no_grad()
-def generate(generator: nn.Module, latent_dim: int, seeds: Sequence[int]) -> np.ndarray:
-    """Return the images of `seeds` as uint8 (N, C, H, W).
+def generate(
+    generator: nn.Module, config: TrainConfig, seeds: Sequence[int]
+) -> np.ndarray:
+    """Return the images of `seeds` as uint8 (N, C, H, W), or points as float64 (N, d).
 
     A seed s is always drawn as row s % 64 of the 64 seeds from s - s % 64 on, by one thread,
     so that its image does not depend on the other seeds, the ranks or the threads.
@@ -24,11 +27,16 @@ def generate(generator: nn.Module, latent_dim: int, seeds: Sequence[int]) -> np.
     chunks: dict[int, np.ndarray] = {}
     with _drawing(generator):
         for chunk in sorted({seed // CHUNK for seed in seeds}):
-            drawn = uniform_latents(
-                0, Purpose.SAMPLES, chunk * CHUNK, (chunk + 1) * CHUNK, latent_dim
+            drawn = draw_latents(
+                config.latents,
+                0,
+                Purpose.SAMPLES,
+                chunk * CHUNK,
+                (chunk + 1) * CHUNK,
+                config.latent_dim,
             )
             latents = torch.from_numpy(drawn).to(parameter.dtype).to(parameter.device)
-            chunks[chunk] = to_pixels(generator(latents))
+            chunks[chunk] = to_pixels(generator(latents), config.range)
     return np.stack([chunks[seed // CHUNK][seed % CHUNK] for seed in seeds])
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from gan_mpi import __version__
 from gan_mpi.config import TrainConfig
+from gan_mpi.schedule import Balance
 from gan_mpi.stats import Window
 from gan_mpi.step import Game
 
@@ -25,8 +26,9 @@ class Progress:
 class RunState:
     """A run at the end of a step: what was asked for, the data, the game and the counters.
 
-    `data` describes the data set: name, source, datadir, glyphs, count, image_shape, sha256.
-    `losses` are those of the last update of G and of D.
+    `data` describes the data set: name, source, datadir, glyphs, count, shape, sha256, and
+    `transfer`, where the networks came from, if from elsewhere.
+    `losses` are the last ones, by the names of step.py, and loss_D.
     """
 
     config: TrainConfig
@@ -35,6 +37,7 @@ class RunState:
     progress: Progress = field(default_factory=Progress)
     window: Window = field(default_factory=Window)
     losses: dict[str, float] = field(default_factory=dict)
+    balance: Balance = field(default_factory=Balance)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the state as tensors, numbers and strings."""
@@ -45,6 +48,7 @@ class RunState:
             "progress": asdict(self.progress),
             "window": asdict(self.window),
             "losses": dict(self.losses),
+            "balance": asdict(self.balance),
             "G": self.game.G.network.state_dict(),
             "D": self.game.D.network.state_dict(),
             "G_optimizer": self.game.G.optimizer.state_dict(),
@@ -56,6 +60,7 @@ class RunState:
         self.progress = Progress(**saved["progress"])
         self.window = Window(**saved["window"])
         self.losses = dict(saved["losses"])
+        self.balance = Balance(**saved["balance"])
         for name, player in (("G", self.game.G), ("D", self.game.D)):
             player.network.load_state_dict(saved[name])
             player.optimizer.load_state_dict(saved[f"{name}_optimizer"])

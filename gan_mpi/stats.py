@@ -1,7 +1,7 @@
 """What is reported of a run: means since the last status line, the line, and stats.jsonl."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from gan_mpi.files import write_aside
 
 STATS_FILE = "stats.jsonl"
 LINES = 50  # status lines of a run, as many as CNTK's example printed
+ERRORS = ("error_real", "error_fake", "error_G")
 
 
 @dataclass
@@ -17,20 +18,18 @@ class Window:
     """Sums of global means since the last status line.  Part of the checkpoint."""
 
     totals: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
     updates: dict[str, int] = field(default_factory=lambda: {"D": 0, "G": 0})
 
-    def add(self, player: str, names: Iterable[str], means: Iterable[float]) -> None:
-        """Count one update of a player, D or G, with its means over the global batch."""
-        self.updates[player] += 1
-        for name, mean in zip(names, means, strict=True):
+    def add(self, figures: Mapping[str, float]) -> None:
+        """Add means over a global batch, by name."""
+        for name, mean in figures.items():
             self.totals[name] = self.totals.get(name, 0.0) + mean
+            self.counts[name] = self.counts.get(name, 0) + 1
 
     def means(self) -> dict[str, float]:
         """Return the mean of each figure over the updates that it was taken in."""
-        return {
-            name: total / self.updates["G" if name == "loss_G" else "D"]
-            for name, total in self.totals.items()
-        }
+        return {name: total / self.counts[name] for name, total in self.totals.items()}
 
 
 def read_stats(run_dir: Path) -> list[dict[str, Any]]:
@@ -54,44 +53,32 @@ def forget_stats_after(run_dir: Path, step: int) -> None:
 
 def status_line(record: dict[str, Any], steps: int, seconds_left: float) -> str:
     """Return one readable line about the updates since the last one."""
-    line = (
-        f"step {record['step']:{len(str(steps))}d}/{steps}  epoch {record['epoch']:.2f}"
-        f"  kimg {record['kimg']:.1f}  G {record['loss_G']:.4f}  D {record['loss_D']:.4f}"
-        f"  D(x) {record['D_real']:.2f}  D(G(z)) {record['D_fake']:.2f}"
-        f"  err {record['error_real']:.0%}/{record['error_fake']:.0%}"
-        f"  lr {record['lr_G']:.3g}/{record['lr_D']:.3g}"
-        f"  {record['images_per_second']:.0f} img/s  comm {record['communication']:.0%}"
-    )
-    return f"{line}  left {duration(seconds_left)}"
+
+    def of(name: str, form: str) -> str:
+        return format(record[name], form) if name in record else "-"
+
+    errors = "/".join(of(name, ".0%") for name in ERRORS)
+    parts = [
+        f"step {record['step']:{len(str(steps))}d}/{steps}",
+        f"epoch {record['epoch']:.2f}  kimg {record['kimg']:.1f}",
+        f"G {of('loss_G', '.4f')}  D {of('loss_D', '.4f')}",
+        f"D(x) {of('D_real', '.2f')}  D(G(z)) {of('D_fake', '.2f')}  err {errors}",
+        f"lr {record['lr_G']:.3g}/{record['lr_D']:.3g}",
+        f"{record['images_per_second']:.0f} img/s  comm {record['communication']:.0%}",
+    ]
+    if "mean" in record:
+        mean, std = (
+            " ".join(f"{v:.3f}" for v in record[name]) for name in ("mean", "std")
+        )
+        parts.append(f"mean {mean}  std {std}")
+    return "  ".join([*parts, f"left {duration(seconds_left)}"])
 
 
 LEGEND = (
     "(G, D: losses; D(x), D(G(z)): mean scores of reals and fakes; err: reals/fakes that D takes "
-    "for the other; lr: of G/D; comm: share of the time)"
+    "for the other, and fakes that G fails to pass off as real; lr: of G/D; comm: share of the "
+    "time)"
 )
-
-
-def cntk_lines(
-    record: dict[str, Any], window: Window, d_steps: int, batch: int
-) -> list[str]:
-    """Return the lines of CNTK's ProgressPrinter for the updates in `window`: D's, then G's."""
-    lines = []
-    for player, per_step in (("D", d_steps), ("G", 1)):
-        last, count = record["step"] * per_step, window.updates[player]
-        loss = record[f"loss_{player}"]
-        lines.append(
-            f" Minibatch[{last - count + 1:4d}-{last:4d}]: loss = {loss:0.6f} * {count * batch};"
-        )
-    return lines
-
-
-def cntk_closing_lines(loss: float, seconds: float, world_size: int) -> list[str]:
-    """Return the last lines of CNTK's example, one a rank, with its literal braces."""
-    return [
-        f"Training loss of the generator at worker: {{{rank}}} is: {{{loss:f}}}, "
-        f"time taken is: {{{seconds:.0f}}} seconds."
-        for rank in range(world_size)
-    ]
 
 
 def duration(seconds: float) -> str:

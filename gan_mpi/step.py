@@ -1,6 +1,5 @@
 """One update of each player: loss, backward, average over ranks, optimizer."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,17 +7,18 @@ from torch import Tensor, nn
 
 from gan_mpi.comm import Communicator
 from gan_mpi.config import OptimizerConfig
-from gan_mpi.losses import CntkLoss
+from gan_mpi.losses import Loss
 from gan_mpi.optimizers import apply_update, make_optimizer
 from gan_mpi.parallel import (
-    Averages,
     GradientBucket,
     average_gradients,
     commit_running_statistics,
+    global_means,
 )
 
-D_SUMS = ("loss_D", "D_real", "D_fake", "error_real", "error_fake")
-G_SUMS = ("loss_G",)
+REAL_SUMS = ("loss_real", "D_real", "error_real")
+FAKE_SUMS = ("loss_fake", "D_fake", "error_fake")
+G_SUMS = ("loss_G", "error_G")
 
 
 @dataclass
@@ -37,11 +37,9 @@ class Player:
         commit_running_statistics(self.network)
 
 
-def make_player(
-    network: nn.Module, config: OptimizerConfig, batch: int, sums: Sequence[str]
-) -> Player:
+def make_player(network: nn.Module, config: OptimizerConfig, batch: int) -> Player:
     """Return a player whose optimizer sees mean gradients over `batch` samples."""
-    bucket = GradientBucket(network, len(sums))
+    bucket = GradientBucket(network, room=len(REAL_SUMS + FAKE_SUMS))
     optimizer = make_optimizer(
         config.optimizer, network.parameters(), config.settings, batch
     )
@@ -54,43 +52,102 @@ class Game:
 
     G: Player
     D: Player
-    loss: CntkLoss
+    loss: Loss
+
+    def fakes(self, latents: Tensor) -> Tensor:
+        """Return G's samples (n, *shape), without a gradient to G.  Collective (batch norm)."""
+        with torch.no_grad():
+            return self.G.network(latents)
+
+    def logits(self, samples: Tensor) -> Tensor:
+        """Return D's logits (n,) of samples (n, *shape).  Collective (batch norm)."""
+        return self.D.network(samples).squeeze(1)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one update, or a look at the losses, told all ranks."""
+
+    figures: dict[str, float]  # means over the global batch, by name
+    stop: bool = False
 
 
 def discriminator_step(
-    comm: Communicator, game: Game, real: Tensor, latents: Tensor, stop: bool
-) -> Averages:
-    """Compute D's mean gradient over the global batch; means are those of D_SUMS.  Collective.
+    comm: Communicator,
+    game: Game,
+    real: Tensor | None,
+    latents: Tensor | None,
+    stop: bool,
+) -> Outcome:
+    """Compute D's mean gradient over the global batch; figures of reals and fakes.  Collective.
 
-    `real` (n, C, H, W) in -1..1 and `latents` (n, latent_dim) are this rank's share; n may be 0.
+    `real` (n, *shape) and `latents` (n, latent_dim) are this rank's share; n may be 0.  Where
+    one is None, D learns from the others alone, with the whole of their loss.
     """
     D = game.D
     D.bucket.zero()
-    with torch.no_grad():
-        fake = game.G.network(latents)
-    real_logits, fake_logits = D.network(real), D.network(fake)
-    loss = game.loss.discriminator(real_logits, fake_logits).sum()
+    figures = {} if real is None else _real_figures(game, game.logits(real))
+    if latents is not None:
+        figures |= _fake_figures(game, game.logits(game.fakes(latents)))
+    if real is None or latents is None:
+        loss = figures.get("loss_real", figures.get("loss_fake"))
+    else:
+        loss = game.loss.discriminator(figures["loss_real"], figures["loss_fake"])
+    assert loss is not None
     loss.backward()
-    scores = [
-        real_logits.sigmoid().sum(),
-        fake_logits.sigmoid().sum(),
-        (real_logits <= 0).sum(),
-        (fake_logits > 0).sum(),
-    ]
-    return average_gradients(comm, D.bucket, [loss, *scores], len(real), stop)
+    count = len(latents if real is None else real)  # type: ignore[arg-type]
+    return _average(comm, D.bucket, figures, count, stop)
+
+
+def _real_figures(game: Game, logits: Tensor) -> dict[str, Tensor]:
+    terms = (game.loss.real(logits), logits.sigmoid(), logits <= 0)
+    return {n: term.sum() for n, term in zip(REAL_SUMS, terms, strict=True)}
+
+
+def _fake_figures(game: Game, logits: Tensor) -> dict[str, Tensor]:
+    terms = (game.loss.fake(logits), logits.sigmoid(), logits > 0)
+    return {n: term.sum() for n, term in zip(FAKE_SUMS, terms, strict=True)}
+
+
+def _generator_figures(game: Game, logits: Tensor) -> dict[str, Tensor]:
+    terms = (game.loss.generator(logits), logits <= 0)
+    return {n: term.sum() for n, term in zip(G_SUMS, terms, strict=True)}
+
+
+def _average(
+    comm: Communicator,
+    bucket: GradientBucket,
+    figures: dict[str, Tensor],
+    count: int,
+    stop: bool,
+) -> Outcome:
+    averages = average_gradients(comm, bucket, list(figures.values()), count, stop)
+    return Outcome(dict(zip(figures, averages.means, strict=True)), averages.stop)
 
 
 def generator_step(
     comm: Communicator, game: Game, latents: Tensor, stop: bool
-) -> Averages:
-    """Compute G's mean gradient over the global batch; means are those of G_SUMS.  Collective.
+) -> Outcome:
+    """Compute G's mean gradient over the global batch; figures of G_SUMS.  Collective.
 
     D is frozen meanwhile: no gradient of it is computed or sent.
     """
     G = game.G
     G.bucket.zero()
     game.D.network.requires_grad_(False)
-    loss = game.loss.generator(game.D.network(G.network(latents))).sum()
-    loss.backward()
+    figures = _generator_figures(game, game.logits(G.network(latents)))
+    figures["loss_G"].backward()
     game.D.network.requires_grad_(True)
-    return average_gradients(comm, G.bucket, [loss], len(latents), stop)
+    return _average(comm, G.bucket, figures, len(latents), stop)
+
+
+@torch.no_grad()
+def measure(
+    comm: Communicator, game: Game, real: Tensor, latents: Tensor
+) -> dict[str, float]:
+    """Return the mean figures of both players; nobody learns.  Collective."""
+    figures = _real_figures(game, game.logits(real))
+    fake_logits = game.logits(game.fakes(latents))
+    figures |= _fake_figures(game, fake_logits) | _generator_figures(game, fake_logits)
+    means = global_means(comm, list(figures.values()), len(real))
+    return dict(zip(figures, means, strict=True))

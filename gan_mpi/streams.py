@@ -21,6 +21,7 @@ class Purpose(IntEnum):
     WEIGHTS_D = 4
     SAMPLES = 5
     GLYPHS = 6
+    POINTS = 7
 
 
 def random_words(
@@ -41,10 +42,26 @@ def uniforms(
     return (random_words(seed, purpose, start, stop, width) >> np.uint64(11)) * 2.0**-53
 
 
-def uniform_latents(
-    seed: int, purpose: Purpose, start: int, stop: int, dimension: int
+def box_muller(uniform: np.ndarray) -> np.ndarray:
+    """Turn uniforms in [0, 1), an even number in the last axis, into as many standard normals.
+
+    Box and Muller, Annals of Mathematical Statistics 29 (1958): always two for two.
+    """
+    one, other = np.split(uniform, 2, axis=-1)
+    radius, angle = np.sqrt(-2.0 * np.log1p(-one)), 2.0 * np.pi * other
+    return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
+
+
+def draw_latents(
+    kind: str, seed: int, purpose: Purpose, start: int, stop: int, dimension: int
 ) -> np.ndarray:
-    """Return latents start..stop as float64 in [-1, 1), of shape (stop - start, dimension)."""
+    """Return latents start..stop as float64 of shape (stop - start, dimension).
+
+    `kind` is 'uniform', in [-1, 1), or 'normal', with mean 0 and standard deviation 1.
+    """
+    if kind == "normal":
+        drawn = uniforms(seed, purpose, start, stop, dimension + dimension % 2)
+        return box_muller(drawn)[:, :dimension]
     return 2.0 * uniforms(seed, purpose, start, stop, dimension) - 1.0
 
 

@@ -105,12 +105,22 @@ def gan_mpi(start):
     return run
 
 
+def real_data(name):
+    if not os.environ.get("GAN_MPI_DATA"):
+        pytest.skip(f"GAN_MPI_DATA does not name a folder with {name}/ in it")
+    return Path(os.environ["GAN_MPI_DATA"]).resolve() / name
+
+
 @pytest.fixture(scope="session")
 def mnist():
     """The folder of real MNIST, $GAN_MPI_DATA/mnist."""
-    if not os.environ.get("GAN_MPI_DATA"):
-        pytest.skip("GAN_MPI_DATA does not name a folder with mnist/ in it")
-    return Path(os.environ["GAN_MPI_DATA"]).resolve() / "mnist"
+    return real_data("mnist")
+
+
+@pytest.fixture(scope="session")
+def cifar10():
+    """The folder of real CIFAR-10, or the first of it, $GAN_MPI_DATA/cifar-10-batches-bin."""
+    return real_data("cifar-10-batches-bin")
 
 
 @pytest.fixture(scope="session")

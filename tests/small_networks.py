@@ -2,10 +2,10 @@
 
 from torch import nn
 
-from gan_mpi.losses import CntkLoss
-from gan_mpi.networks.layers import xavier_as_cntk
+from gan_mpi.losses import LOSSES
+from gan_mpi.networks.layers import draw_weights, xavier_as_cntk
 from gan_mpi.parallel import BatchNorm, broadcast_network, synchronise_batch_norm
-from gan_mpi.step import D_SUMS, G_SUMS, Game, make_player
+from gan_mpi.step import Game, make_player
 from gan_mpi.streams import Purpose
 
 
@@ -41,21 +41,18 @@ class SmallDiscriminator(nn.Module):
         )
 
     def forward(self, images):
-        return self.layers(images).squeeze(1)
+        return self.layers(images)
 
 
-def batch_normalised_game(comm, config, image_shape, device):
+def batch_normalised_game(comm, config, shape, device):
     players = []
-    for network, optimizer, purpose, sums in (
-        (SmallGenerator(config.latent_dim), config.G, Purpose.WEIGHTS_G, G_SUMS),
-        (SmallDiscriminator(), config.D, Purpose.WEIGHTS_D, D_SUMS),
+    for network, optimizer, purpose in (
+        (SmallGenerator(config.latent_dim), config.G, Purpose.WEIGHTS_G),
+        (SmallDiscriminator(), config.D, Purpose.WEIGHTS_D),
     ):
         network.double()
-        xavier_as_cntk(network, config.seed, purpose)
-        for layer in network.modules():
-            if isinstance(layer, BatchNorm):
-                nn.init.ones_(layer.weight)
+        draw_weights(network, config.seed, purpose, xavier_as_cntk)
         synchronise_batch_norm(comm, network)
         broadcast_network(comm, network)
-        players.append(make_player(network, optimizer, config.batch, sums))
-    return Game(*players, CntkLoss())
+        players.append(make_player(network, optimizer, config.batch))
+    return Game(*players, LOSSES[config.loss])

@@ -53,7 +53,7 @@ def test_a_checkpoint_with_a_pickle_is_refused(tmp_path):
 
 
 def test_another_format_is_refused(tmp_path):
-    later = checkpoint.pack({**STATE, "format": 2})
+    later = checkpoint.pack({**STATE, "format": 1})
     assert "not a checkpoint of this version" in sentence(
         checkpoint.unpack, later, tmp_path
     )

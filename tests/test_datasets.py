@@ -8,7 +8,8 @@ import numpy as np
 import PIL
 import pytest
 
-from gan_mpi.datasets import cntk_text, idx, load_dataset
+from gan_mpi import datasets
+from gan_mpi.datasets import Source, cntk_text, find_source, idx, load_dataset
 from gan_mpi.datasets.glyphs import draw_glyphs
 from gan_mpi.errors import UserError
 
@@ -35,11 +36,11 @@ def line(label=3, pixels=None, **options):
 
 
 def test_idx_plain_and_compressed_give_the_same(idx_folder):
-    plain = load_dataset(str(idx_folder), 0)
+    plain = load_dataset(Source(str(idx_folder)))
     for path in list(idx_folder.iterdir()):
         path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
         path.unlink()
-    compressed = load_dataset(str(idx_folder), 0)
+    compressed = load_dataset(Source(str(idx_folder)))
     assert plain.images.shape == (60, 1, 28, 28)
     assert plain.labels.tolist() == [i % 10 for i in range(60)]
     assert plain.sha256 == compressed.sha256
@@ -48,7 +49,7 @@ def test_idx_plain_and_compressed_give_the_same(idx_folder):
 
 def test_idx_labels_are_optional(idx_folder):
     (idx_folder / idx.LABELS).unlink()
-    assert load_dataset(str(idx_folder), 0).labels is None
+    assert load_dataset(Source(str(idx_folder))).labels is None
 
 
 def test_bad_idx_files_are_named_with_what_is_wrong(idx_folder):
@@ -57,7 +58,7 @@ def test_bad_idx_files_are_named_with_what_is_wrong(idx_folder):
 
     def said(content):
         images.write_bytes(content)
-        message = sentence(load_dataset, str(idx_folder), 0)
+        message = sentence(load_dataset, Source(str(idx_folder)))
         assert message.startswith(str(images)) or str(images) in message
         return message
 
@@ -73,24 +74,26 @@ def test_bad_idx_files_are_named_with_what_is_wrong(idx_folder):
     assert "holds no images" in said(good[:4] + shape)
     images.unlink()
     images.mkdir()
-    assert "Is a directory" in sentence(load_dataset, str(idx_folder), 0)
+    assert "Is a directory" in sentence(load_dataset, Source(str(idx_folder)))
     images.rmdir()
     compressed = images.with_name(images.name + ".gz")
     compressed.write_bytes(gzip.compress(good)[:500])
     assert f"{compressed} is truncated or damaged" in sentence(
-        load_dataset, str(idx_folder), 0
+        load_dataset, Source(str(idx_folder))
     )
     compressed.write_bytes(good)
-    assert "not a gzip file" in sentence(load_dataset, str(idx_folder), 0)
+    assert "not a gzip file" in sentence(load_dataset, Source(str(idx_folder)))
     compressed.unlink()
     images.write_bytes(good)
     labels.write_bytes(b"\0\0\x08\x01" + (59).to_bytes(4, "big") + bytes(59))
-    assert "holds 59 labels for 60 images" in sentence(load_dataset, str(idx_folder), 0)
+    assert "holds 59 labels for 60 images" in sentence(
+        load_dataset, Source(str(idx_folder))
+    )
 
 
 def test_a_folder_without_data_names_the_files_sought(tmp_path):
     for folder in (tmp_path, tmp_path / "absent"):
-        message = sentence(load_dataset, str(folder), 0)
+        message = sentence(load_dataset, Source(str(folder)))
         for name in (
             "--datadir",
             str(folder),
@@ -190,7 +193,7 @@ def test_all_of_mnist_as_text_is_read_in_time_and_is_the_same(
 ):
     """112 MB in at most 5 s, and 0.5 s from the cache, on two cores."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    expected = load_dataset(str(mnist), 0)
+    expected = load_dataset(Source(str(mnist)))
     path = tmp_path / cntk_text.TRAIN_FILE
     with path.open("w") as file:
         file.writelines(cntk_text.lines_of(expected.images, expected.labels))
@@ -201,7 +204,7 @@ def test_all_of_mnist_as_text_is_read_in_time_and_is_the_same(
         assert time.perf_counter() - begin < seconds
         assert np.array_equal(images, expected.images)
         assert np.array_equal(labels, expected.labels)
-    assert load_dataset(str(tmp_path), 0).sha256 == expected.sha256
+    assert load_dataset(Source(str(tmp_path))).sha256 == expected.sha256
 
 
 def test_glyphs_are_those_of_the_pinned_pillow():
@@ -238,5 +241,30 @@ def spread(images, labels):
 
 
 def test_glyphs_are_spread_like_mnist(mnist, glyphs):
-    digits = load_dataset(str(mnist), 0)
+    digits = load_dataset(Source(str(mnist)))
     assert spread(*glyphs) > 0.5 * spread(digits.images, digits.labels)
+
+
+def test_where_data_are_looked_for(tmp_path, monkeypatch, idx_folder):
+    monkeypatch.chdir(tmp_path)
+    assert find_source("mnist", None, None, 77) == Source(glyphs=77)
+    assert find_source("mnist", None, 5, 77) == Source(glyphs=5)
+    assert find_source("uniform", None, None, 77) == Source()
+    monkeypatch.setitem(
+        datasets.FOLDERS, "fashion-mnist", ("data/FashionMNIST", str(idx_folder))
+    )
+    assert find_source("fashion-mnist", None, None, 77) == Source(str(idx_folder))
+    message = sentence(find_source, "cifar10", None, None, 77)
+    assert "there is none in data/CIFAR-10" in message
+    assert "gan-mpi data download cifar10" in message
+    message = sentence(find_source, "uniform", "x", None, 77)
+    assert "--dataset uniform draws its points; leave out --datadir" in message
+
+
+def test_points_are_uniform_in_the_unit_square():
+    found = load_dataset(Source())
+    assert found.images.shape == (1_000_000, 2)
+    assert found.images.dtype == np.float32 and found.shape == (2,)
+    assert 0 <= found.images.min() and found.images.max() < 1
+    assert np.abs(found.images.mean(0) - 0.5).max() < 0.002
+    assert np.abs(found.images.std(0) - 12**-0.5).max() < 0.002

@@ -10,18 +10,36 @@ from PIL import Image
 from gan_mpi.images import GAP, GAP_GREY, channels_last, grid, png, to_pixels, to_range
 
 
-def test_every_pixel_value_survives_the_way_to_the_network_and_back():
+@pytest.mark.parametrize(("name", "low", "high"), [("signed", -1, 1), ("unit", 0, 1)])
+def test_every_pixel_value_survives_the_way_to_the_network_and_back(name, low, high):
     pixels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
     for dtype in (torch.float32, torch.float64):
-        images = to_range(pixels, dtype)
+        images = to_range(pixels, dtype, name)
         assert images.dtype == dtype
-        assert (images.min(), images.max()) == (-1, 1)
-        assert (to_pixels(images) == pixels.numpy()).all()
+        assert (images.min(), images.max()) == (low, high)
+        assert (to_pixels(images, name) == pixels.numpy()).all()
+
+
+def test_the_standard_range_is_lightnings():
+    """ToTensor and Normalize(0.1307, 0.3081); the generator ends in tanh all the same."""
+    images = to_range(
+        torch.tensor([0, 255], dtype=torch.uint8), torch.double, "standard"
+    )
+    assert images.tolist() == pytest.approx([-0.4242, 2.8215], abs=1e-4)
+    tanh = torch.tensor([-1.0, 1.0])
+    assert to_pixels(tanh.view(2, 1, 1, 1), "standard").ravel().tolist() == [0, 255]
+
+
+def test_points_stay_what_they_are():
+    points = torch.tensor([[-0.5, 1.5]])
+    assert to_range(points, torch.double, "signed").tolist() == [[-0.5, 1.5]]
+    assert to_pixels(points, "signed").tolist() == [[-0.5, 1.5]]
 
 
 def test_nothing_in_range_is_clipped():
     """CNTK's example showed -1..1 with black at 0; here grey is grey."""
-    assert to_pixels(torch.tensor([-1.0, -0.5, 0.0, 0.5, 1.0])).tolist() == [
+    images = torch.tensor([-1.0, -0.5, 0.0, 0.5, 1.0]).view(5, 1, 1, 1)
+    assert to_pixels(images, "signed").ravel().tolist() == [
         0,
         64,
         128,

@@ -5,13 +5,14 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "gan_mpi"
 LAYERS = [
-    {"__init__", "errors", "launcher", "signals", "presets"},
+    {"__init__", "errors", "launcher", "signals", "presets", "schedule"},
     {"files", "comm", "streams", "losses", "optimizers", "images", "charts"},
     {"log"},
-    {"config", "checkpoint", "parallel", "device", "datasets", "networks"},
-    {"rundir", "stats", "step", "sampling"},
+    {"config", "checkpoint", "parallel", "device", "datasets"},
+    {"networks", "rundir", "stats", "step", "sampling"},
     {"state"},
     {"prepare", "opening"},
+    {"formats"},
     {"journal"},
     {"train", "sample"},
     {"commands"},

@@ -1,52 +1,269 @@
-"""The dense networks and their initial weights."""
+"""The networks of every preset, held against figures taken from their originals' texts."""
+
+import math
 
 import pytest
 import torch
+from torch import nn
 
-from gan_mpi.networks import build_discriminator, build_generator
+from gan_mpi.config import NETWORKS, new_config
+from gan_mpi.datasets import SHAPES
+from gan_mpi.errors import UserError
+from gan_mpi.networks import ARCHITECTURES, build_discriminator, build_generator
+from gan_mpi.networks.layers import View
+from gan_mpi.networks.paddle import kernel_and_padding
+from gan_mpi.parallel import BatchNorm
+from gan_mpi.presets import PRESETS
 
-SHAPE = (1, 28, 28)
+# Weights and biases of each layer, as the originals' texts give the sizes.
+G_206B = [
+    100 * 1024 + 1024,
+    2 * 1024,
+    1024 * 6272 + 6272,
+    2 * 128,
+    128 * 128 * 25 + 128,
+    2 * 128,
+    128 * 25 + 1,
+]
+SIZES = {
+    "basic": ([100 * 128 + 128, 128 * 784 + 784], [784 * 128 + 128, 128 + 1]),
+    "dcgan-206b": (
+        G_206B,
+        [25 + 1, 2, 25 * 64 + 64, 2 * 64, 1024 * 1024 + 1024, 2 * 1024, 1024 + 1],
+    ),
+    "dcgan": (
+        G_206B,
+        [25 + 1, 2, 25 * 64 + 64, 2 * 64, 3136 * 1024 + 1024, 2 * 1024, 1024 + 1],
+    ),
+    "paddle-mnist": (
+        [
+            100 * 2304 + 2304,
+            2 * 2304,
+            256 * 128 * 25 + 128,
+            2 * 128,
+            128 * 64 * 16 + 64,
+            2 * 64,
+            64 * 16 + 1,
+        ],
+        [
+            64 * 16 + 64,
+            64 * 128 * 16 + 128,
+            2 * 128,
+            128 * 256 * 25 + 256,
+            2 * 256,
+            2304 * 2 + 2,
+        ],
+    ),
+    "paddle-cifar": (
+        [
+            100 * 4096 + 4096,
+            2 * 4096,
+            256 * 128 * 16 + 128,
+            2 * 128,
+            128 * 64 * 16 + 64,
+            2 * 64,
+            64 * 3 * 16 + 3,
+        ],
+        [
+            3 * 64 * 16 + 64,
+            64 * 128 * 16 + 128,
+            2 * 128,
+            128 * 256 * 16 + 256,
+            2 * 256,
+            4096 * 2 + 2,
+        ],
+    ),
+    "paddle-uniform": (
+        [10 * 10 + 10, 10 * 10 + 10, 2 * 10, 10 * 2 + 2],
+        [2 * 10 + 10, 10 * 10 + 10, 2 * 10, 10 * 2 + 2],
+    ),
+    "lightning": (
+        [
+            100 * 128 + 128,
+            128 * 256 + 256,
+            2 * 256,
+            256 * 512 + 512,
+            2 * 512,
+            512 * 1024 + 1024,
+            2 * 1024,
+            1024 * 784 + 784,
+        ],
+        [784 * 512 + 512, 512 * 256 + 256, 256 + 1],
+    ),
+}
+# (C, H, W) between the layers that have weights, where the originals' texts give it.
+SIDES = {
+    "dcgan-206b": (
+        [(128, 7, 7), (128, 14, 14), (1, 28, 28)],
+        [(1, 12, 12), (64, 4, 4)],
+    ),
+    "dcgan": ([(128, 7, 7), (128, 14, 14), (1, 28, 28)], [(1, 14, 14), (64, 7, 7)]),
+    "paddle-mnist": (
+        [(256, 3, 3), (128, 7, 7), (64, 14, 14), (1, 28, 28)],
+        [(64, 14, 14), (128, 7, 7), (256, 3, 3)],
+    ),
+    "paddle-cifar": (
+        [(256, 4, 4), (128, 8, 8), (64, 16, 16), (3, 32, 32)],
+        [(64, 16, 16), (128, 8, 8), (256, 4, 4)],
+    ),
+}
+LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, BatchNorm)
 
 
-def test_sizes_are_the_originals():
-    counts = [
-        sum(parameter.numel() for parameter in network.parameters())
-        for network in (build_generator(100, SHAPE, 0), build_discriminator(SHAPE, 0))
-    ]
-    assert counts == [114_064, 100_609]
-
-
-def test_weights_are_xavier_as_cntk_means_it():
-    generator, discriminator = (
-        build_generator(100, SHAPE, 0),
-        build_discriminator(SHAPE, 0),
+def networks(preset, **given):
+    """Return the config, the shape of a sample, G and D of a preset."""
+    config = new_config({"preset": preset, **given})
+    shape = SHAPES[config.dataset]
+    return (
+        config,
+        shape,
+        build_generator(config, shape),
+        build_discriminator(config, shape),
     )
-    for weight, bound in (
-        (generator.layers[0].weight, 0.17321),
-        (generator.layers[2].weight, 0.15309),
-        (discriminator.layers[1].weight, 0.06186),
+
+
+def test_every_name_has_networks_and_every_preset_has_figures():
+    assert set(ARCHITECTURES) == set(NETWORKS)
+    assert set(SIZES) == set(PRESETS)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_sizes_are_the_originals(preset):
+    _, _, generator, discriminator = networks(preset)
+    for network, sizes in zip((generator, discriminator), SIZES[preset], strict=True):
+        layers = [layer for layer in network.modules() if isinstance(layer, LAYERS)]
+        assert [sum(p.numel() for p in layer.parameters()) for layer in layers] == sizes
+
+
+@pytest.mark.parametrize("preset", SIDES)
+def test_sides_are_the_originals(preset):
+    config, shape, generator, discriminator = networks(preset)
+    latents, images = torch.zeros(2, config.latent_dim), torch.zeros(2, *shape)
+    for network, inputs, expected in zip(
+        (generator, discriminator), (latents, images), SIDES[preset], strict=True
     ):
-        assert weight.abs().max().item() == pytest.approx(bound, rel=1e-3)
-        assert weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.02)
-    biases = [
-        p
-        for net in (generator, discriminator)
-        for p in net.parameters()
-        if p.dim() == 1
-    ]
-    assert all((bias == 0).all() for bias in biases)
+        seen = []
+        for layer in network:
+            if isinstance(layer, (View, nn.Conv2d, nn.ConvTranspose2d)):
+                layer.register_forward_hook(
+                    lambda _layer, _inputs, out, seen=seen: seen.append(out.shape[1:])
+                )
+        network(inputs.double())
+        assert [tuple(sides) for sides in seen] == expected
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("count", [0, 3])
+def test_shapes_and_ranges(preset, count):
+    config, shape, generator, discriminator = networks(preset)
+    samples = generator(torch.randn(count, config.latent_dim).double())
+    assert samples.shape == (count, *shape)
+    if len(shape) == 3:
+        low = 0.0 if config.range == "unit" else -1.0
+        assert (samples >= low).all() and (samples <= 1).all()
+    assert discriminator(samples).shape == (count, 1)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_initial_weights_are_the_originals(preset):
+    """Mean and standard deviation of every weight and bias, layer by layer."""
+    rules = {
+        "basic": lambda fan_in: ("weight", 0, math.sqrt(1 / fan_in)),
+        "dcgan": lambda fan_in: ("weight", 0, 0.02),
+        "dcgan-206b": lambda fan_in: ("weight", 0, 0.02),
+        "paddle-mnist": lambda fan_in: ("weight", 0, 0.02),
+        "paddle-cifar": lambda fan_in: ("weight", 0, 0.02),
+        "paddle-uniform": lambda fan_in: ("weight", 0, math.sqrt(1 / fan_in)),
+        "lightning": lambda fan_in: ("both", 0, math.sqrt(1 / (3 * fan_in))),
+    }
+    bias = 1.0 if preset == "paddle-uniform" else 0.0
+    for network in networks(preset)[2:]:
+        for layer in (m for m in network.modules() if isinstance(m, LAYERS)):
+            if isinstance(layer, BatchNorm):
+                spread = 0.02 if preset.startswith("paddle") else 0.0
+                check(layer.weight, 1.0, spread)
+                check(layer.bias, bias, 0.0)
+                continue
+            which, mean, spread = rules[preset](layer.weight[0].numel())
+            check(layer.weight, mean, spread)
+            if which == "both":
+                check(layer.bias, mean, spread)
+            else:
+                check(layer.bias, bias, 0.0)
+
+
+def check(tensor, mean, spread):
+    """Mean within 5 standard errors, spread within 5 of its own."""
+    count = tensor.numel()
+    assert abs(tensor.mean().item() - mean) <= 5 * spread / math.sqrt(count) + 1e-12
+    if spread and count > 1:
+        assert tensor.std().item() == pytest.approx(spread, rel=5 / math.sqrt(count))
+    else:
+        assert count == 1 or tensor.std().item() < 1e-12
+
+
+def test_uniform_weights_keep_their_bound_and_normal_ones_do_not():
+    _, _, basic, _ = networks("basic")
+    assert basic[0].weight.abs().max().item() == pytest.approx(0.17321, rel=1e-3)
+    assert basic[2].weight.abs().max().item() == pytest.approx(0.15309, rel=1e-3)
+    _, _, dcgan, _ = networks("dcgan")
+    assert dcgan[0].weight.abs().max() > 4 * 0.02
 
 
 def test_weights_follow_the_seed_alone():
-    one, same, other = (build_generator(10, SHAPE, seed) for seed in (1, 1, 2))
-    assert torch.equal(one.layers[0].weight, same.layers[0].weight)
-    assert not torch.equal(one.layers[0].weight, other.layers[0].weight)
+    one, same, other = (networks("basic", seed=seed)[2] for seed in (1, 1, 2))
+    assert torch.equal(one[0].weight, same[0].weight)
+    assert not torch.equal(one[0].weight, other[0].weight)
 
 
-@pytest.mark.parametrize("shape", [SHAPE, (3, 8, 8)])
-@pytest.mark.parametrize("count", [0, 3])
-def test_shapes_and_ranges(shape, count):
-    images = build_generator(10, shape, 0)(torch.randn(count, 10).double())
-    assert images.shape == (count, *shape)
-    assert (images.abs() <= 1).all()
-    assert build_discriminator(shape, 0)(images).shape == (count,)
+def test_batch_norm_is_the_originals():
+    *_, generator, discriminator = networks("dcgan-206b")
+    for network in (generator, discriminator):
+        for layer in (m for m in network if isinstance(m, BatchNorm)):
+            assert (layer.eps, round(layer.momentum, 4)) == (1e-5, 0.0253)
+    assert {m.eps for m in networks("lightning")[2] if isinstance(m, BatchNorm)} == {
+        0.8
+    }
+
+
+@pytest.mark.parametrize(
+    "preset", [name for name in PRESETS if name != "paddle-uniform"]
+)
+def test_every_pixel_reaches_the_discriminator(preset):
+    """But in dcgan-206b, where those of rows and columns 25 to 27 do not: its noisy band.
+
+    Batch norm is in evaluation mode, as its batch statistics carry traces of rows 25 and 26.
+    """
+    _, shape, _, discriminator = networks(preset)
+    discriminator.eval()
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(8, *shape, dtype=torch.double, generator=generator)
+    images.requires_grad_()
+    discriminator(images)[:, 0].square().sum().backward()
+    seen = (images.grad != 0).any(dim=0).any(dim=0)
+    if preset == "dcgan-206b":
+        assert seen[:25, :25].all()
+        assert not seen[25:].any() and not seen[:, 25:].any()
+    else:
+        assert seen.all()
+
+
+def test_the_kernel_rule_of_paddle():
+    pairs = {(28, 14): (4, 1), (14, 7): (4, 1), (7, 3): (5, 1), (32, 16): (4, 1)}
+    for (large, small), expected in pairs.items():
+        assert kernel_and_padding(large, small) == expected
+    assert kernel_and_padding(9, 3) == (5, 0)
+    for large in (5, 10):
+        with pytest.raises(ValueError, match="no convolution"):
+            kernel_and_padding(large, 3)
+
+
+def test_networks_refuse_what_they_are_not_for():
+    config = new_config({"network": "paddle-points"})
+    with pytest.raises(UserError, match="--network paddle-points is for points"):
+        build_generator(config, (1, 28, 28))
+    config = new_config({"network": "dcgan"})
+    with pytest.raises(UserError, match="--network dcgan is for images"):
+        build_discriminator(config, (2,))
+    with pytest.raises(UserError, match="multiples of 4"):
+        build_generator(config, (1, 30, 30))

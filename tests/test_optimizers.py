@@ -7,6 +7,7 @@ import torch
 
 from gan_mpi.config import new_config
 from gan_mpi.optimizers import FSAdaGrad, apply_update, make_optimizer, schedule_factor
+from gan_mpi.state import Progress
 from gan_mpi.train import learning_rate
 
 MOMENTUM, BETA2, LR = 0.9985724484938566, 0.9999986111120757, 5e-5
@@ -54,7 +55,11 @@ def test_the_constants_per_update_are_those_of_cntk():
 @pytest.mark.parametrize(
     ("kind", "settings", "expected"),
     [
-        ("adam", {"lr": 0.1, "beta1": 0.5, "beta2": 0.9}, torch.optim.Adam),
+        (
+            "adam",
+            {"lr": 0.1, "beta1": 0.5, "beta2": 0.9, "epsilon": 1e-3},
+            torch.optim.Adam,
+        ),
         ("sgd", {"lr": 0.1, "momentum": 0.5}, torch.optim.SGD),
     ],
 )
@@ -65,6 +70,9 @@ def test_the_other_optimizers_are_torchs(kind, settings, expected):
         parameter = torch.nn.Parameter(torch.zeros(2))
         optimizer = make_optimizer(kind, [parameter], settings, 8)
         assert type(optimizer) is expected
+        group = optimizer.param_groups[0]
+        assert group.get("eps") == settings.get("epsilon")
+        assert group.get("betas", (None,))[-1] == settings.get("beta2")
         for gradient in (1.0, -3.0, 0.5):
             parameter.grad = torch.tensor([gradient, 2.0])
             update(optimizer)
@@ -98,7 +106,8 @@ def test_rates_follow_the_images_and_not_the_steps():
                 "optimizer": "adam",
             }
         )
-        assert learning_rate(config, config.G, 500) == pytest.approx(2e-4 * 0.75)
+        progress = Progress(step=steps // 5)
+        assert learning_rate(config, "G", progress) == pytest.approx(2e-4 * 0.8)
     warm = new_config({"batch": 100, "steps": 10, "warmup": 0.8, "lr": 1.0})
-    rates = [learning_rate(warm, warm.D, images) for images in (0, 200, 600, 800, 1800)]
+    rates = [learning_rate(warm, "D", Progress(step=step)) for step in (0, 1, 3, 4, 9)]
     assert rates == pytest.approx([0.25, 0.5, 1.0, 1.0, 1.0])

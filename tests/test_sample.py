@@ -11,7 +11,7 @@ from gan_mpi.images import to_pixels
 from gan_mpi.networks import build_generator
 from gan_mpi.parallel import BatchNorm
 from gan_mpi.sampling import CHUNK, generate
-from gan_mpi.streams import Purpose, uniform_latents
+from gan_mpi.streams import Purpose, draw_latents
 
 
 def save(run_dir, step=7, channels=1, seed=0):
@@ -21,21 +21,22 @@ def save(run_dir, step=7, channels=1, seed=0):
     config = new_config({"latent_dim": 8, "seed": seed})
     shape = (channels, 28, 28)
     state = {"version": "0", "config": asdict(config), "progress": {"step": step}}
-    state["data"] = {"image_shape": list(shape), "name": "test"}
-    state["G"] = build_generator(8, shape, seed).float().state_dict()
+    state["data"] = {"shape": list(shape), "name": "test"}
+    state["G"] = build_generator(config, shape).float().state_dict()
     run_dir.mkdir(parents=True, exist_ok=True)
     return checkpoint.save_checkpoint(run_dir, step, state)
 
 
 def test_an_image_depends_on_its_seed_alone():
-    generator = build_generator(100, (1, 28, 28), 0).float()
-    many = generate(generator, 100, range(200))
+    config = new_config({})
+    generator = build_generator(config, (1, 28, 28)).float()
+    many = generate(generator, config, range(200))
     assert len(np.unique(many.reshape(200, -1), axis=0)) == 200
     for seeds in ([5], [5, 5, 150], [199, CHUNK, CHUNK - 1, 0], range(60, 70)):
-        assert np.array_equal(generate(generator, 100, seeds), many[list(seeds)])
+        assert np.array_equal(generate(generator, config, seeds), many[list(seeds)])
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
-    assert np.array_equal(generate(generator, 100, [3]), many[3:4])
+    assert np.array_equal(generate(generator, config, [3]), many[3:4])
     assert torch.get_num_threads() == threads + 1
     torch.set_num_threads(threads)
 
@@ -46,16 +47,17 @@ def test_a_generator_with_batch_norm_draws_from_its_running_statistics():
     generator = nn.Sequential(*layers)
     threads, seen = torch.get_num_threads(), []
     generator.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
-    images = generate(generator, 4, [1, 2])
+    config = new_config({"latent_dim": 4})
+    images = generate(generator, config, [1, 2])
     expected = generator.eval()(latents_of([1, 2], 4)).detach()
     generator.train()
-    assert np.array_equal(images, to_pixels(expected))
-    assert generate(generator, 4, [0]).shape == (1, 1, 3, 3) and generator.training
+    assert np.array_equal(images, to_pixels(expected, "signed"))
+    assert generate(generator, config, [0]).shape == (1, 1, 3, 3) and generator.training
     assert (seen[0], torch.get_num_threads()) == (1, threads)
 
 
 def latents_of(seeds, dimension):
-    drawn = uniform_latents(0, Purpose.SAMPLES, 0, max(seeds) + 1, dimension)
+    drawn = draw_latents("uniform", 0, Purpose.SAMPLES, 0, max(seeds) + 1, dimension)
     return torch.from_numpy(drawn[seeds]).float()
 
 

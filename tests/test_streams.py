@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gan_mpi.streams import DataOrder, Purpose, shard, uniform_latents, uniforms
+from gan_mpi.streams import DataOrder, Purpose, draw_latents, shard, uniforms
 
 
 def test_slices_of_a_stream_make_the_whole():
@@ -30,11 +30,22 @@ def test_the_streams_never_change():
 
 
 def test_uniforms_are_uniform():
-    draw = uniform_latents(0, Purpose.LATENTS, 0, 20_000, 10)
+    draw = draw_latents("uniform", 0, Purpose.LATENTS, 0, 20_000, 10)
     assert -1 <= draw.min() < -0.999 and 0.999 < draw.max() < 1
     assert abs(draw.mean()) < 0.005
     assert draw.var() == pytest.approx(1 / 3, abs=0.005)
     assert abs(np.corrcoef(draw.T) - np.eye(10)).max() < 0.03
+
+
+@pytest.mark.parametrize("dimension", [10, 7])
+def test_normal_latents_are_normal_and_sliced_like_the_others(dimension):
+    draw = draw_latents("normal", 0, Purpose.LATENTS, 0, 20_000, dimension)
+    part = draw_latents("normal", 0, Purpose.LATENTS, 5, 8, dimension)
+    assert np.array_equal(draw[5:8], part)
+    assert abs(draw.mean()) < 0.01
+    assert draw.std() == pytest.approx(1, abs=0.01)
+    assert (draw**4).mean() == pytest.approx(3, abs=0.1)  # kurtosis
+    assert abs(np.corrcoef(draw.T) - np.eye(dimension)).max() < 0.03
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 5, 64])

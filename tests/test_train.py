@@ -30,7 +30,9 @@ def test_a_run_leaves_what_a_person_and_a_resume_need(gan_mpi, tmp_path):
     )
     lines = result.stdout.splitlines()
     assert lines[0].startswith("These are drawn glyphs, not MNIST")
-    assert "batch 32: 16 images on each rank in every update; 2 D and 1 G" in lines[5]
+    assert lines[6] == (
+        "batch 32: 16 images on each rank in every update; each step trains D, D, G"
+    )
     assert sum(line.startswith("step ") for line in lines) == 4
     assert (run_dir / "log.txt").read_text().splitlines() == lines
     run = "runs/00000-basic-glyphs-b32"
@@ -115,7 +117,10 @@ def test_two_rates_are_in_the_log(gan_mpi, tmp_path):
     )
     options += ("--d-lr-schedule", "linear", "--g-lr-schedule", "cosine")
     result = gan_mpi("train", *SMALL, *options, "--log-format", "plain")
-    assert "G: adam, lr 0.0002, beta1 0.5, beta2 0.999, cosine" in result.stdout
+    assert (
+        "G: adam, lr 0.0002, beta1 0.5, beta2 0.999, epsilon 1e-08, cosine"
+        in result.stdout
+    )
     assert "D: sgd, lr 0.05, momentum 0.9, linear" in result.stdout
     assert "lr 0.0001/0.025" in result.stdout
     assert [record["lr_D"] for record in stats(tmp_path / "r")] == [0.05, 0.025]

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from gan_mpi.config import grid_size
+
 
 class SeedRange(click.ParamType):
     """Seeds as numbers and inclusive ranges, such as 0,1,4-6."""
@@ -45,12 +47,10 @@ class GridSize(click.ParamType):
     ) -> tuple[int, int]:
         if isinstance(value, tuple):
             return value
-        columns, _, rows = value.lower().partition("x")
-        if not (
-            columns.isdecimal() and rows.isdecimal() and int(columns) and int(rows)
-        ):
-            self.fail(f"{value!r} is not like 6x6 (columns x rows).", param, ctx)
-        return int(columns), int(rows)
+        try:
+            return grid_size(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 @click.command()

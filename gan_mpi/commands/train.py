@@ -7,9 +7,14 @@ from typing import Any
 import click
 
 from gan_mpi.commands.options import GroupedCommand, GroupedOption, config_options
-from gan_mpi.config import RunConfig, TrainConfig, flag, new_config
+from gan_mpi.config import RunConfig, TrainConfig, flag, grid_size, new_config
 
-EXCLUSIVE = (("steps", "kimg"), ("datadir", "glyphs"), ("run_dir", "resume"))
+EXCLUSIVE = (
+    ("steps", "kimg"),
+    ("datadir", "glyphs"),
+    ("run_dir", "resume"),
+    ("transfer", "resume"),
+)
 
 
 @click.command(cls=GroupedCommand)
@@ -20,7 +25,7 @@ EXCLUSIVE = (("steps", "kimg"), ("datadir", "glyphs"), ("run_dir", "resume"))
     cls=GroupedOption,
     group="Everyday",
     default=None,
-    help="The preset's short or its full length: 300 or 40000 steps of basic.  [default: fast]",
+    help="The preset's short length or its original's: 300 or 40000 steps of basic.  [default: fast]",
 )
 @click.option(
     "--kimg",
@@ -38,7 +43,7 @@ EXCLUSIVE = (("steps", "kimg"), ("datadir", "glyphs"), ("run_dir", "resume"))
     help="Print the resolved configuration and exit.",
 )
 def train(dry_run: bool, **options: Any) -> int:
-    """Train a generator and a discriminator on MNIST, on all ranks of mpiexec.
+    """Train a generator and a discriminator on all ranks of mpiexec.
 
     Without --datadir it looks in data/MNIST, and else draws digits. What it makes goes to a
     run directory: checkpoints, sample grids, curves and a log.
@@ -77,6 +82,10 @@ def check(given: dict[str, Any]) -> None:
         raise click.BadParameter(
             f"{device!r} is not auto, cpu, cuda or cuda:N.", param_hint="'--device'"
         )
+    try:
+        grid_size(given.get("grid", RunConfig.grid))
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="'--grid'") from None
     if not given.keys() & {"run_dir", "resume"}:
         new_config(given)
 

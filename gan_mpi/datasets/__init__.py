@@ -1,4 +1,4 @@
-"""Finding and reading the data: IDX files, CNTK text, or drawn glyphs.  No MPI here."""
+"""Finding and reading the data: IDX, CNTK text, CIFAR-10, drawn glyphs or points.  No MPI here."""
 
 import hashlib
 from dataclasses import dataclass
@@ -6,16 +6,36 @@ from pathlib import Path
 
 import numpy as np
 
-from gan_mpi.datasets import cntk_text, idx
+from gan_mpi.datasets import cifar10, cntk_text, idx, points
 from gan_mpi.datasets.glyphs import draw_glyphs
 from gan_mpi.errors import UserError
 
-DEFAULT_FOLDER = Path("data/MNIST")
+# Where each data set is looked for, and the shape of one sample.
+FOLDERS = {
+    "mnist": ("data/MNIST",),
+    # The second is where Debian's package dataset-fashion-mnist puts it.
+    "fashion-mnist": ("data/FashionMNIST", "/usr/share/datasets/fashion-mnist"),
+    "cifar10": ("data/CIFAR-10",),
+}
+SHAPES = {
+    "mnist": (1, 28, 28),
+    "fashion-mnist": (1, 28, 28),
+    "cifar10": (3, 32, 32),
+    "uniform": (2,),
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where data come from: a folder, or so many drawn glyphs, or, with neither, points."""
+
+    datadir: str | None = None
+    glyphs: int | None = None
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images, uint8 0..255 of shape (N, C, H, W), and labels, uint8 of shape (N,), if any."""
+    """Images, uint8 0..255 (N, C, H, W), or points, float32 (N, d); and labels, uint8 (N,)."""
 
     name: str
     source: str
@@ -24,30 +44,56 @@ class Dataset:
     sha256: str
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of one image."""
+    def shape(self) -> tuple[int, ...]:
+        """(C, H, W) of one image, or (d,) of a point."""
         return self.images.shape[1:]
 
 
-def load_dataset(datadir: str | None, glyphs: int) -> Dataset:
-    """Read the training images of `datadir`, or draw `glyphs` digits if it is None.
+def find_source(
+    dataset: str, datadir: str | None, glyphs: int | None, drawn: int
+) -> Source:
+    """Return where to read: what is given, else the folders of `dataset`, else drawn glyphs.
+
+    `drawn` is how many glyphs stand in for MNIST.  Raises UserError.
+    """
+    if dataset == "uniform":
+        if datadir is not None or glyphs is not None:
+            raise UserError(
+                "--dataset uniform draws its points; leave out --datadir and --glyphs.",
+                exit_code=2,
+            )
+        return Source()
+    if datadir is not None or glyphs is not None:
+        return Source(datadir, glyphs)
+    for folder in FOLDERS[dataset]:
+        if _finds_data(Path(folder)):
+            return Source(folder)
+    if dataset == "mnist":
+        return Source(glyphs=drawn)
+    raise UserError(
+        f"--dataset {dataset}: there is none in {' or '.join(FOLDERS[dataset])}; give its folder "
+        f"with --datadir, or get it with: gan-mpi data download {dataset}"
+    )
+
+
+def load_dataset(source: Source) -> Dataset:
+    """Read the training images of a folder, or draw glyphs or points.
 
     Raises UserError, naming the file and what is wrong with it.
     """
-    if datadir is not None:
-        return _read(Path(datadir))
-    images, labels = draw_glyphs(glyphs)
-    return _dataset("glyphs", f"{glyphs} drawn glyphs", images, labels)
-
-
-def default_datadir() -> str | None:
-    """Return the folder that is read when none is named, None if it holds no data."""
-    return str(DEFAULT_FOLDER) if _finds_data(DEFAULT_FOLDER) else None
+    if source.datadir is not None:
+        return _read(Path(source.datadir))
+    if source.glyphs is not None:
+        images, labels = draw_glyphs(source.glyphs)
+        return _dataset("glyphs", f"{source.glyphs} drawn glyphs", images, labels)
+    return _dataset("uniform", "the unit square", points.draw_points(), None)
 
 
 def _finds_data(folder: Path) -> bool:
     return (
-        idx.find_images(folder) is not None or (folder / cntk_text.TRAIN_FILE).exists()
+        idx.find_images(folder) is not None
+        or (folder / cntk_text.TRAIN_FILE).exists()
+        or bool(cifar10.find_batches(folder))
     )
 
 
@@ -65,6 +111,9 @@ def _read(folder: Path) -> Dataset:
     if images_file is not None:
         images, labels = idx.read_training_images(images_file)
         return _dataset(name, str(images_file), images, labels)
+    if batches := cifar10.find_batches(folder):
+        images, labels = cifar10.read_batches(batches)
+        return _dataset(name, str(batches[0].parent), images, labels)
     text_file = folder / cntk_text.TRAIN_FILE
     images, labels = cntk_text.read_cached(text_file)
     return _dataset(name, str(text_file), images, labels)
@@ -72,14 +121,15 @@ def _read(folder: Path) -> Dataset:
 
 def _sought() -> str:
     return (
-        f"sought were {idx.IMAGES} (with or without .gz; {idx.LABELS} beside it is optional) "
-        f"and {cntk_text.TRAIN_FILE}"
+        f"sought were {idx.IMAGES} (with or without .gz; {idx.LABELS} beside it is optional), "
+        f"{cntk_text.TRAIN_FILE} and {cifar10.SOUGHT}"
     )
 
 
 def _dataset(
     name: str, source: str, images: np.ndarray, labels: np.ndarray | None
 ) -> Dataset:
+    images = np.ascontiguousarray(images)
     digest = hashlib.sha256(images.data)
     if labels is not None:
         digest.update(labels.data)

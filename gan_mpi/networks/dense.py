@@ -2,39 +2,29 @@
 
 import math
 
-from torch import Tensor, nn
+from torch import nn
+
+from gan_mpi.networks.layers import View, last_layer
 
 HIDDEN = 128
 
 
-class DenseGenerator(nn.Module):
-    """Latents (N, latent_dim) to images (N, C, H, W) in -1..1."""
-
-    def __init__(self, latent_dim: int, image_shape: tuple[int, int, int]) -> None:
-        super().__init__()
-        self.image_shape = image_shape
-        self.layers = nn.Sequential(
-            nn.Linear(latent_dim, HIDDEN),
-            nn.ReLU(),
-            nn.Linear(HIDDEN, math.prod(image_shape)),
-            nn.Tanh(),
-        )
-
-    def forward(self, latents: Tensor) -> Tensor:
-        return self.layers(latents).view(-1, *self.image_shape)
+def dense_generator(latent_dim: int, shape: tuple[int, ...], tanh: bool) -> nn.Module:
+    """Latents (N, latent_dim) to images (N, *shape)."""
+    return nn.Sequential(
+        nn.Linear(latent_dim, HIDDEN),
+        nn.ReLU(),
+        nn.Linear(HIDDEN, math.prod(shape)),
+        last_layer(tanh),
+        View(*shape),
+    )
 
 
-class DenseDiscriminator(nn.Module):
-    """Images (N, C, H, W) to logits (N,); D(x) is their sigmoid."""
-
-    def __init__(self, image_shape: tuple[int, int, int]) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(math.prod(image_shape), HIDDEN),
-            nn.ReLU(),
-            nn.Linear(HIDDEN, 1),
-        )
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.layers(images).squeeze(1)
+def dense_discriminator(shape: tuple[int, ...]) -> nn.Module:
+    """Images (N, *shape) to logits (N, 1); D(x) is their sigmoid."""
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(math.prod(shape), HIDDEN),
+        nn.ReLU(),
+        nn.Linear(HIDDEN, 1),
+    )

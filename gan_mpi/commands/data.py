@@ -1,0 +1,123 @@
+"""gan-mpi data."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gan_mpi.commands.sample import GridSize
+
+NAMES = ("mnist", "fashion-mnist", "cifar10")
+
+
+@click.group()
+def data() -> None:
+    """Get data sets, and look at what a folder holds."""
+
+
+@data.command()
+@click.argument("name", type=click.Choice(NAMES))
+@click.option(
+    "--datadir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder to put it in.  [default: where train looks for it]",
+)
+@click.option(
+    "--mirror",
+    multiple=True,
+    metavar="URL",
+    help="Address of the folder that holds the files, instead of the public ones; may be given "
+    "several times.",
+)
+def download(name: str, datadir: Path | None, mirror: tuple[str, ...]) -> int:
+    """Get a data set from a public mirror, check it, and put it where train looks for it.
+
+    What is there is kept, and a download that was cut off goes on.
+    """
+    from gan_mpi.datasets import FOLDERS
+    from gan_mpi.datasets.download import download as get
+
+    with _progress() as report:
+        files = get(name, datadir or Path(FOLDERS[name][0]), mirror or None, report)
+    for file in files:
+        click.echo(file)
+    return 0
+
+
+@contextmanager
+def _progress() -> Iterator[Any]:
+    """Yield what draws a bar a file, on a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda file, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
+
+    with Progress(
+        *Progress.get_default_columns(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        console=Console(stderr=True),
+    ) as bar:
+        tasks: dict[str, Any] = {}
+
+        def report(file: str, done: int, total: int | None) -> None:
+            if file not in tasks:
+                tasks[file] = bar.add_task(file)
+            bar.update(tasks[file], completed=done, total=total)
+
+        yield report
+
+
+@data.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--grid",
+    type=GridSize(),
+    metavar="WxH",
+    help="Also write the first images as a picture.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default="contact-sheet.png",
+    show_default=True,
+    help="The picture's file.",
+)
+def info(folder: Path, grid: tuple[int, int] | None, out: Path) -> int:
+    """Say what the training data in FOLDER are: counts, shape, brightness, labels."""
+    from gan_mpi.datasets import Source, load_dataset
+
+    dataset = load_dataset(Source(str(folder)))
+    count, channels, height, width = dataset.images.shape
+    click.echo(f"{dataset.source}")
+    click.echo(
+        f"{count} images of {channels}x{height}x{width}, SHA-256 {dataset.sha256}"
+    )
+    click.echo(
+        f"pixels {dataset.images.min()}..{dataset.images.max()}, mean "
+        f"{dataset.images.mean():.2f}, standard deviation {dataset.images.std():.2f}"
+    )
+    click.echo("labels: " + _histogram(dataset.labels))
+    if grid:
+        from gan_mpi.files import write_aside
+        from gan_mpi.images import grid as arrange
+        from gan_mpi.images import png
+
+        first = dataset.images[: grid[0] * grid[1]]
+        write_aside(out, png(arrange(first, *grid), {"data": dataset.source}))
+        click.echo(f"{out}: the first {len(first)} images")
+    return 0
+
+
+def _histogram(labels: Any) -> str:
+    if labels is None:
+        return "none"
+    import numpy as np
+
+    values, counts = np.unique(labels, return_counts=True)
+    return ", ".join(f"{v}: {n}" for v, n in zip(values, counts, strict=True))

@@ -1,0 +1,89 @@
+"""gan-mpi presets."""
+
+import textwrap
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from gan_mpi.config import TrainConfig, new_config, run_config
+from gan_mpi.presets import PRESETS, Preset
+
+WIDTH = 88
+
+
+@click.command()
+@click.argument("name", required=False, type=click.Choice(list(PRESETS)))
+def presets(name: str | None) -> int:
+    """List the systems that can be trained, or describe the one of NAME.
+
+    Its page holds the whole configuration, the layers of both networks, the original's command
+    beside ours, and what is odd about it.
+    """
+    if name is None:
+        column = max(map(len, PRESETS))
+        for known, preset in PRESETS.items():
+            click.echo(f"{known:{column}}  {preset.summary}")
+        return 0
+    click.echo(page(name))
+    return 0
+
+
+def page(name: str) -> str:
+    """Return all that is to be known of a preset."""
+    preset, config = PRESETS[name], new_config({"preset": name})
+    sections = {
+        "The original": preset.original,
+        "Here": f"mpiexec -n 4 gan-mpi train --preset {name}",
+        "Length": _length(preset, config),
+        "Configuration": _configuration(name, config),
+        "Layers": _layers(config),
+        "Odd, and kept or mended": "\n".join(
+            textwrap.fill(text, WIDTH - 2, initial_indent="- ", subsequent_indent="  ")
+            for text in preset.oddities
+        ),
+    }
+    body = "\n\n".join(
+        f"{heading}:\n{textwrap.indent(text, '  ')}"
+        for heading, text in sections.items()
+    )
+    return f"{name}: {preset.summary}\n\n{body}"
+
+
+def _length(preset: Preset, config: TrainConfig) -> str:
+    return (
+        f"--fast {preset.fast_steps} steps, --full {preset.full_steps}; "
+        f"{config.images_per_step} real images a step"
+    )
+
+
+def _configuration(name: str, config: TrainConfig) -> str:
+    values: dict[str, Any] = asdict(config)
+    for player in ("G", "D"):
+        inner = values.pop(player)
+        text = ", ".join(f"{k} {v}" for k, v in inner.items() if v is not None)
+        values[player] = text
+    where = run_config(name, {})
+    values |= {"checkpoint_every": where.checkpoint_every, "grid": where.grid}
+    return "\n".join(f"{key:16} {value}" for key, value in values.items())
+
+
+def _layers(config: TrainConfig) -> str:
+    from gan_mpi.datasets import SHAPES
+    from gan_mpi.networks import build_discriminator, build_generator
+    from gan_mpi.networks.describe import layer_table
+
+    shape = SHAPES[config.dataset]
+    lines = []
+    for title, network, inputs in (
+        ("generator", build_generator(config, shape), (config.latent_dim,)),
+        ("discriminator", build_discriminator(config, shape), shape),
+    ):
+        rows = layer_table(network, inputs)  # type: ignore[arg-type]
+        total = sum(parameters for _, _, parameters in rows)
+        start = "x".join(map(str, inputs))
+        lines += [
+            f"{title}: {start} to {rows[-1][1]}, {total:,} parameters",
+            *(f"  {layer:46} {out:>10} {n:>12,}" for layer, out, n in rows),
+        ]
+    return "\n".join(lines)

@@ -1,0 +1,152 @@
+"""CIFAR-10 in its two layouts: binary records, and Python pickles read without running them.
+
+Source of both: Krizhevsky's page of the data set.
+"""
+
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gan_mpi.errors import UserError, reason
+
+SHAPE = (3, 32, 32)
+PIXELS = 3072
+RECORD = 1 + PIXELS  # bytes: the label, then the red, green and blue plane
+FOLDERS = ("", "cifar-10-batches-bin", "cifar-10-batches-py")
+SOUGHT = "CIFAR-10's data_batch_1 to 5 (.bin or Python's)"
+
+
+def find_batches(folder: Path) -> list[Path]:
+    """Return the training batches in a folder, or in the archive's folder in it, in order."""
+    for name in FOLDERS:
+        for pattern in (r"data_batch_\d\.bin", r"data_batch_\d"):
+            inside = folder / name
+            files = inside.iterdir() if inside.is_dir() else ()
+            if found := sorted(f for f in files if re.fullmatch(pattern, f.name)):
+                return found
+    return []
+
+
+def read_batches(files: list[Path]) -> tuple[np.ndarray, np.ndarray]:
+    """Return images, uint8 (N, 3, 32, 32), and labels, uint8 (N,), of batches in either layout.
+
+    Raises UserError, naming the file and what is wrong with it.
+    """
+    read = [_binary(f) if f.suffix == ".bin" else _python(f) for f in files]
+    images = np.concatenate([images for images, _ in read]).reshape(-1, *SHAPE)
+    return images, np.concatenate([labels for _, labels in read])
+
+
+def _binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    data = _bytes(path)
+    if not data or len(data) % RECORD:
+        raise UserError(
+            f"{path} is truncated: {len(data)} bytes are not a multiple of {RECORD}, those of "
+            "one image and its label."
+        )
+    records = np.frombuffer(data, np.uint8).reshape(-1, RECORD)
+    return records[:, 1:], _checked(path, records[:, 0], len(records))
+
+
+def _python(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        with path.open("rb") as file:
+            batch = _Unpickler(file, encoding="bytes").load()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {reason(error)}.") from None
+    except _Refused as error:
+        raise UserError(f"{path} is no batch of CIFAR-10: {error}.") from None
+    except Exception as error:  # noqa: BLE001 - a damaged pickle can raise anything
+        raise UserError(f"{path} is truncated or damaged: {error}.") from None
+    named = {_text(k): v for k, v in batch.items()} if isinstance(batch, dict) else {}
+    data, labels = named.get("data"), named.get("labels")
+    if not isinstance(data, _Array) or not isinstance(labels, list):
+        raise UserError(f"{path} is no batch of CIFAR-10: it lacks data or labels.")
+    images = data.images(path)
+    if not all(isinstance(label, int) and 0 <= label <= 9 for label in labels):
+        raise UserError(f"{path} holds labels that are not 0 to 9.")
+    return images, _checked(path, np.array(labels, dtype=np.uint8), len(images))
+
+
+def _checked(path: Path, labels: np.ndarray, images: int) -> np.ndarray:
+    if len(labels) != images:
+        raise UserError(f"{path} holds {len(labels)} labels for {images} images.")
+    if labels.max(initial=0) > 9:
+        raise UserError(f"{path} holds the label {labels.max()}, not 0 to 9.")
+    return labels
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {reason(error)}.") from None
+
+
+def _text(key: Any) -> str:
+    return key.decode("latin1") if isinstance(key, bytes) else str(key)
+
+
+class _Refused(Exception):
+    """A pickle that asks for more than an array."""
+
+
+class _DType:
+    """Stands in for numpy.dtype; keeps the name only."""
+
+    def __init__(self, name: Any = "", *_: Any) -> None:
+        self.name = _text(name)
+
+    def __setstate__(self, state: Any) -> None:
+        """Byte order and the like do not matter to single bytes."""
+
+
+class _Array:
+    """Stands in for numpy.ndarray; keeps shape, type and bytes."""
+
+    def __init__(self, *_: Any) -> None:
+        self.state: Any = None
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def images(self, path: Path) -> np.ndarray:
+        """Return uint8 (N, 3072).  Raises UserError."""
+        try:
+            _, shape, dtype, column_major, raw = self.state
+            if dtype.name not in ("u1", "uint8") or column_major:
+                raise ValueError("its data are not unsigned bytes")
+            if len(shape) != 2 or shape[1] != PIXELS:
+                raise ValueError(f"its data have shape {shape}, not (N, {PIXELS})")
+            raw = raw.encode("latin1") if isinstance(raw, str) else raw
+            return np.frombuffer(raw, np.uint8).reshape(shape)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise UserError(f"{path} is no batch of CIFAR-10: {error}.") from None
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """Stand in for _codecs.encode, as which Python 3 pickles bytes for Python 2."""
+    if encoding not in ("latin1", "latin-1"):
+        raise _Refused(f"it asks for the encoding {encoding!r}")
+    return text.encode("latin1")
+
+
+MODULES = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray", "_codecs")
+STAND_INS = {
+    "_reconstruct": _Array,
+    "ndarray": _Array,
+    "dtype": _DType,
+    "encode": _encode,
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    """Builds numbers, strings, lists, dicts and _Array; nothing that a pickle names is called."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module not in MODULES or name not in STAND_INS:
+            raise _Refused(f"it asks to run {module}.{name}")
+        return STAND_INS[name]

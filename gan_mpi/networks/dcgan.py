@@ -1,0 +1,83 @@
+"""The convolutional networks of CNTK's tutorial 206B, and the same with every pixel seen by D."""
+
+import math
+
+from torch import nn
+
+from gan_mpi.errors import UserError
+from gan_mpi.networks.layers import View, last_layer
+from gan_mpi.parallel import BatchNorm
+
+# BatchNormalization(normalization_time_constant=5000) at the tutorial's batch of 128.
+MOMENTUM = 1.0 - math.exp(-128 / 5000)
+KERNEL = 5
+FILTERS = 128  # of the generator
+DENSE = 1024
+
+
+def _batch_norm(features: int) -> BatchNorm:
+    return BatchNorm(features, eps=1e-5, momentum=MOMENTUM)
+
+
+def _up(inputs: int, outputs: int) -> nn.Module:
+    return nn.ConvTranspose2d(
+        inputs, outputs, KERNEL, stride=2, padding=2, output_padding=1
+    )
+
+
+def dcgan_generator(latent_dim: int, shape: tuple[int, ...], tanh: bool) -> nn.Module:
+    """Latents (N, latent_dim) to images (N, C, H, W); H and W must be multiples of 4."""
+    channels, height, width = shape
+    if height % 4 or width % 4:
+        raise UserError(
+            f"the networks dcgan and dcgan-206b make images with sides that are multiples of 4, "
+            f"not of {height}x{width}.",
+            on_all_ranks=True,
+        )
+    small = FILTERS, height // 4, width // 4
+    return nn.Sequential(
+        nn.Linear(latent_dim, DENSE),
+        _batch_norm(DENSE),
+        nn.ReLU(),
+        nn.Linear(DENSE, math.prod(small)),
+        View(*small),
+        _batch_norm(FILTERS),
+        nn.ReLU(),
+        _up(FILTERS, FILTERS),
+        _batch_norm(FILTERS),
+        nn.ReLU(),
+        _up(FILTERS, channels),
+        last_layer(tanh),
+    )
+
+
+def dcgan_206b_discriminator(shape: tuple[int, ...]) -> nn.Module:
+    """Images (N, C, H, W) to logits (N, 1), without padding: 28 to 12 to 4.
+
+    Rows and columns 25 to 27 of a 28x28 image do not reach it, as in the original.
+    """
+    return _discriminator(shape, padding=0)
+
+
+def dcgan_discriminator(shape: tuple[int, ...]) -> nn.Module:
+    """Images (N, C, H, W) to logits (N, 1), padded so that every pixel counts: 28 to 14 to 7."""
+    return _discriminator(shape, padding=2)
+
+
+def _discriminator(shape: tuple[int, ...], padding: int) -> nn.Module:
+    channels, *sides = shape
+    for _ in range(2):
+        sides = [(side + 2 * padding - KERNEL) // 2 + 1 for side in sides]
+    return nn.Sequential(
+        nn.Conv2d(channels, 1, KERNEL, stride=2, padding=padding),
+        _batch_norm(1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(1, 64, KERNEL, stride=2, padding=padding),
+        _batch_norm(64),
+        nn.LeakyReLU(0.2),
+        nn.Flatten(),
+        nn.Linear(64 * math.prod(sides), DENSE),
+        _batch_norm(DENSE),
+        nn.LeakyReLU(0.2),
+        nn.Linear(DENSE, 1),
+    )
