@@ -1,10 +1,8 @@
 """What decides the result of a run, and where and how it runs; each option is written here once."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from gan_mpi.errors import UserError
 from gan_mpi.presets import PRESETS
 
 OPTIMIZERS: dict[str, dict[str, float]] = {
@@ -299,150 +297,9 @@ class RunConfig:
     )
 
 
-def option_names(player: str, name: str) -> tuple[str, str]:
-    """Return the parameter names that set `name` of one player: its own, and the shared one."""
-    return f"{player.lower()}_{name}", name
-
-
-def apply_options(config: TrainConfig, given: Mapping[str, Any]) -> TrainConfig:
-    """Return `config` with the options given on the command line, by parameter name."""
-    own = {f.name: given[f.name] for f in fields(TrainConfig) if f.name in given}
-    _check_uses(config, given)
-    generator, discriminator = (_apply_to_player(config, given, p) for p in "GD")
-    changed = replace(config, **own, G=generator, D=discriminator)
-    _check_schedule(changed, given)
-    if "kimg" in given:
-        images = changed.images_per_step
-        changed = replace(
-            changed, steps=max(1, -(-int(given["kimg"] * 1000) // images))
-        )
-    return changed
-
-
-def _check_schedule(config: TrainConfig, given: Mapping[str, Any]) -> None:
-    """Refuse options of the schedule that contradict each other."""
-    if config.schedule == "balance" and config.train != "both":
-        raise UserError(
-            f"Invalid value for '--train': {config.train}, but --schedule balance chooses who is "
-            "trained; it needs both.",
-            exit_code=2,
-        )
-    if "kimg" in given and not config.images_per_step:
-        raise UserError(
-            "Invalid value for '--kimg': --train generator consumes no real images; give --steps.",
-            exit_code=2,
-        )
-
-
-def _chosen(config: TrainConfig, given: Mapping[str, Any], player: str) -> str:
-    own, shared = option_names(player, "optimizer")
-    return given.get(own, given.get(shared, getattr(config, player).optimizer))
-
-
-def _check_uses(config: TrainConfig, given: Mapping[str, Any]) -> None:
-    """Refuse a rate or momentum that none of the optimizers it is meant for would use."""
-    for name in RATES:
-        for option, players in ((name, "GD"), (f"g_{name}", "G"), (f"d_{name}", "D")):
-            kinds = sorted({_chosen(config, given, player) for player in players})
-            if option in given and not any(name in OPTIMIZERS[kind] for kind in kinds):
-                users = " and ".join(
-                    kind for kind in OPTIMIZERS if name in OPTIMIZERS[kind]
-                )
-                raise UserError(
-                    f"Invalid value for '{flag(option)}': {' and '.join(kinds)} has no {name}; "
-                    f"it is for {users}.",
-                    exit_code=2,
-                )
-
-
-def _apply_to_player(
-    config: TrainConfig, given: Mapping[str, Any], player: str
-) -> OptimizerConfig:
-    before: OptimizerConfig = getattr(config, player)
-    kind = _chosen(config, given, player)
-    kept = before.settings if kind == before.optimizer else {}
-    values = {**OPTIMIZERS[kind], **{k: v for k, v in kept.items() if v is not None}}
-    unused = dict.fromkeys(set(RATES) - values.keys())
-    plain = {"lr_schedule": before.lr_schedule, "warmup": before.warmup}
-    for target in (values, plain):
-        for name in target:
-            own, shared = option_names(player, name)
-            target[name] = given.get(own, given.get(shared, target[name]))
-    return OptimizerConfig(optimizer=kind, **values, **plain, **unused)  # type: ignore[arg-type]
-
-
-def new_config(given: Mapping[str, Any]) -> TrainConfig:
-    """Return the configuration of a new run: defaults, then the preset, then the options given."""
-    preset = PRESETS[given.get("preset", TrainConfig.preset)]
-    length = preset.fast_steps if given.get("fast", True) else preset.full_steps
-    with_preset = apply_options(TrainConfig(steps=length), preset.settings)
-    return apply_options(with_preset, given)
-
-
-def run_config(preset: str, given: Mapping[str, Any]) -> RunConfig:
-    """Return where and how to run: defaults, then the preset's, then the options given."""
-    chosen = {**PRESETS[preset].run_settings, **given}
-    return RunConfig(
-        **{f.name: chosen[f.name] for f in fields(RunConfig) if f.name in chosen}
-    )
-
-
-def resumed_config(saved: TrainConfig, given: Mapping[str, Any]) -> TrainConfig:
-    """Return the configuration of a run that goes on, which only its length may change.
-
-    Raises UserError naming every option that would change anything else.
-    """
-    if "fast" in given:
-        preset = PRESETS[saved.preset]
-        length = preset.fast_steps if given["fast"] else preset.full_steps
-        given = {"steps": length, **given}
-    asked = apply_options(saved, given)
-    refused = [
-        f"{flag(option)} is {new} now and was {old}"
-        for option, old, new in _differences(saved, asked, given)
-    ]
-    if refused:
-        raise UserError(
-            f"a resumed run keeps what decides its result, but {', '.join(refused)}; leave the "
-            "option out, or start a new run.",
-            exit_code=2,
-        )
-    return asked
-
-
-def _differences(
-    saved: TrainConfig, asked: TrainConfig, given: Mapping[str, Any]
-) -> list[tuple[str, Any, Any]]:
-    found = []
-    before, after = asdict(saved), asdict(asked)
-    for name in before:
-        if name in ("G", "D"):
-            for inner, old in before[name].items():
-                own, shared = option_names(name, inner)
-                option = own if own in given else shared
-                found.append((option, old, after[name][inner]))
-        elif name != "steps":
-            found.append((name, before[name], after[name]))
-    unique = dict.fromkeys(
-        item for item in found if item[1] != item[2] and item[0] in given
-    )
-    return list(unique)
-
-
 def grid_size(text: str) -> tuple[int, int]:
     """Return the columns and rows of a grid such as 6x6.  Raises ValueError."""
     columns, _, rows = text.lower().partition("x")
     if not (columns.isdecimal() and rows.isdecimal() and int(columns) and int(rows)):
         raise ValueError(f"{text!r} is not like 6x6 (columns x rows).")
     return int(columns), int(rows)
-
-
-def flag(option: str) -> str:
-    """Return a parameter name as the command line spells it."""
-    return "--" + option.replace("_", "-")
-
-
-def config_from_dict(values: Mapping[str, Any]) -> TrainConfig:
-    """Return the configuration that `dataclasses.asdict` turned into `values`."""
-    players = {player: OptimizerConfig(**values[player]) for player in ("G", "D")}
-    return TrainConfig(**{**values, **players})

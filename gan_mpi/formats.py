@@ -56,19 +56,24 @@ class Cntk:
         return [self.style.header] if self.style.header else []
 
     def lines(self, record: dict[str, Any], state: RunState) -> list[str]:
-        return [self._line(player, record, state) for player in self.style.order]
+        lines = []
+        for player in self.style.order:
+            last, count = self._minibatches(player, state)
+            name = "loss_" if self.style.every_update else "last_loss_"
+            if count:
+                loss, images = record[name + player], count * state.config.batch
+                lines.append(
+                    f" Minibatch[{last - count + 1:4d}-{last:4d}]: loss = {loss:0.6f} * {images};"
+                )
+        return lines
 
-    def _line(self, player: str, record: dict[str, Any], state: RunState) -> str:
-        last, count = state.progress.step, state.window.counts["last_loss_" + player]
-        loss = record.get(f"last_loss_{player}", math.nan)
+    def _minibatches(self, player: str, state: RunState) -> tuple[int, int]:
+        """Return the number of the last minibatch that is shown, and how many are."""
         if self.style.every_update:
-            last = getattr(state.progress, f"updates_{player}")
-            count = state.window.updates[player]
-            loss = record.get(f"loss_{player}", math.nan)
-        return (
-            f" Minibatch[{last - count + 1:4d}-{last:4d}]: "
-            f"loss = {loss:0.6f} * {count * state.config.batch};"
-        )
+            progress = state.progress
+            last = progress.updates_G if player == "G" else progress.updates_D
+            return last, state.window.updates[player]
+        return state.progress.step, state.window.counts.get(f"last_loss_{player}", 0)
 
     def closing(self, state: RunState, seconds: float, world_size: int) -> list[str]:
         loss = state.losses.get("loss_G", math.nan)

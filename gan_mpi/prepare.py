@@ -11,13 +11,8 @@ import torch
 
 from gan_mpi import checkpoint
 from gan_mpi.comm import Communicator
-from gan_mpi.config import (
-    RunConfig,
-    TrainConfig,
-    config_from_dict,
-    new_config,
-    resumed_config,
-)
+from gan_mpi.config import RunConfig, TrainConfig
+from gan_mpi.configure import config_from_dict, new_config, resumed_config
 from gan_mpi.datasets import Dataset, Source, find_source, load_dataset
 from gan_mpi.errors import UserError
 from gan_mpi.losses import LOSSES
@@ -153,6 +148,8 @@ def build_state(
             on_all_ranks=True,
         )
     state.load(start.saved)
+    if "transfer" in before:
+        data["transfer"] = before["transfer"]
     return state
 
 

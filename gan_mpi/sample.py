@@ -13,7 +13,7 @@ from torch import nn
 from gan_mpi import checkpoint, images
 from gan_mpi.charts import draw_points
 from gan_mpi.comm import Communicator
-from gan_mpi.config import config_from_dict
+from gan_mpi.configure import config_from_dict
 from gan_mpi.errors import UserError, reason
 from gan_mpi.files import write_aside
 from gan_mpi.networks import build_generator

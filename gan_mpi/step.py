@@ -76,26 +76,26 @@ def discriminator_step(
     comm: Communicator,
     game: Game,
     real: Tensor | None,
-    latents: Tensor | None,
+    fake: Tensor | None,
     stop: bool,
 ) -> Outcome:
     """Compute D's mean gradient over the global batch; figures of reals and fakes.  Collective.
 
-    `real` (n, *shape) and `latents` (n, latent_dim) are this rank's share; n may be 0.  Where
-    one is None, D learns from the others alone, with the whole of their loss.
+    `real` and `fake` (n, *shape) are this rank's share; n may be 0.  Where one is None, D
+    learns from the other alone, with the whole of its loss.
     """
     D = game.D
     D.bucket.zero()
     figures = {} if real is None else _real_figures(game, game.logits(real))
-    if latents is not None:
-        figures |= _fake_figures(game, game.logits(game.fakes(latents)))
-    if real is None or latents is None:
+    if fake is not None:
+        figures |= _fake_figures(game, game.logits(fake))
+    if real is None or fake is None:
         loss = figures.get("loss_real", figures.get("loss_fake"))
     else:
         loss = game.loss.discriminator(figures["loss_real"], figures["loss_fake"])
     assert loss is not None
     loss.backward()
-    count = len(latents if real is None else real)  # type: ignore[arg-type]
+    count = len(fake if real is None else real)  # type: ignore[arg-type]
     return _average(comm, D.bucket, figures, count, stop)
 
 
@@ -143,11 +143,11 @@ def generator_step(
 
 @torch.no_grad()
 def measure(
-    comm: Communicator, game: Game, real: Tensor, latents: Tensor
+    comm: Communicator, game: Game, real: Tensor, fake: Tensor
 ) -> dict[str, float]:
     """Return the mean figures of both players; nobody learns.  Collective."""
     figures = _real_figures(game, game.logits(real))
-    fake_logits = game.logits(game.fakes(latents))
+    fake_logits = game.logits(fake)
     figures |= _fake_figures(game, fake_logits) | _generator_figures(game, fake_logits)
     means = global_means(comm, list(figures.values()), len(real))
     return dict(zip(figures, means, strict=True))

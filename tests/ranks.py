@@ -22,10 +22,11 @@ from torch import nn
 from gan_mpi import checkpoint
 from gan_mpi import comm as comm_module
 from gan_mpi.comm import Communicator, world
-from gan_mpi.config import new_config
+from gan_mpi.configure import new_config
 from gan_mpi.datasets.glyphs import draw_glyphs
 from gan_mpi.datasets.points import draw_points
 from gan_mpi.errors import UserError
+from gan_mpi.feed import Feed
 from gan_mpi.networks.layers import View
 from gan_mpi.parallel import (
     BatchNorm,
@@ -40,7 +41,7 @@ from gan_mpi.step import (
     discriminator_step,
     generator_step,
 )
-from gan_mpi.train import Feed, take_step
+from gan_mpi.turn import take_step
 
 PROGRAMS = {
     program.__name__: program
@@ -197,7 +198,8 @@ def gradients_of_one_update(comm, steps, given):
     """Return the gradients by name, without biases before a batch norm: theirs are zero."""
     state = run_steps(comm, steps, given)
     feed = Feed(comm, state, data_of(state.config.dataset), torch.device("cpu"))
-    discriminator_step(comm, state.game, feed.next_real(), feed.next_latents(), False)
+    real, fake = feed.next_real(), state.game.fakes(feed.next_latents())
+    discriminator_step(comm, state.game, real, fake, False)
     generator_step(comm, state.game, feed.next_latents(), False)
     found = {}
     for name, player in (("G", state.game.G), ("D", state.game.D)):

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from gan_mpi.config import NETWORKS, new_config
+from gan_mpi.config import NETWORKS
+from gan_mpi.configure import new_config
 from gan_mpi.datasets import SHAPES
 from gan_mpi.errors import UserError
 from gan_mpi.networks import ARCHITECTURES, build_discriminator, build_generator

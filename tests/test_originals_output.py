@@ -30,7 +30,7 @@ def runs(mpirun, tmp_path_factory):
         {**tiny, "steps": 1, "run_dir": "both"},
     ]
     for player in ("generator", "discriminator"):
-        alone = {**tiny, "train": player, "steps": 2}
+        alone = {**tiny, "train": player, "steps": 2, "log_format": "cntk"}
         given.append({**alone, "run_dir": f"{player}-alone"})
         given.append({**alone, "run_dir": player, "transfer": "both"})
     for source in ("both", "none"):
@@ -115,6 +115,8 @@ def test_one_player_is_trained_against_the_other(runs, player, idle):
             assert same == (name != player[0].upper()), (name, key)
     assert (folder / player / "losses.png").exists()
     assert ("loss_D" in records(folder / player)[0]) == (player == "discriminator")
+    batches = (folder / player / "log.txt").read_text().count(" Minibatch[")
+    assert batches == 2, "a line for each record, of the player that is trained"
 
 
 def test_a_transfer_from_another_network_is_refused(runs):

@@ -4,7 +4,7 @@ import pytest
 from click.testing import CliRunner
 
 from gan_mpi.cli import cli
-from gan_mpi.config import new_config
+from gan_mpi.configure import new_config
 from gan_mpi.presets import PRESETS
 
 SMALL = {"batch": 7}  # of 3 ranks: 2, 2 and 3

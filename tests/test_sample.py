@@ -6,7 +6,7 @@ from PIL import Image
 from torch import nn
 
 from gan_mpi import checkpoint, images
-from gan_mpi.config import new_config
+from gan_mpi.configure import new_config
 from gan_mpi.images import to_pixels
 from gan_mpi.networks import build_generator
 from gan_mpi.parallel import BatchNorm

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from gan_mpi import train
-from gan_mpi.config import new_config
+from gan_mpi import turn
+from gan_mpi.configure import new_config
 from gan_mpi.errors import UserError
 from gan_mpi.schedule import Balance
 from gan_mpi.state import Progress
@@ -49,8 +49,8 @@ class Recorder:
 
     def __init__(self, monkeypatch):
         self.calls, self.reals, self.latents = [], 0, 0
-        monkeypatch.setattr(train, "discriminator_step", self.discriminator)
-        monkeypatch.setattr(train, "generator_step", self.generator)
+        monkeypatch.setattr(turn, "discriminator_step", self.discriminator)
+        monkeypatch.setattr(turn, "generator_step", self.generator)
 
     def next_real(self):
         self.reals += 1
@@ -60,10 +60,10 @@ class Recorder:
         self.latents += 1
         return self.latents
 
-    def discriminator(self, comm, game, real, latents, stop):
-        self.calls.append(("D", real, latents))
+    def discriminator(self, comm, game, real, fake, stop):
+        self.calls.append(("D", real, fake))
         figures = {} if real is None else {"loss_real": 1.0}
-        return Outcome(figures | ({} if latents is None else {"loss_fake": 1.0}))
+        return Outcome(figures | ({} if fake is None else {"loss_fake": 1.0}))
 
     def generator(self, comm, game, latents, stop):
         self.calls.append(("G", latents))
@@ -94,12 +94,14 @@ def test_a_turn_trains_in_order(monkeypatch, given, expected):
     loss = SimpleNamespace(discriminator=lambda real, fake: real + fake)
     state = SimpleNamespace(
         config=new_config(given),
-        game=SimpleNamespace(G=player, D=player, loss=loss),
+        game=SimpleNamespace(
+            G=player, D=player, loss=loss, fakes=lambda latents: latents
+        ),
         progress=Progress(),
         window=Window(),
         losses={},
     )
-    train.take_step(None, state, feed, SimpleNamespace(requested=False))
+    turn.take_step(None, state, feed, SimpleNamespace(requested=False))
     assert feed.calls == expected
     counts = [name for name, *_ in expected]
     assert state.progress.updates_D == counts.count("D")

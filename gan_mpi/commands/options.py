@@ -6,7 +6,11 @@ from typing import Any
 
 import click
 
+from gan_mpi.presets import PRESETS
+
 PLAYERS = {"": "both players", "g": "the generator", "d": "the discriminator"}
+HEADINGS = ("Everyday", "Model", "Schedule", "Optimizers", "Running")
+BY_PRESETS = {name for preset in PRESETS.values() for name in preset.settings}
 METAVARS = {int: "N", float: "X"}
 
 
@@ -21,9 +25,14 @@ class GroupedCommand(click.Command):
             if record := param.get_help_record(ctx):
                 heading = getattr(param, "group", None) or "Other"
                 groups.setdefault(heading, []).append(record)
-        for heading, records in groups.items():
+        for heading, records in sorted(groups.items(), key=_order):
             with formatter.section(heading):
                 formatter.write_dl(records)
+
+
+def _order(group: tuple[str, Any]) -> int:
+    heading = group[0]
+    return HEADINGS.index(heading) if heading in HEADINGS else len(HEADINGS)
 
 
 class GroupedOption(click.Option):
@@ -87,6 +96,8 @@ def _help(config_field: Field, player: str) -> str:
         return f"--{config_field.name.replace('_', '-')} for {PLAYERS[player]} only."
     default = config_field.metadata.get("shown_default", config_field.default)
     shown = default is not None and not isinstance(default, bool)
+    if config_field.name in BY_PRESETS and "shown_default" not in config_field.metadata:
+        default = f"the preset's; of basic {default}"
     return config_field.metadata["help"] + (f"  [default: {default}]" if shown else "")
 
 

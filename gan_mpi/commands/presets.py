@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from gan_mpi.config import TrainConfig, new_config, run_config
+from gan_mpi.config import TrainConfig
+from gan_mpi.configure import new_config, run_config
 from gan_mpi.presets import PRESETS, Preset
 
 WIDTH = 88

@@ -7,7 +7,8 @@ from typing import Any
 import click
 
 from gan_mpi.commands.options import GroupedCommand, GroupedOption, config_options
-from gan_mpi.config import RunConfig, TrainConfig, flag, grid_size, new_config
+from gan_mpi.config import RunConfig, TrainConfig, grid_size
+from gan_mpi.configure import flag, new_config
 
 EXCLUSIVE = (
     ("steps", "kimg"),

@@ -1,0 +1,132 @@
+"""One turn of the schedule: who is trained, on what, and at which learning rate."""
+
+import math
+
+import torch
+
+from gan_mpi.comm import Communicator
+from gan_mpi.config import OptimizerConfig, TrainConfig
+from gan_mpi.errors import UserError
+from gan_mpi.feed import Feed
+from gan_mpi.optimizers import schedule_factor
+from gan_mpi.signals import StopRequest
+from gan_mpi.state import Progress, RunState
+from gan_mpi.step import Outcome, discriminator_step, generator_step, measure
+
+DIVERGED = 76  # exit code
+
+
+def take_step(
+    comm: Communicator, state: RunState, feed: Feed, stop: StopRequest
+) -> bool:
+    """Do one turn of the schedule; return whether to stop.  Collective."""
+    turn = Turn(comm, state, feed, stop)
+    if state.config.schedule == "balance":
+        turn.train_the_worse()
+    else:
+        for player in state.config.turn:
+            turn.train_D() if player == "D" else turn.train_G()
+    state.window.add({f"last_{name}": loss for name, loss in state.losses.items()})
+    state.progress.step += 1
+    return turn.stopping
+
+
+class Turn:
+    """The updates of one step."""
+
+    def __init__(
+        self, comm: Communicator, state: RunState, feed: Feed, stop: StopRequest
+    ) -> None:
+        self.comm, self.state, self.feed, self.stop = comm, state, feed, stop
+        self.lr = {p: learning_rate(state.config, p, state.progress) for p in "GD"}
+        self.latents_G: torch.Tensor | None = None
+        self.stopping = False
+
+    def train_D(self) -> None:
+        """Train D on the next reals and latents.  Collective."""
+        real, latents = self.feed.next_real(), self.feed.next_latents()
+        self._note(self._update_D(real, self.state.game.fakes(latents)))
+
+    def train_G(self) -> None:
+        """Train G on the next latents, or on those of this turn's first update.  Collective."""
+        if self.latents_G is None or self.state.config.g_latents == "fresh":
+            self.latents_G = self.feed.next_latents()
+        self._note(self._update_G(self.latents_G))
+
+    def train_the_worse(self) -> None:
+        """Measure both losses, and train by the balance rule on the same batch.  Collective."""
+        state = self.state
+        real, latents = self.feed.next_real(), self.feed.next_latents()
+        fake = state.game.fakes(latents)
+        measured = measure(self.comm, state.game, real, fake)
+        loss = state.game.loss.discriminator(
+            measured["loss_real"], measured["loss_fake"]
+        )
+        if state.balance.choose(loss, measured["loss_G"]) == "D":
+            self._update_D(real, fake)
+        else:
+            self._update_G(latents)
+        self._note(measured)
+
+    def _update_D(self, real: torch.Tensor, fake: torch.Tensor) -> dict[str, float]:
+        if self.state.config.d_update == "joint":
+            return self._step_D(real, fake)
+        return self._step_D(None, fake) | self._step_D(real, None)
+
+    def _step_D(
+        self, real: torch.Tensor | None, fake: torch.Tensor | None
+    ) -> dict[str, float]:
+        outcome = discriminator_step(
+            self.comm, self.state.game, real, fake, self.stop.requested
+        )
+        self.state.progress.updates_D += 1
+        return self._apply("D", outcome)
+
+    def _update_G(self, latents: torch.Tensor) -> dict[str, float]:
+        outcome = generator_step(
+            self.comm, self.state.game, latents, self.stop.requested
+        )
+        self.state.progress.updates_G += 1
+        return self._apply("G", outcome)
+
+    def _apply(self, name: str, outcome: Outcome) -> dict[str, float]:
+        player = self.state.game.G if name == "G" else self.state.game.D
+        for key, value in outcome.figures.items():
+            if key.startswith("loss"):
+                check_finite(name, value, self.state.progress.step + 1)
+        player.update(self.lr[name])
+        self.stopping |= outcome.stop
+        self.state.window.updates[name] += 1
+        return outcome.figures
+
+    def _note(self, figures: dict[str, float]) -> None:
+        """Count the figures of an update in the status line, and keep its losses."""
+        if "loss_real" in figures:
+            terms = figures["loss_real"], figures["loss_fake"]
+            figures["loss_D"] = self.state.game.loss.discriminator(*terms)
+        self.state.window.add(figures)
+        losses = {k: v for k, v in figures.items() if k.startswith("loss")}
+        self.state.losses |= losses
+
+
+def check_finite(player: str, loss: float, step: int) -> None:
+    """Raise UserError, on all ranks since the loss is global, if it is not finite."""
+    if math.isfinite(loss):
+        return
+    raise UserError(
+        f"diverged: the loss of {player} is {loss} in step {step}. The last "
+        f"checkpoint is kept; a lower --{player.lower()}-lr may help.",
+        exit_code=DIVERGED,
+        on_all_ranks=True,
+    )
+
+
+def learning_rate(config: TrainConfig, player: str, progress: Progress) -> float:
+    """Return the learning rate of a player, G or D, in the step that begins now."""
+    settings: OptimizerConfig = getattr(config, player)
+    # Where only G is trained no real images are seen, and its fakes are counted.
+    a_step = config.images_per_step or config.g_steps * config.batch
+    warmup = 1000 * settings.warmup
+    ramp = min(1.0, (progress.step + 1) * a_step / warmup) if warmup else 1.0
+    decay = schedule_factor(settings.lr_schedule, progress.step / config.steps)
+    return settings.settings["lr"] * decay * ramp
