@@ -136,7 +136,7 @@ def test_a_transfer_from_another_network_is_refused(runs):
 @pytest.mark.long
 @pytest.mark.parametrize(
     "preset",
-    ["basic", "dcgan", "dcgan-206b", "paddle-mnist", "paddle-cifar", "lightning"],
+    ["dcgan", "dcgan-206b", "paddle-mnist", "paddle-cifar", "lightning"],
 )
 def test_twenty_steps_on_real_data(gan_mpi, tmp_path, mnist, cifar10, preset):
     """On 2 ranks, as a user starts it; the pictures have the size of their grid."""

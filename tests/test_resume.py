@@ -84,6 +84,7 @@ def test_a_run_killed_in_step_40_resumes_to_the_same_bits(
     assert pictures[0].read_bytes() == pictures[1].read_bytes()
 
 
+@pytest.mark.long
 def test_in_fp64_a_run_stopped_on_4_ranks_resumes_on_2(mpirun, tmp_path):
     options = {**OPTIONS, "precision": "fp64", "batch": 7}
     runs = [
