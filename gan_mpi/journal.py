@@ -18,11 +18,9 @@ from gan_mpi.log import Log
 from gan_mpi.parallel import check_replicas
 from gan_mpi.prepare import Start
 from gan_mpi.presets import PRESETS
-from gan_mpi.sampling import generate
+from gan_mpi.sampling import POINTS, generate
 from gan_mpi.state import RunState
 from gan_mpi.streams import DataOrder
-
-POINTS = 10_000  # in a picture of points, and in their mean and deviation
 
 
 class Journal:
@@ -43,13 +41,13 @@ class Journal:
         self.run_dir = run_dir
         self.grid = grid_size(run.grid)
         self.draws_points = len(state.data["shape"]) == 1
+        self.pictured = POINTS if self.draws_points else self.grid[0] * self.grid[1]
         self.format = make_format(run.log_format, PRESETS[state.config.preset].cntk_log)
         self.first_step = self.saved_step = self.ticked_step = state.progress.step
         self.began = self.ticked = time.perf_counter()
         comm.seconds = 0.0
-        if state.progress.step < state.config.steps:
-            for line in self.format.header():
-                log.line(line)
+        for line in self.format.header():
+            log.line(line)
 
     def report(self) -> None:
         """Write the lines and the record of the steps since the last ones, if it is time."""
@@ -99,18 +97,14 @@ class Journal:
     def _save(self) -> None:
         config, step = self.state.config, self.state.progress.step
         checkpoint.save_checkpoint(self.run_dir, step, self.state.to_dict())
-        seeds = range(POINTS if self.draws_points else self.grid[0] * self.grid[1])
-        samples = generate(self.state.game.G.network, config, seeds)
+        samples = generate(self.state.game.G.network, config, range(self.pictured))
         self._draw(f"fakes-{step:06d}.png", samples)
 
     def show_reals(self, real: np.ndarray) -> None:
         """Write reals.png, the first of the data as the run sees them, on root.  Collective."""
-        count = min(
-            POINTS if self.draws_points else self.grid[0] * self.grid[1], len(real)
-        )
+        count = min(self.pictured, len(real))
         first = DataOrder(self.state.config.seed, len(real)).indices(0, count)
-        self.reals = real[first]
-        self.comm.on_root(lambda: self._draw("reals.png", self.reals))
+        self.comm.on_root(lambda: self._draw("reals.png", real[first]))
 
     def _draw(self, name: str, samples: np.ndarray) -> None:
         facts = images.provenance(self.state.to_dict())

@@ -6,7 +6,7 @@ global count, so that shares of any size, none too, give the mean over the globa
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ from gan_mpi.errors import UserError
 class Averages:
     """What one Allreduce told all ranks: means over the global batch, and whether to stop."""
 
-    means: list[float]
+    means: dict[str, float]
     stop: bool
 
 
@@ -66,20 +66,19 @@ class GradientBucket:
 def average_gradients(
     comm: Communicator,
     bucket: GradientBucket,
-    sums: Sequence[Tensor],
+    sums: Mapping[str, Tensor],
     count: int,
     stop: bool,
 ) -> Averages:
     """Turn this rank's summed gradients into means over the global batch.  Collective.
 
-    `sums` are 0-d sums over this rank's `count` samples; their global means are returned.
+    `sums` are 0-d sums over this rank's `count` samples, by name; their global means are
+    returned.
     """
     bucket.check_views()
-    facts = torch.tensor(
-        [count, stop, 1.0], dtype=torch.double, device=bucket.tail.device
-    )
-    unused = facts.new_zeros(len(bucket.tail) - len(sums) - len(facts))
-    bucket.tail.copy_(torch.cat([_stacked(sums), unused, facts]))
+    facts = [float(count), float(stop), 1.0]
+    bucket.tail[: len(sums)] = _stacked(sums)
+    bucket.tail[-len(facts) :] = bucket.tail.new_tensor(facts)
     if bucket.host is not bucket.buffer:
         bucket.host.copy_(bucket.buffer)
     comm.sum_in_place(bucket.host.numpy())
@@ -91,19 +90,21 @@ def average_gradients(
     if bucket.host is not bucket.buffer:
         bucket.buffer.copy_(bucket.host)
     bucket.gradients.div_(global_count)
-    means = [total / global_count for total in totals[: len(sums)]]
+    means = {name: totals[i] / global_count for i, name in enumerate(sums)}
     return Averages(means, stops > 0)
 
 
-def _stacked(sums: Sequence[Tensor]) -> Tensor:
-    return torch.stack([total.detach().double() for total in sums])
+def _stacked(sums: Mapping[str, Tensor]) -> Tensor:
+    return torch.stack([total.detach().double() for total in sums.values()])
 
 
-def global_means(comm: Communicator, sums: Sequence[Tensor], count: int) -> list[float]:
+def global_means(
+    comm: Communicator, sums: Mapping[str, Tensor], count: int
+) -> dict[str, float]:
     """Return means over the global batch of 0-d sums over this rank's `count`.  Collective."""
     host = torch.cat([_stacked(sums).cpu(), torch.tensor([float(count)]).double()])
     comm.sum_in_place(host.numpy())
-    return (host[:-1] / host[-1]).tolist()
+    return dict(zip(sums, (host[:-1] / host[-1]).tolist(), strict=True))
 
 
 def broadcast_network(comm: Communicator, network: nn.Module) -> None:

@@ -76,6 +76,10 @@ PADDLE_ODDITIES = (
         "The original drew its samples with the batch statistics of the grid; here with the running "
         "ones, so that an image depends on its seed alone."
     ),
+    "D ends in two outputs and a softmax; D(x) is the second's share.",
+)
+PADDLE_RELU = (
+    "D has ReLU, not leaky ReLU, although it says that it follows the DCGAN paper."
 )
 
 PRESETS = {
@@ -152,8 +156,7 @@ PRESETS = {
         run_settings={"grid": "8x8"},
         oddities=(
             *PADDLE_ODDITIES,
-            "D has ReLU, not leaky ReLU, although it says that it follows the DCGAN paper.",
-            "D ends in two outputs and a softmax; D(x) is the second's share.",
+            PADDLE_RELU,
         ),
     ),
     "paddle-cifar": Preset(
@@ -165,7 +168,7 @@ PRESETS = {
         run_settings={"grid": "8x8"},
         oddities=(
             *PADDLE_ODDITIES,
-            "D has ReLU, not leaky ReLU, although it says that it follows the DCGAN paper.",
+            PADDLE_RELU,
         ),
     ),
     "paddle-uniform": Preset(

@@ -19,10 +19,9 @@ from gan_mpi.files import write_aside
 from gan_mpi.networks import build_generator
 from gan_mpi.prepare import DTYPES
 from gan_mpi.rundir import newest_run
-from gan_mpi.sampling import CHUNK, generate
+from gan_mpi.sampling import CHUNK, POINTS, generate
 
 DEFAULT_GRID = (6, 6)
-DEFAULT_POINTS = 10_000
 DEFAULT_OUT = {"png": "samples.png", "npz": "samples.npz", "pngs": "samples"}
 
 
@@ -55,7 +54,7 @@ def sample(
         )
     if seeds is None:
         columns, rows = grid or DEFAULT_GRID
-        seeds = list(range(DEFAULT_POINTS if are_points else columns * rows))
+        seeds = list(range(POINTS if are_points else columns * rows))
     pixels = _draw_together(comm, state, seeds)
     target = out or Path(DEFAULT_OUT[file_format])
     facts = images.provenance(state)

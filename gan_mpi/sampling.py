@@ -11,6 +11,7 @@ from gan_mpi.config import TrainConfig
 from gan_mpi.images import to_pixels
 from gan_mpi.streams import Purpose, draw_latents
 
+POINTS = 10_000  # seeds in a picture of points, and in their mean and deviation
 CHUNK = 64  # seeds; a product over another number of rows may round otherwise
 
 

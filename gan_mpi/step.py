@@ -10,6 +10,7 @@ from gan_mpi.config import OptimizerConfig
 from gan_mpi.losses import Loss
 from gan_mpi.optimizers import apply_update, make_optimizer
 from gan_mpi.parallel import (
+    Averages,
     GradientBucket,
     average_gradients,
     commit_running_statistics,
@@ -64,21 +65,13 @@ class Game:
         return self.D.network(samples).squeeze(1)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What one update, or a look at the losses, told all ranks."""
-
-    figures: dict[str, float]  # means over the global batch, by name
-    stop: bool = False
-
-
 def discriminator_step(
     comm: Communicator,
     game: Game,
     real: Tensor | None,
     fake: Tensor | None,
     stop: bool,
-) -> Outcome:
+) -> Averages:
     """Compute D's mean gradient over the global batch; figures of reals and fakes.  Collective.
 
     `real` and `fake` (n, *shape) are this rank's share; n may be 0.  Where one is None, D
@@ -96,7 +89,7 @@ def discriminator_step(
     assert loss is not None
     loss.backward()
     count = len(fake if real is None else real)  # type: ignore[arg-type]
-    return _average(comm, D.bucket, figures, count, stop)
+    return average_gradients(comm, D.bucket, figures, count, stop)
 
 
 def _real_figures(game: Game, logits: Tensor) -> dict[str, Tensor]:
@@ -114,20 +107,9 @@ def _generator_figures(game: Game, logits: Tensor) -> dict[str, Tensor]:
     return {n: term.sum() for n, term in zip(G_SUMS, terms, strict=True)}
 
 
-def _average(
-    comm: Communicator,
-    bucket: GradientBucket,
-    figures: dict[str, Tensor],
-    count: int,
-    stop: bool,
-) -> Outcome:
-    averages = average_gradients(comm, bucket, list(figures.values()), count, stop)
-    return Outcome(dict(zip(figures, averages.means, strict=True)), averages.stop)
-
-
 def generator_step(
     comm: Communicator, game: Game, latents: Tensor, stop: bool
-) -> Outcome:
+) -> Averages:
     """Compute G's mean gradient over the global batch; figures of G_SUMS.  Collective.
 
     D is frozen meanwhile: no gradient of it is computed or sent.
@@ -138,7 +120,7 @@ def generator_step(
     figures = _generator_figures(game, game.logits(G.network(latents)))
     figures["loss_G"].backward()
     game.D.network.requires_grad_(True)
-    return _average(comm, G.bucket, figures, len(latents), stop)
+    return average_gradients(comm, G.bucket, figures, len(latents), stop)
 
 
 @torch.no_grad()
@@ -149,5 +131,4 @@ def measure(
     figures = _real_figures(game, game.logits(real))
     fake_logits = game.logits(fake)
     figures |= _fake_figures(game, fake_logits) | _generator_figures(game, fake_logits)
-    means = global_means(comm, list(figures.values()), len(real))
-    return dict(zip(figures, means, strict=True))
+    return global_means(comm, figures, len(real))

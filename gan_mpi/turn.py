@@ -9,9 +9,10 @@ from gan_mpi.config import OptimizerConfig, TrainConfig
 from gan_mpi.errors import UserError
 from gan_mpi.feed import Feed
 from gan_mpi.optimizers import schedule_factor
+from gan_mpi.parallel import Averages
 from gan_mpi.signals import StopRequest
 from gan_mpi.state import Progress, RunState
-from gan_mpi.step import Outcome, discriminator_step, generator_step, measure
+from gan_mpi.step import discriminator_step, generator_step, measure
 
 DIVERGED = 76  # exit code
 
@@ -45,7 +46,8 @@ class Turn:
     def train_D(self) -> None:
         """Train D on the next reals and latents.  Collective."""
         real, latents = self.feed.next_real(), self.feed.next_latents()
-        self._note(self._update_D(real, self.state.game.fakes(latents)))
+        figures = self._update_D(real, self.state.game.fakes(latents))
+        self._note(self._with_loss_D(figures))
 
     def train_G(self) -> None:
         """Train G on the next latents, or on those of this turn's first update.  Collective."""
@@ -58,15 +60,16 @@ class Turn:
         state = self.state
         real, latents = self.feed.next_real(), self.feed.next_latents()
         fake = state.game.fakes(latents)
-        measured = measure(self.comm, state.game, real, fake)
-        loss = state.game.loss.discriminator(
-            measured["loss_real"], measured["loss_fake"]
-        )
-        if state.balance.choose(loss, measured["loss_G"]) == "D":
+        measured = self._with_loss_D(measure(self.comm, state.game, real, fake))
+        if state.balance.choose(measured["loss_D"], measured["loss_G"]) == "D":
             self._update_D(real, fake)
         else:
             self._update_G(latents)
         self._note(measured)
+
+    def _with_loss_D(self, figures: dict[str, float]) -> dict[str, float]:
+        terms = figures["loss_real"], figures["loss_fake"]
+        return {**figures, "loss_D": self.state.game.loss.discriminator(*terms)}
 
     def _update_D(self, real: torch.Tensor, fake: torch.Tensor) -> dict[str, float]:
         if self.state.config.d_update == "joint":
@@ -76,34 +79,31 @@ class Turn:
     def _step_D(
         self, real: torch.Tensor | None, fake: torch.Tensor | None
     ) -> dict[str, float]:
-        outcome = discriminator_step(
+        averages = discriminator_step(
             self.comm, self.state.game, real, fake, self.stop.requested
         )
         self.state.progress.updates_D += 1
-        return self._apply("D", outcome)
+        return self._apply("D", averages)
 
     def _update_G(self, latents: torch.Tensor) -> dict[str, float]:
-        outcome = generator_step(
+        averages = generator_step(
             self.comm, self.state.game, latents, self.stop.requested
         )
         self.state.progress.updates_G += 1
-        return self._apply("G", outcome)
+        return self._apply("G", averages)
 
-    def _apply(self, name: str, outcome: Outcome) -> dict[str, float]:
+    def _apply(self, name: str, averages: Averages) -> dict[str, float]:
         player = self.state.game.G if name == "G" else self.state.game.D
-        for key, value in outcome.figures.items():
+        for key, value in averages.means.items():
             if key.startswith("loss"):
                 check_finite(name, value, self.state.progress.step + 1)
         player.update(self.lr[name])
-        self.stopping |= outcome.stop
+        self.stopping |= averages.stop
         self.state.window.updates[name] += 1
-        return outcome.figures
+        return averages.means
 
     def _note(self, figures: dict[str, float]) -> None:
         """Count the figures of an update in the status line, and keep its losses."""
-        if "loss_real" in figures:
-            terms = figures["loss_real"], figures["loss_fake"]
-            figures["loss_D"] = self.state.game.loss.discriminator(*terms)
         self.state.window.add(figures)
         losses = {k: v for k, v in figures.items() if k.startswith("loss")}
         self.state.losses |= losses

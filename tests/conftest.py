@@ -41,7 +41,7 @@ def environment():
 
 @pytest.fixture(scope="session")
 def mpirun():
-    """Run a function of tests/ranks.py on `size` ranks; return the list of their answers.
+    """Run a function of a tests/rank_*.py on `size` ranks; return the list of their answers.
 
     A deadlock ends with the stacks of all ranks.
     """

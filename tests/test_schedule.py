@@ -8,10 +8,10 @@ import pytest
 from gan_mpi import turn
 from gan_mpi.configure import new_config
 from gan_mpi.errors import UserError
+from gan_mpi.parallel import Averages
 from gan_mpi.schedule import Balance
 from gan_mpi.state import Progress
 from gan_mpi.stats import Window
-from gan_mpi.step import Outcome
 
 
 def trained_by_the_original(losses):
@@ -63,11 +63,11 @@ class Recorder:
     def discriminator(self, comm, game, real, fake, stop):
         self.calls.append(("D", real, fake))
         figures = {} if real is None else {"loss_real": 1.0}
-        return Outcome(figures | ({} if fake is None else {"loss_fake": 1.0}))
+        return Averages(figures | ({} if fake is None else {"loss_fake": 1.0}), False)
 
     def generator(self, comm, game, latents, stop):
         self.calls.append(("G", latents))
-        return Outcome({"loss_G": 1.0})
+        return Averages({"loss_G": 1.0}, False)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from gan_mpi.commands.sample import GridSize
+from gan_mpi.config import DATASETS
 
-NAMES = ("mnist", "fashion-mnist", "cifar10")
+NAMES = tuple(name for name in DATASETS if name != "uniform")
 
 
 @click.group()

@@ -1,0 +1,172 @@
+"""What the ranks of tests do with buckets, batch norm, replicas and shared memory."""
+
+import torch
+from rank_training import glyphs
+from torch import nn
+
+from gan_mpi import comm as comm_module
+from gan_mpi.comm import Communicator
+from gan_mpi.errors import UserError
+from gan_mpi.parallel import (
+    BatchNorm,
+    GradientBucket,
+    average_gradients,
+    broadcast_network,
+    check_replicas,
+)
+
+
+def averages(comm, staged=False):
+    """Ranks with `rank` samples of value rank+1: rank 0 has none.
+
+    `staged` sends the bucket through a second buffer, as from a GPU.
+    """
+    torch.manual_seed(0)
+    layer = nn.Linear(3, 2).double()
+    bucket = GradientBucket(layer, room=2)
+    if staged:
+        bucket.host = torch.empty_like(bucket.buffer)
+    inputs = torch.full((comm.rank, 3), comm.rank + 1.0, dtype=torch.double)
+    bucket.zero()
+    loss = layer(inputs).sum()
+    loss.backward()
+    result = average_gradients(
+        comm, bucket, {"loss": loss}, comm.rank, stop=comm.rank == 1
+    )
+    answer = [layer.weight.grad[0, 0].item(), layer.bias.grad[0].item(), result.stop]
+    layer.zero_grad(set_to_none=True)
+    try:
+        average_gradients(comm, bucket, {"loss": loss}, 1, stop=False)
+    except RuntimeError as error:
+        answer.append(str(error))
+    return answer
+
+
+def batch_norm_against_torch(comm, shape, shares):
+    """Return how far uneven shares are from torch's layer on the whole batch, by what."""
+    torch.manual_seed(1)
+    whole = (torch.randn(shape, dtype=torch.double) * 3 + 2).requires_grad_()
+    weights = torch.randn(shape, dtype=torch.double)
+    kind = nn.BatchNorm2d if len(shape) == 4 else nn.BatchNorm1d
+    reference = kind(shape[1]).double()
+    mine = BatchNorm(shape[1]).double()
+    with torch.no_grad():
+        for parameter, other in zip(
+            reference.parameters(), mine.parameters(), strict=True
+        ):
+            parameter.copy_(torch.randn_like(parameter))
+            other.copy_(parameter)
+    mine.comm = comm
+    lo, hi = sum(shares[: comm.rank]), sum(shares[: comm.rank + 1])
+    part = whole.detach()[lo:hi].clone().requires_grad_()
+
+    def passes(layer, inputs, weights):
+        """Outputs, and the gradients of a loss that contains a gradient penalty."""
+        outputs = layer(inputs)
+        (slope,) = torch.autograd.grad(
+            (outputs.tanh() * weights).sum(), inputs, create_graph=True
+        )
+        loss = slope.square().sum() + (outputs * weights).sum()
+        return [
+            outputs,
+            slope,
+            *torch.autograd.grad(loss, [inputs, *layer.parameters()]),
+        ]
+
+    expected = passes(reference, whole, weights)
+    found = passes(mine, part, weights[lo:hi])
+    mine.commit()
+    for gradient in found[3:]:
+        comm.sum_in_place(gradient.numpy())
+    gap = {}
+    for name, a, b in zip(
+        ("outputs", "slope", "inputs"), expected, found, strict=False
+    ):
+        gap[name] = (a[lo:hi] - b).abs().max().item() if hi > lo else 0.0
+    for name, a, b in zip(("weight", "bias"), expected[3:], found[3:], strict=True):
+        gap[name] = (a - b).abs().max().item()
+    for name in ("running_mean", "running_var"):
+        gap[name] = (getattr(reference, name) - getattr(mine, name)).abs().max().item()
+    return gap
+
+
+def second_derivative(comm):
+    """gradcheck and gradgradcheck of the layer on this rank's own communicator."""
+    from mpi4py import MPI
+
+    torch.manual_seed(2)
+    layer = BatchNorm(3).double()
+    layer.comm = Communicator(MPI.COMM_SELF)
+    inputs = torch.randn(5, 3, 2, 2, dtype=torch.double, requires_grad=True)
+    return [
+        torch.autograd.gradcheck(layer, inputs),
+        torch.autograd.gradgradcheck(layer, inputs),
+    ]
+
+
+def which_passes_leave_a_trace(comm):
+    """Return the pending statistics after each kind of pass, and what commit leaves."""
+    layer = BatchNorm(2)
+    layer.comm = comm
+    inputs, counts = torch.randn(4, 2), []
+    with torch.no_grad():
+        layer(inputs)
+    counts.append(len(layer._pending))
+    layer.requires_grad_(False)
+    layer(inputs)
+    counts.append(len(layer._pending))
+    layer.requires_grad_(True)
+    layer(inputs)
+    counts.append(len(layer._pending))
+    counts.append(bool((layer.running_mean == 0).all()))
+    layer.commit()
+    counts.append(bool((layer.running_mean == 0).all()))
+    return counts
+
+
+def differing_replicas(comm):
+    torch.manual_seed(comm.rank)
+    layer = nn.Linear(2, 2)
+    broadcast_network(comm, layer)
+    check_replicas(comm, G=layer)
+    if comm.rank == 2:
+        with torch.no_grad():
+            layer.bias[1] += 1e-6
+    try:
+        check_replicas(comm, G=layer)
+    except UserError as error:
+        return str(error)
+
+
+def shared_copy(comm, free):
+    """Share an array, with so much free shared memory; return what came of it."""
+    known = comm_module.free_bytes
+    if free is not None:
+        comm_module.free_bytes = lambda folder: free
+    array = glyphs() if comm.local_rank == 0 else None
+    copy, shared = comm.share_on_node(array)
+    answer = [shared, bool((copy == glyphs()).all()), copy.flags.writeable]
+    comm.close()
+    comm_module.free_bytes = known
+    return answer
+
+
+def errors_on_some(comm):
+    """Return what each rank is told when root, and when the last rank, raises."""
+
+    def fail():
+        raise UserError("the file is bad", exit_code=2)
+
+    told = []
+    for attempt in (
+        lambda: comm.on_root(fail),
+        lambda: comm.agree(
+            lambda: fail() if comm.rank == comm.world_size - 1 else None
+        ),
+    ):
+        try:
+            attempt()
+        except UserError as error:
+            told.append([str(error), error.exit_code, error.on_all_ranks])
+    told.append(comm.on_root(lambda: 17 + comm.rank))
+    return told

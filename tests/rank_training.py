@@ -1,0 +1,209 @@
+"""Training on the ranks of tests, some steps at a time, and how far two outcomes are apart."""
+
+import functools
+import itertools
+from pathlib import Path
+
+import numpy as np
+import torch
+from rank_programs import NEVER
+from small_networks import batch_normalised_game
+
+from gan_mpi import checkpoint
+from gan_mpi.comm import Communicator
+from gan_mpi.configure import new_config
+from gan_mpi.datasets.glyphs import draw_glyphs
+from gan_mpi.datasets.points import draw_points
+from gan_mpi.feed import Feed
+from gan_mpi.networks.layers import View
+from gan_mpi.parallel import BatchNorm, check_replicas
+from gan_mpi.prepare import build_game
+from gan_mpi.state import RunState
+from gan_mpi.step import discriminator_step, generator_step
+from gan_mpi.turn import take_step
+
+
+def on_each_size(comm, sizes, function):
+    """Return, on rank 0, how far function(comm) on each of `sizes` ranks is from that on 1."""
+    found = {}
+    for size in (1, *sizes):
+        part = comm.mpi.Split(0 if comm.rank < size else 1, comm.rank)
+        if comm.rank < size:
+            found[size] = function(Communicator(part))
+        comm.barrier()
+    if comm.is_root:
+        return {size: distance(found[1], found[size]) for size in sizes}
+
+
+def distance(one, other):
+    """Return the largest difference of two dicts of tensors, and where it is.
+
+    It is relative to the largest element of each tensor.  But a bias directly before a batch
+    norm has no gradient but rounding: it, its optimizer state, and the running mean that takes
+    it up (IDLE) are compared absolutely.
+    """
+    assert one.keys() == other.keys(), (one.keys(), other.keys())
+    apart = {}
+    for name in one:
+        scale = one[name].abs().max().item()
+        gap = (one[name] - other[name]).abs().max().item()
+        absolute = name.startswith(IDLE) or scale < 1e-9
+        apart[name] = gap if absolute else gap / scale
+    worst = max(apart, key=apart.get)
+    return [apart[worst], worst]
+
+
+IDLE = "idle "
+
+
+def idle_parameters(network):
+    """Return the names of biases before a batch norm and of its mean, in a chain of layers."""
+    layers = [(k, m) for k, m in network.named_children() if not isinstance(m, View)]
+    found = set()
+    for (name, _), (norm, after) in itertools.pairwise(layers):
+        if isinstance(after, BatchNorm):
+            found |= {f"{name}.bias", f"{norm}.running_mean"}
+    return found
+
+
+def everything(state):
+    """Return the parameters, buffers, optimizer states and last losses by name."""
+    found = {name: torch.tensor(loss) for name, loss in state.losses.items()}
+    for name, player in (("G", state.game.G), ("D", state.game.D)):
+        idle = idle_parameters(player.network)
+        for key, value in player.network.state_dict().items():
+            found[f"{IDLE if key in idle else ''}{name}.{key}"] = value
+        keys = [key for key, _ in player.network.named_parameters()]
+        for index, slots in player.optimizer.state_dict()["state"].items():
+            prefix = IDLE if keys[index] in idle else ""
+            for slot, value in slots.items():
+                found[f"{prefix}{name}_optimizer.{keys[index]}.{slot}"] = (
+                    torch.as_tensor(value)
+                )
+    return {name: value.detach().clone().double() for name, value in found.items()}
+
+
+@functools.cache
+def glyphs():
+    return draw_glyphs(1200)[0]
+
+
+@functools.cache
+def data_of(dataset):
+    """Return data of the shape that a preset is for."""
+    if dataset == "cifar10":
+        return np.random.default_rng(0).integers(0, 256, (200, 3, 32, 32), np.uint8)
+    return draw_points(500) if dataset == "uniform" else glyphs()
+
+
+def run_steps(comm, steps, given, make_game=None, data=None):
+    """Train a new game for some steps; return its state."""
+    torch.set_num_threads(2 if comm.world_size == 1 else 1)
+    config = new_config({"steps": max(1, steps), **given})
+    data = data_of(config.dataset) if data is None else data
+    game = (make_game or build_game)(comm, config, data.shape[1:], torch.device("cpu"))
+    about = {"count": len(data), "name": "test", "shape": list(data.shape[1:])}
+    state = RunState(config, about, game)
+    continue_steps(comm, state, steps, data)
+    check_replicas(comm, G=state.game.G.network, D=state.game.D.network)
+    return state
+
+
+def continue_steps(comm, state, steps, data):
+    """Train for some more steps; return the player that was updated in each."""
+    feed, trained = Feed(comm, state, data, torch.device("cpu")), []
+    for _ in range(steps):
+        before = state.progress.updates_D
+        take_step(comm, state, feed, NEVER)
+        trained.append("D" if state.progress.updates_D > before else "G")
+    return "".join(trained)
+
+
+def invariance(comm, cases):
+    """Answer each case, (name, kind, numbers of ranks, steps, options), by on_each_size."""
+    kinds = {
+        "basic": lambda comm, steps, given: everything(run_steps(comm, steps, given)),
+        "parameters": lambda comm, steps, given: parameters(
+            run_steps(comm, steps, given)
+        ),
+        "batch norm": lambda comm, steps, given: everything(
+            run_steps(comm, steps, given, make_game=batch_normalised_game)
+        ),
+        "gradients": gradients_of_one_update,
+    }
+    return {
+        name: on_each_size(
+            comm, sizes, functools.partial(kinds[kind], steps=steps, given=given)
+        )
+        for name, kind, sizes, steps, given in cases
+    }
+
+
+def parameters(state):
+    return {k: v for k, v in everything(state).items() if k.startswith(("G.", "D."))}
+
+
+def gradients_of_one_update(comm, steps, given):
+    """Return the gradients by name, without biases before a batch norm: theirs are zero."""
+    state = run_steps(comm, steps, given)
+    feed = Feed(comm, state, data_of(state.config.dataset), torch.device("cpu"))
+    real, fake = feed.next_real(), state.game.fakes(feed.next_latents())
+    discriminator_step(comm, state.game, real, fake, False)
+    generator_step(comm, state.game, feed.next_latents(), False)
+    found = {}
+    for name, player in (("G", state.game.G), ("D", state.game.D)):
+        idle = idle_parameters(player.network)
+        for key, parameter in player.network.named_parameters():
+            if key not in idle:
+                found[f"{name}.{key}"] = parameter.grad.clone()
+    return found
+
+
+def resumes_exactly(comm, given):
+    """Return how far 2 steps, a checkpoint and 2 more are from 4 steps, and what was trained."""
+    whole = run_steps(comm, 4, given)
+    first = run_steps(comm, 2, {**given, "steps": 4})
+    saved = checkpoint.unpack(checkpoint.pack(first.to_dict()), Path("x"))
+    rest = run_steps(comm, 0, {**given, "steps": 4})
+    rest.load(saved)
+    continue_steps(comm, rest, 2, data_of(rest.config.dataset))
+    same = (whole.progress, whole.balance) == (rest.progress, rest.balance)
+    return [same, *distance(everything(whole), everything(rest))]
+
+
+def who_was_trained(comm, steps, given):
+    state = run_steps(comm, 0, {**given, "steps": steps})
+    return continue_steps(comm, state, steps, data_of(state.config.dataset))
+
+
+def trained_on_each_size(comm, largest, steps, given):
+    """Return who was trained in each step, on 1 .. largest ranks."""
+    found = []
+    for size in range(1, largest + 1):
+        part = comm.mpi.Split(0 if comm.rank < size else 1, comm.rank)
+        if comm.rank < size:
+            found.append(who_was_trained(Communicator(part), steps, given))
+        comm.barrier()
+    return found
+
+
+def state_round_trip(comm):
+    """Return whether all of a state comes back from what a checkpoint holds."""
+    state = run_steps(comm, 2, {"batch": 30})
+    fresh = run_steps(comm, 0, {"batch": 30, "seed": 5})
+    fresh.load(checkpoint.unpack(checkpoint.pack(state.to_dict()), Path("x")))
+    return [
+        fresh.progress == state.progress and state.progress.updates_D == 4,
+        fresh.window == state.window and len(state.window.totals) == 13,
+        distance(everything(fresh), everything(state))[0] == 0,
+    ]
+
+
+def global_generators_stand_still(comm):
+    """Return whether torch's and numpy's global generators stand still during a step."""
+    state = run_steps(comm, 1, {"batch": 30})
+    feed = Feed(comm, state, glyphs(), torch.device("cpu"))
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    take_step(comm, state, feed, NEVER)
+    after = torch.get_rng_state(), np.random.get_state()[1]
+    return [bool((before[0] == after[0]).all()), bool((before[1] == after[1]).all())]
