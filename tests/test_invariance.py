@@ -16,7 +16,8 @@ CASES = [
     ("batch norm", "batch norm", (3,), 10, {**FP64, **NORMED}),
     ("batch norm, empty shares", "batch norm", (3,), 10, EMPTY),
     ("fp32 gradients", "gradients", (3,), 1, {}),
-    ("fp32 parameters", "parameters", (3,), 15, {}),
+    ("fp32 parameters", "parameters", (3,), 15, {"batch": 64}),
+    ("fp32, large batch", "parameters", (3,), 15, {}),
 ]
 # The other numbers of ranks, in `make long`.
 REST = [
@@ -27,9 +28,13 @@ REST = [
     ("batch norm", "batch norm", (2,), 10, {**FP64, **NORMED}),
     ("batch norm, empty shares", "batch norm", (2,), 10, EMPTY),
     ("fp32 gradients", "gradients", (2, 4), 1, {}),
-    ("fp32 parameters", "parameters", (2, 4), 15, {}),
+    ("fp32 parameters", "parameters", (2, 4), 15, {"batch": 64}),
+    ("fp32, large batch", "parameters", (2, 4), 15, {}),
 ]
-TOLERANCE = {"fp32 gradients": 1e-5, "fp32 parameters": 1e-5}
+# A ReLU whose input is within rounding of zero may pass it on one number of ranks and not on
+# another.  With batch 1024 that happens in 4 of 9 runs of 15 steps (in none of 24 with batch 64;
+# which, depends on the processor), and moves the weights of that unit by up to 2e-4.
+TOLERANCE = {"fp32 gradients": 1e-5, "fp32 parameters": 1e-5, "fp32, large batch": 1e-3}
 
 
 @pytest.fixture(scope="module")
