@@ -98,7 +98,7 @@ def make_optimizer(
         return FSAdaGrad(parameters, lr, settings["momentum"], settings["beta2"], batch)
     if kind == "adam":
         betas = settings["beta1"], settings["beta2"]
-        return torch.optim.Adam(parameters, lr, betas, settings["epsilon"])
+        return torch.optim.Adam(parameters, lr, betas, settings["epsilon"], fused=True)
     if kind == "sgd":
         return torch.optim.SGD(parameters, lr, settings["momentum"])
     raise ValueError(f"no optimizer is called {kind!r}")

@@ -164,8 +164,8 @@ def all_reduce_sum(comm: Communicator, tensor: Tensor) -> Tensor:
 class BatchNorm(nn.Module):
     """Batch normalisation over the global batch, for (N, C) and (N, C, H, W); any N, 0 too.
 
-    Ioffe and Szegedy, arXiv 1502.03167.  Count, sum and sum of squares are added over ranks in
-    float64.  Running statistics (biased mean, unbiased variance, weight `momentum` of each
+    Ioffe and Szegedy, arXiv 1502.03167.  Count, sum and sum of squares are added over images
+    and ranks in float64.  Running statistics (biased mean, unbiased variance, weight `momentum` of each
     new batch, as in torch.nn.BatchNorm2d) are kept aside by every pass that trains this layer
     and committed with the network's update; other passes leave no trace.
     """
@@ -196,9 +196,7 @@ class BatchNorm(nn.Module):
         return torch.addcmul(self.bias.view(shape), centred, scale.view(shape))
 
     def _batch_statistics(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        over = [0, *range(2, inputs.dim())]
-        total = inputs.sum(over, dtype=torch.double)
-        squares = (inputs * inputs).sum(over, dtype=torch.double)
+        total, squares = _channel_sums(inputs), _channel_sums(inputs * inputs)
         count = total.new_tensor([inputs.numel() // inputs.shape[1]])
         moments = torch.cat([count, total, squares])
         if self.comm is not None:
@@ -217,6 +215,13 @@ class BatchNorm(nn.Module):
             self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
             self.running_var.lerp_(variance.to(self.running_var), self.momentum)
         self._pending.clear()
+
+
+def _channel_sums(inputs: Tensor) -> Tensor:
+    """Return sums (C,) in float64; each image's in its own precision, which makes no copies."""
+    if inputs.dim() > 2:
+        inputs = inputs.flatten(2).sum(2)
+    return inputs.sum(0, dtype=torch.double)
 
 
 def batch_norms(network: nn.Module) -> Iterator[BatchNorm]:

@@ -144,7 +144,11 @@ def parameters(state):
 
 
 def gradients_of_one_update(comm, steps, given):
-    """Return the gradients by name, without biases before a batch norm: theirs are zero."""
+    """Return the gradients by name, without those that are zero but for rounding.
+
+    They are biases before a batch norm and, at the start, the scale of a one-channel batch norm
+    whose bias is still zero: the next batch norm undoes it.
+    """
     state = run_steps(comm, steps, given)
     feed = Feed(comm, state, data_of(state.config.dataset), torch.device("cpu"))
     real, fake = feed.next_real(), state.game.fakes(feed.next_latents())
@@ -152,11 +156,17 @@ def gradients_of_one_update(comm, steps, given):
     generator_step(comm, state.game, feed.next_latents(), False)
     found = {}
     for name, player in (("G", state.game.G), ("D", state.game.D)):
-        idle = idle_parameters(player.network)
+        idle = idle_parameters(player.network) | one_channel_scales(player.network)
         for key, parameter in player.network.named_parameters():
             if key not in idle:
                 found[f"{name}.{key}"] = parameter.grad.clone()
     return found
+
+
+def one_channel_scales(network):
+    layers = network.named_modules()
+    norms = [(name, layer) for name, layer in layers if isinstance(layer, BatchNorm)]
+    return {f"{name}.weight" for name, layer in norms if len(layer.weight) == 1}
 
 
 def resumes_exactly(comm, given):
