@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import io
 import multiprocessing
+import socket
 import tarfile
 import threading
 
@@ -120,6 +121,47 @@ def test_the_next_mirror_is_tried_when_one_is_down_or_damaged(
     assert len(server.asked) == 3
 
 
+def test_what_one_mirror_began_another_may_not_go_on_with(server, one_file, tmp_path):
+    server.files[f"/other/{NAME}"] = gzip.compress(CONTENT, 9)
+    part = server.files[f"/good/{NAME}"][:500]
+    (tmp_path / f".{NAME}.part").write_bytes(part)
+    files, _ = get(tmp_path, server, "other")
+    assert gzip.decompress(files[0].read_bytes()) == CONTENT
+    assert [asked for _, asked in server.asked] == ["bytes=500-", None]
+
+
+def test_a_server_that_speaks_no_http_is_a_mirror_that_failed(one_file, tmp_path):
+    """A chunk that is none, after an answer that promised chunks."""
+    answers = [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", b"what?"]
+    for answer in answers:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            thread = threading.Thread(target=answer_once, args=(listener, answer))
+            thread.start()
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            with pytest.raises(UserError, match=f"cannot get {NAME}: {url}/"):
+                download("mnist", tmp_path, (url,), lambda *_: None)
+            thread.join()
+
+
+def answer_once(listener, answer):
+    connection, _ = listener.accept()
+    with connection:
+        connection.recv(10_000)
+        connection.sendall(answer)
+
+
+def test_a_lock_that_its_holder_removed_is_made_anew(tmp_path):
+    """The second waits for the first's lock, which the first removes; the third takes a new one."""
+    lock = tmp_path / "lock"
+    with lock.open("w") as held:
+        assert module._is_at(lock, held.fileno())
+        lock.unlink()
+        assert not module._is_at(lock, held.fileno())
+        with module._locked(lock):
+            assert lock.exists()
+            assert not module._is_at(lock, held.fileno())
+
+
 def test_when_no_mirror_has_it_nothing_is_left(server, one_file, tmp_path):
     server.files[f"/cut/{NAME}"] = server.files[f"/good/{NAME}"][:-50]
     with pytest.raises(UserError) as caught:
@@ -177,13 +219,30 @@ def test_the_command(server, one_file, tmp_path, monkeypatch):
     assert (tmp_path / "data" / "MNIST" / NAME).exists()
 
 
+def test_a_mirror_that_is_no_address_is_refused(tmp_path):
+    result = CliRunner().invoke(
+        cli, ["data", "download", "mnist", "--mirror", "example.org/mnist"]
+    )
+    assert result.exit_code == 2
+    assert "'--mirror': example.org/mnist is no address" in result.output
+
+
 def test_info_says_what_is_there(cifar10, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     arguments = ["data", "info", str(cifar10), "--grid", "3x2", "--out", "sheet.png"]
     result = CliRunner().invoke(cli, arguments, standalone_mode=False)
     assert "4000 images of 3x32x32" in result.output
     assert "labels: 0: 396, 1: 366" in result.output
+    assert "files: " in result.output and "test_batch.bin" in result.output
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_info_names_what_it_was_given(tmp_path):
+    arguments = ["data", "info", str(tmp_path / "nowhere")]
+    with pytest.raises(UserError, match="^FOLDER: .*nowhere does not exist; sought"):
+        CliRunner().invoke(
+            cli, arguments, standalone_mode=False, catch_exceptions=False
+        )
 
 
 def test_the_sums_are_those_of_the_real_files(mnist):

@@ -39,6 +39,13 @@ def download(name: str, datadir: Path | None, mirror: tuple[str, ...]) -> int:
 
     What is there is kept, and a download that was cut off goes on.
     """
+    for url in mirror:
+        if not url.startswith(("http://", "https://", "ftp://")):
+            raise click.BadParameter(
+                f"{url} is no address; one begins with https:// or http://.",
+                param_hint="'--mirror'",
+            )
+
     from gan_mpi.datasets import FOLDERS
     from gan_mpi.datasets.download import download as get
 
@@ -93,7 +100,7 @@ def info(folder: Path, grid: tuple[int, int] | None, out: Path) -> int:
     """Say what the training data in FOLDER are: counts, shape, brightness, labels."""
     from gan_mpi.datasets import Source, load_dataset
 
-    dataset = load_dataset(Source(str(folder)))
+    dataset = load_dataset(Source(str(folder), named_by="FOLDER"))
     count, channels, height, width = dataset.images.shape
     click.echo(f"{dataset.source}")
     click.echo(
@@ -104,6 +111,9 @@ def info(folder: Path, grid: tuple[int, int] | None, out: Path) -> int:
         f"{dataset.images.mean():.2f}, standard deviation {dataset.images.std():.2f}"
     )
     click.echo("labels: " + _histogram(dataset.labels))
+    where = Path(dataset.source)
+    beside = (where if where.is_dir() else where.parent).iterdir()
+    click.echo("files: " + ", ".join(sorted(path.name for path in beside)))
     if grid:
         from gan_mpi.files import write_aside
         from gan_mpi.images import grid as arrange

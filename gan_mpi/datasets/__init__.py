@@ -31,6 +31,7 @@ class Source:
 
     datadir: str | None = None
     glyphs: int | None = None
+    named_by: str = "--datadir"  # what a user wrote the folder behind
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def load_dataset(source: Source) -> Dataset:
     Raises UserError, naming the file and what is wrong with it.
     """
     if source.datadir is not None:
-        return _read(Path(source.datadir))
+        return _read(Path(source.datadir), source.named_by)
     if source.glyphs is not None:
         images, labels = draw_glyphs(source.glyphs)
         return _dataset("glyphs", f"{source.glyphs} drawn glyphs", images, labels)
@@ -97,12 +98,12 @@ def _finds_data(folder: Path) -> bool:
     )
 
 
-def _read(folder: Path) -> Dataset:
+def _read(folder: Path, named_by: str) -> Dataset:
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
-        raise UserError(f"--datadir: {folder} {what}; {_sought()}.")
+        raise UserError(f"{named_by}: {folder} {what}; {_sought()}.")
     if not _finds_data(folder):
-        raise UserError(f"--datadir: {folder} holds no data; {_sought()}.")
+        raise UserError(f"{named_by}: {folder} holds no data; {_sought()}.")
     name = (
         "".join(c if c.isalnum() else "-" for c in folder.resolve().name.lower())
         or "data"

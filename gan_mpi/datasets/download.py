@@ -3,6 +3,8 @@
 import fcntl
 import gzip
 import hashlib
+import http.client
+import os
 import shutil
 import tarfile
 import urllib.error
@@ -12,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gan_mpi.errors import UserError, reason
 
@@ -109,11 +112,10 @@ def download(
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Let one process at a time work on a folder."""
+    """Let one process at a time work on a folder.  Raises UserError if it cannot be written."""
     lock = folder / ".download.lock"
     try:
-        with lock.open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with _locked(lock):
             try:
                 yield
             finally:
@@ -122,24 +124,66 @@ def _alone(folder: Path) -> Iterator[None]:
         raise UserError(f"cannot write in {folder}: {reason(error)}.") from None
 
 
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock on the file that has this name now, and not on one unlinked meanwhile."""
+    while True:
+        with path.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if _is_at(path, file.fileno()):
+                yield
+                return
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+class _MirrorFailed(Exception):
+    """A mirror gave no whole file, or a wrong one; the message says why."""
+
+
+class _WrongContent(_MirrorFailed):
+    """What is there now has another SHA-256; it was removed."""
+
+
 def _fetch(
     file: str, sha256: str, folder: Path, mirrors: tuple[str, ...], report: Report
 ) -> Path:
     """Return the whole and checked file, beside its place."""
     part, failures = folder / f".{file}.part", []
+
+    def progress(done: int, total: int | None) -> None:
+        report(file, done, total)
+
     for mirror in mirrors:
         url = mirror.rstrip("/") + "/" + file
+        was_begun = part.exists()
         try:
-            _continue(url, part, lambda done, total: report(file, done, total))
-        except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-            failures.append(f"{url}: {getattr(error, 'reason', error)}")
-            continue
-        digest = _content_digest(part)
-        if digest == sha256:
-            return part
-        part.unlink()
-        failures.append(f"{url}: a file with the SHA-256 {digest}, not {sha256}")
+            try:
+                return _get_right(url, part, sha256, progress)
+            except _WrongContent:
+                if not was_begun:
+                    raise
+            return _get_right(url, part, sha256, progress)  # all of it from one mirror
+        except _MirrorFailed as failure:
+            failures.append(f"{url}: {failure}")
     raise UserError(f"cannot get {file}: {'; '.join(failures)}.")
+
+
+def _get_right(
+    url: str, part: Path, sha256: str, report: Callable[[int, int | None], None]
+) -> Path:
+    """Complete a partial file and return it; remove it if its content is wrong."""
+    _continue(url, part, report)
+    digest = _content_digest(part)
+    if digest != sha256:
+        part.unlink()
+        raise _WrongContent(f"a file with the SHA-256 {digest}, not {sha256}")
+    return part
 
 
 def _continue(url: str, part: Path, report: Callable[[int, int | None], None]) -> None:
@@ -153,19 +197,32 @@ def _continue(url: str, part: Path, report: Callable[[int, int | None], None]) -
     except urllib.error.HTTPError as error:
         if have and error.code == 416:  # nothing is missing
             return
-        raise
+        raise _MirrorFailed(error.reason) from None
+    except (OSError, http.client.HTTPException) as error:
+        raise _MirrorFailed(getattr(error, "reason", error)) from None
     with answer:
         resumed = answer.status == 206
         have = have if resumed else 0
         length = answer.headers.get("Content-Length")
         total = have + int(length) if length else None
         with part.open("ab" if resumed else "wb") as file:
-            while piece := answer.read(PIECE):
+            for piece in _pieces(answer):
                 file.write(piece)
                 have += len(piece)
                 report(have, total)
     if total is not None and have < total:
-        raise ConnectionError(f"the connection broke after {have} of {total} bytes")
+        raise _MirrorFailed(f"the connection broke after {have} of {total} bytes")
+
+
+def _pieces(answer: Any) -> Iterator[bytes]:
+    while True:
+        try:
+            piece = answer.read(PIECE)
+        except (OSError, http.client.HTTPException) as error:
+            raise _MirrorFailed(f"the connection broke: {error}") from None
+        if not piece:
+            return
+        yield piece
 
 
 def _content_digest(path: Path) -> str:
