@@ -196,7 +196,7 @@ class BatchNorm(nn.Module):
         return torch.addcmul(self.bias.view(shape), centred, scale.view(shape))
 
     def _batch_statistics(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        total, squares = _channel_sums(inputs), _channel_sums(inputs * inputs)
+        total, squares = _channel_sums(inputs)
         count = total.new_tensor([inputs.numel() // inputs.shape[1]])
         moments = torch.cat([count, total, squares])
         if self.comm is not None:
@@ -217,11 +217,20 @@ class BatchNorm(nn.Module):
         self._pending.clear()
 
 
-def _channel_sums(inputs: Tensor) -> Tensor:
-    """Return sums (C,) in float64; each image's in its own precision, which makes no copies."""
-    if inputs.dim() > 2:
-        inputs = inputs.flatten(2).sum(2)
-    return inputs.sum(0, dtype=torch.double)
+def _channel_sums(inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Return sum and sum of squares (C,) in float64.
+
+    Each image is summed about its own mean in its own precision, which spares a copy of all
+    pixels in float64 and loses nothing where the mean is far from zero.
+    """
+    if inputs.dim() == 2:
+        wide = inputs.double()
+        return wide.sum(0), wide.square().sum(0)
+    pixels = inputs.flatten(2)
+    means = pixels.mean(2, keepdim=True)
+    spread = (pixels - means).square().sum(2).double()
+    area, means = pixels.shape[2], means.squeeze(2).double()
+    return area * means.sum(0), (spread + area * means.square()).sum(0)
 
 
 def batch_norms(network: nn.Module) -> Iterator[BatchNorm]:

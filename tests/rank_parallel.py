@@ -42,6 +42,16 @@ def averages(comm, staged=False):
     return answer
 
 
+def batch_norm_of_bright_images(comm):
+    """Return how far float32 is from float64 where the mean is 100 deviations, in deviations."""
+    torch.manual_seed(1)
+    images = torch.randn(40, 3, 14, 14, dtype=torch.double) + 100
+    exact, layer = BatchNorm(3).double(), BatchNorm(3)
+    exact.comm = layer.comm = comm
+    mine = images[comm.rank :: comm.world_size]
+    return (exact(mine) - layer(mine.float()).double()).abs().max().item()
+
+
 def batch_norm_against_torch(comm, shape, shares):
     """Return how far uneven shares are from torch's layer on the whole batch, by what."""
     torch.manual_seed(1)

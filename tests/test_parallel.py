@@ -9,6 +9,7 @@ CALLS = {
     "staged": ["averages", True],
     "vectors": VECTORS,
     "images": IMAGES,
+    "bright": ["batch_norm_of_bright_images"],
     "second derivative": ["second_derivative"],
     "traces": ["which_passes_leave_a_trace"],
     "replicas": ["differing_replicas"],
@@ -43,6 +44,11 @@ def test_batch_norm_over_uneven_and_empty_shares_is_that_of_one_big_batch(
 ):
     for gaps in answers[shape]:
         assert max(gaps.values()) < 1e-11, gaps
+
+
+def test_batch_norm_is_accurate_where_the_mean_is_far_from_zero(answers):
+    """In float32, whose own rounding of a pixel of 100 is 4e-6."""
+    assert max(answers["bright"]) < 3e-5
 
 
 def test_batch_norm_is_differentiable_twice(answers):
