@@ -40,10 +40,16 @@ def draw_losses(records: Sequence[dict[str, Any]], title: str) -> bytes:
     return buffer.getvalue()
 
 
-def draw_points(points: np.ndarray, title: str, facts: Mapping[str, object]) -> bytes:
+def draw_points(
+    real: np.ndarray,
+    generated: np.ndarray | None,
+    title: str,
+    facts: Mapping[str, object],
+) -> bytes:
     """Return a PNG: points (N, 2) as a scatter plot, with the histogram of each coordinate.
 
-    The unit square, from which real points come, and its even density are drawn in.
+    Real points are below in grey, generated ones, if any, above in blue.  The title says which
+    share of these lies beyond the picture, which shows -0.25..1.25.
     """
     from matplotlib.figure import Figure
 
@@ -51,32 +57,39 @@ def draw_points(points: np.ndarray, title: str, facts: Mapping[str, object]) -> 
     axes = figure.subplot_mosaic(
         [["x", "."], ["points", "y"]], width_ratios=(4, 1), height_ratios=(1, 4)
     )
-    plane, limits = axes["points"], (-0.25, 1.25)
-    plane.scatter(points[:, 0], points[:, 1], s=1.5, alpha=0.4, linewidths=0)
-    plane.add_patch(_square())
-    plane.set(xlim=limits, ylim=limits, xlabel="first coordinate")
-    plane.set_ylabel("second coordinate")
-    bins = np.linspace(*limits, 61)
-    for name, values, along in (
-        ("x", points[:, 0], "vertical"),
-        ("y", points[:, 1], "horizontal"),
-    ):
-        axes[name].hist(values, bins, density=True, orientation=along)  # type: ignore[arg-type]
-        axes[name].plot(*_box(name == "x"), color="black", linewidth=0.8)
-    axes["x"].set(xlim=limits, title=title)
+    limits = (-0.25, 1.25)
+    axes["points"].set(xlim=limits, ylim=limits, xlabel="first coordinate")
+    axes["points"].set_ylabel("second coordinate")
+    axes["x"].set(xlim=limits, title=title + _beyond(generated, *limits))
     axes["y"].set(ylim=limits)
+    bins = np.linspace(*limits, 61)
+    looks: tuple[tuple[np.ndarray | None, str, dict[str, Any]], ...] = (
+        (real, "real", {"color": "0.6"}),
+        (generated, "generated", {"color": "tab:blue", "alpha": 0.6}),
+    )
+    for points, label, look in looks:
+        if points is None:
+            continue
+        along, across = points[:, 0], points[:, 1]
+        axes["points"].scatter(along, across, s=1.5, linewidths=0, label=label, **look)
+        density = np.full(len(points), 1 / (len(points) * (bins[1] - bins[0])))
+        axes["x"].hist(along, bins, weights=density, **look)  # type: ignore[arg-type]
+        axes["y"].hist(
+            across,
+            bins,  # type: ignore[arg-type]
+            weights=density,
+            orientation="horizontal",
+            **look,
+        )
+    axes["points"].legend(loc="upper right", markerscale=6)
     buffer = io.BytesIO()
     texts = {name: str(value) for name, value in facts.items()}
     figure.savefig(buffer, format="png", dpi=110, metadata=texts)
     return buffer.getvalue()
 
 
-def _square() -> Any:
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((0, 0), 1, 1, fill=False, color="black", linewidth=0.8)
-
-
-def _box(across: bool) -> tuple[list[float], list[float]]:
-    along, density = [0.0, 0.0, 1.0, 1.0], [0.0, 1.0, 1.0, 0.0]
-    return (along, density) if across else (density, along)
+def _beyond(points: np.ndarray | None, low: float, high: float) -> str:
+    if points is None:
+        return ""
+    share = ((points < low) | (points > high)).any(axis=1).mean()
+    return f", {share:.1%} beyond the picture" if share else ""

@@ -162,7 +162,7 @@ class TrainConfig:
     batch: int = setting(
         1024,
         "Schedule",
-        "Real images in one update, over all ranks.",
+        "Real images in one update, over all ranks; the presets' rates stay as they are.",
         minimum=1,
         maximum=2**24,
     )
@@ -237,7 +237,7 @@ class RunConfig:
         flags=("--data",),
         type=str,
         metavar="DIR",
-        shown_default="data/MNIST if it is there, else drawn glyphs",
+        shown_default="the dataset's folder in data/; for MNIST else drawn glyphs",
     )
     glyphs: int = setting(
         10_000, "Everyday", "Draw so many digits instead of reading data.", minimum=10

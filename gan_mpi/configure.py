@@ -8,6 +8,8 @@ from gan_mpi.config import OPTIMIZERS, RATES, OptimizerConfig, RunConfig, TrainC
 from gan_mpi.errors import UserError
 from gan_mpi.presets import PRESETS
 
+TURN = ("d_steps", "g_steps", "first", "g_latents")  # options of --schedule steps
+
 
 def option_names(player: str, name: str) -> tuple[str, str]:
     """Return the parameter names that set `name` of one player: its own, and the shared one."""
@@ -35,6 +37,13 @@ def _check_schedule(config: TrainConfig, given: Mapping[str, Any]) -> None:
         raise UserError(
             f"Invalid value for '--train': {config.train}, but --schedule balance chooses who is "
             "trained; it needs both.",
+            exit_code=2,
+        )
+    unused = [name for name in TURN if name in given]
+    if config.schedule == "balance" and unused:
+        raise UserError(
+            f"Invalid value for '{flag(unused[0])}': --schedule balance decides by itself who is "
+            "trained in a step; leave it out, or give --schedule steps.",
             exit_code=2,
         )
     if "kimg" in given and not config.images_per_step:

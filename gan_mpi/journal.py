@@ -12,6 +12,7 @@ from gan_mpi import checkpoint, images, rundir, stats
 from gan_mpi.charts import draw_losses, draw_points
 from gan_mpi.comm import Communicator
 from gan_mpi.config import RunConfig, grid_size
+from gan_mpi.datasets import points
 from gan_mpi.files import append_line, sweep, write_aside
 from gan_mpi.formats import make_format
 from gan_mpi.log import Log
@@ -21,6 +22,8 @@ from gan_mpi.presets import PRESETS
 from gan_mpi.sampling import POINTS, generate
 from gan_mpi.state import RunState
 from gan_mpi.streams import DataOrder
+
+REALS = "reals.png"
 
 
 class Journal:
@@ -52,14 +55,15 @@ class Journal:
     def report(self) -> None:
         """Write the lines and the record of the steps since the last ones, if it is time."""
         step, steps = self.state.progress.step, self.state.config.steps
-        plain = self.run.log_format == "plain"
-        if step % self.format.interval(steps) and not (plain and step == steps):
+        is_due = step % self.format.interval(steps) == 0
+        if not is_due and step < steps:
             return
         record = self._record()
         if self.comm.is_root:
             append_line(self.run_dir / stats.STATS_FILE, json.dumps(record))
-        for line in self.format.lines(record, self.state):
-            self.log.line(line)
+        if is_due or self.run.log_format == "plain":
+            for line in self.format.lines(record, self.state):
+                self.log.line(line)
         self.state.window = stats.Window()
 
     def _record(self) -> dict[str, Any]:
@@ -80,8 +84,8 @@ class Journal:
             "time": time.time(),
         }
         if self.comm.is_root and self.draws_points:
-            points = generate(game.G.network, self.state.config, range(POINTS))
-            record |= {"mean": points.mean(0).tolist(), "std": points.std(0).tolist()}
+            made = generate(game.G.network, self.state.config, range(POINTS))
+            record |= {"mean": made.mean(0).tolist(), "std": made.std(0).tolist()}
         now = time.perf_counter()
         self.ticked, self.ticked_step, self.comm.seconds = now, progress.step, 0.0
         return record
@@ -101,16 +105,17 @@ class Journal:
         self._draw(f"fakes-{step:06d}.png", samples)
 
     def show_reals(self, real: np.ndarray) -> None:
-        """Write reals.png, the first of the data as the run sees them, on root.  Collective."""
+        """Write REALS, the first of the data as the run sees them, on root.  Collective."""
         count = min(self.pictured, len(real))
         first = DataOrder(self.state.config.seed, len(real)).indices(0, count)
-        self.comm.on_root(lambda: self._draw("reals.png", real[first]))
+        self.comm.on_root(lambda: self._draw(REALS, real[first]))
 
     def _draw(self, name: str, samples: np.ndarray) -> None:
         facts = images.provenance(self.state.to_dict())
         if self.draws_points:
             title = f"{name.removesuffix('.png')}, {len(samples)} points"
-            data = draw_points(samples, title, facts)
+            generated = None if name == REALS else samples
+            data = draw_points(points.draw_points(POINTS), generated, title, facts)
         else:
             data = images.png(images.grid(samples, *self.grid), facts)
         write_aside(self.run_dir / name, data)

@@ -67,8 +67,22 @@ def find_start(given: Mapping[str, Any]) -> Start:
     source = Source(saved["data"]["datadir"], saved["data"]["glyphs"])
     if "datadir" in given or "glyphs" in given:
         source = Source(given.get("datadir"), given.get("glyphs"))
+    if "transfer" in given:
+        _check_transfer(Path(given["transfer"]), saved["data"].get("transfer"), run_dir)
     config = resumed_config(config_from_dict(saved["config"]), given)
     return Start(config, source, run_dir, saved, warnings=warnings)
+
+
+def _check_transfer(asked: Path, before: str | None, run_dir: Path) -> None:
+    """Refuse to go on as if a run had begun from another one than it did."""
+    known = [] if before is None else [Path(before), Path(before).parent]
+    if asked.resolve() not in [path.resolve() for path in known]:
+        raise UserError(
+            f"--transfer: {run_dir} goes on, and it began "
+            f"{'with new networks' if before is None else f'from {before}'}, not from {asked}; leave "
+            "the option out, or start a new run.",
+            exit_code=2,
+        )
 
 
 def _new_start(given: Mapping[str, Any], run_dir: Path | None) -> Start:

@@ -14,6 +14,7 @@ from gan_mpi import checkpoint, images
 from gan_mpi.charts import draw_points
 from gan_mpi.comm import Communicator
 from gan_mpi.configure import config_from_dict
+from gan_mpi.datasets import points
 from gan_mpi.errors import UserError, reason
 from gan_mpi.files import write_aside
 from gan_mpi.networks import build_generator
@@ -61,7 +62,9 @@ def sample(
 
     def write() -> None:
         if file_format == "png" and are_points:
-            _write(target, draw_points(pixels, f"{len(seeds)} points", facts))
+            title = f"{len(seeds)} points"
+            real = points.draw_points(POINTS)
+            _write(target, draw_points(real, pixels, title, facts))
         elif file_format == "png":
             size = grid or _nearly_square(len(seeds))
             _write(target, images.png(images.grid(pixels, *size), facts))

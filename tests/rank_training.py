@@ -123,6 +123,7 @@ def invariance(comm, cases):
     """Answer each case, (name, kind, numbers of ranks, steps, options), by on_each_size."""
     kinds = {
         "basic": lambda comm, steps, given: everything(run_steps(comm, steps, given)),
+        "not idle": lambda comm, steps, given: not_idle(run_steps(comm, steps, given)),
         "parameters": lambda comm, steps, given: parameters(
             run_steps(comm, steps, given)
         ),
@@ -137,6 +138,10 @@ def invariance(comm, cases):
         )
         for name, kind, sizes, steps, given in cases
     }
+
+
+def not_idle(state):
+    return {k: v for k, v in everything(state).items() if not k.startswith(IDLE)}
 
 
 def parameters(state):

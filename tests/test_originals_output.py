@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from gan_mpi import checkpoint
+from gan_mpi.presets import PRESETS
 
 
 def records(run_dir):
@@ -27,12 +28,15 @@ def runs(mpirun, tmp_path_factory):
         {**tiny, **of_206b, "run_dir": "206b"},
         {**of_paddle, "batch": 8, "run_dir": "paddle"},
         points,
+        {**tiny, "log_format": "paddle", "steps": 20, "run_dir": "short"},
         {**tiny, "steps": 1, "run_dir": "both"},
     ]
     for player in ("generator", "discriminator"):
         alone = {**tiny, "train": player, "steps": 2, "log_format": "cntk"}
         given.append({**alone, "run_dir": f"{player}-alone"})
         given.append({**alone, "run_dir": player, "transfer": "both"})
+    elsewhere = {"transfer": "206b", "train": "generator", "run_dir": "generator"}
+    given.append({**tiny, **elsewhere, "steps": 3})
     for source in ("both", "none"):
         wrong = {"network": "lightning", "steps": 1, "transfer": source}
         given.append({**tiny, **wrong, "outdir": "refused"})
@@ -72,6 +76,13 @@ def test_paddle_prints_its_losses_each_hundred_iterations(runs):
         assert float(both) == pytest.approx(mean, rel=1e-6)
 
 
+def test_a_run_shorter_than_a_row_still_has_its_statistics(runs):
+    (record,) = records(runs[0] / "short")
+    assert record["step"] == 20
+    assert (runs[0] / "short" / "losses.png").exists()
+    assert "d_loss" not in (runs[0] / "short" / "log.txt").read_text()
+
+
 def test_points_are_drawn_and_described(runs, gan_mpi):
     folder, _ = runs
     log = (folder / "points" / "log.txt").read_text()
@@ -101,7 +112,7 @@ def test_points_are_sampled_as_an_array(runs, mpirun):
 )
 def test_one_player_is_trained_against_the_other(runs, player, idle):
     folder, outcomes = runs
-    assert dict(outcomes)[player] == 0
+    assert next(code for name, code in outcomes if name == player) == 0
     warning = f"Warning: the {idle} is untrained and stays so; --transfer"
     assert warning in (folder / f"{player}-alone" / "log.txt").read_text()
     assert "Warning" not in (folder / player / "log.txt").read_text()
@@ -117,6 +128,12 @@ def test_one_player_is_trained_against_the_other(runs, player, idle):
     assert ("loss_D" in records(folder / player)[0]) == (player == "discriminator")
     batches = (folder / player / "log.txt").read_text().count(" Minibatch[")
     assert batches == 2, "a line for each record, of the player that is trained"
+
+
+def test_a_run_that_goes_on_does_not_begin_from_another(runs):
+    message, code, _ = runs[1][-3][1]
+    assert "--transfer: generator goes on, and it began from both/checkpoint" in message
+    assert "not from 206b" in message and code == 2
 
 
 def test_a_transfer_from_another_network_is_refused(runs):
@@ -136,14 +153,18 @@ def test_a_transfer_from_another_network_is_refused(runs):
 @pytest.mark.long
 @pytest.mark.parametrize(
     "preset",
-    ["dcgan", "dcgan-206b", "paddle-mnist", "paddle-cifar", "lightning"],
+    [name for name in PRESETS if name != "basic"],
 )
 def test_twenty_steps_on_real_data(gan_mpi, tmp_path, mnist, cifar10, preset):
     """On 2 ranks, as a user starts it; the pictures have the size of their grid."""
     datadir = cifar10 if preset == "paddle-cifar" else mnist
-    options = ("--steps", "20", "--datadir", datadir, "--run-dir", "run")
+    data = () if preset == "paddle-uniform" else ("--datadir", datadir)
+    options = ("--steps", "20", "--run-dir", "run", *data)
     result = gan_mpi("train", "--preset", preset, *options, size=2, timeout=300)
     assert result.returncode == 0, result.stderr
+    if preset == "paddle-uniform":
+        assert Image.open(tmp_path / "run" / "fakes-000020.png").size == (660, 660)
+        return
     columns, rows = {"l": (5, 2), "p": (8, 8)}.get(preset[0], (6, 6))
     side = 64 if preset == "paddle-cifar" else 56
     for name in ("reals.png", "fakes-000000.png", "fakes-000020.png"):

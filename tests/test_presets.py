@@ -8,8 +8,6 @@ from gan_mpi.configure import new_config
 from gan_mpi.presets import PRESETS
 
 SMALL = {"batch": 7}  # of 3 ranks: 2, 2 and 3
-# Adam's epsilon is torch's: the presets' 1e-8/128 lets rounding move idle biases by 1e-9 a step.
-EPSILON = {"epsilon": 1e-8}
 GRADIENTS = ("gradients", "gradients", (3,), 0, {"preset": "dcgan-206b", "batch": 32})
 
 
@@ -19,13 +17,8 @@ QUICK = ["paddle-mnist", "paddle-uniform", "lightning"]
 
 def cases(names, steps, **given):
     """Return each preset's case: name, kind, numbers of ranks, steps, options."""
-    found = []
-    for name in names:
-        options = {"preset": name, "precision": "fp64", **given}
-        if PRESETS[name].settings.get("optimizer") == "adam":
-            options |= EPSILON
-        found.append((name, "basic", (3,), steps, options))
-    return found
+    fp64 = {"precision": "fp64", **given}
+    return [(name, "not idle", (3,), steps, {"preset": name, **fp64}) for name in names]
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +45,10 @@ def test_ten_steps_do_not_depend_on_the_ranks(mpirun):
 
 @pytest.mark.parametrize("preset", QUICK)
 def test_any_number_of_ranks_trains_the_same_model(answers, preset):
-    """fp64, 3 steps: parameters, running statistics, optimizer states and losses."""
+    """fp64, 3 steps: parameters, running statistics, optimizer states and losses.
+
+    But not biases before a batch norm, whose gradient is rounding that Adam blows up.
+    """
     gap, where = answers[0][0][preset]["3"]
     assert gap < 1e-9, where
 

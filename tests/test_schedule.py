@@ -111,6 +111,7 @@ def test_a_turn_trains_in_order(monkeypatch, given, expected):
 def test_what_contradicts_itself_is_refused():
     for given, said in (
         ({"schedule": "balance", "train": "generator"}, "'--train': generator, but"),
+        ({"preset": "paddle-mnist", "g_steps": 2}, "'--g-steps': --schedule balance"),
         ({"train": "generator", "kimg": 5}, "'--kimg': --train generator consumes no"),
     ):
         with pytest.raises(UserError, match=said) as caught:

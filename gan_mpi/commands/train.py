@@ -46,8 +46,9 @@ EXCLUSIVE = (
 def train(dry_run: bool, **options: Any) -> int:
     """Train a generator and a discriminator on all ranks of mpiexec.
 
-    Without --datadir it looks in data/MNIST, and else draws digits. What it makes goes to a
-    run directory: checkpoints, sample grids, curves and a log.
+    Without --datadir it looks where 'gan-mpi data download' puts the preset's data; where MNIST
+    is not there, it draws digits. What it makes goes to a run directory: checkpoints, sample
+    grids, curves and a log.
 
     \b
     Exit codes: 0 done, 1 could not, 2 asked wrongly, 64 the launcher belongs to another
