@@ -17,7 +17,7 @@ shell:
 test:
 	$(PYTHON) -m pytest
 long:
-	$(PYTHON) -m pytest -m long -v --no-header --durations=0 | tee tests/long-$$(date +%F).log
+	$(PYTHON) -m pytest -m "long or hours" -v -rP --no-header --durations=0 | tee tests/long-$$(date +%F).log
 
 check-style: lint types shell
 check: check-style test

@@ -92,4 +92,4 @@ def _beyond(points: np.ndarray | None, low: float, high: float) -> str:
     if points is None:
         return ""
     share = ((points < low) | (points > high)).any(axis=1).mean()
-    return f", {share:.1%} beyond the picture" if share else ""
+    return f", {share:.1%} beyond the picture" if share >= 0.0005 else ""

@@ -117,7 +117,12 @@ class TrainConfig:
         choices=tuple(PRESETS),
     )
     seed: int = setting(
-        0, "Everyday", "Seed of every random number.", minimum=0, maximum=2**63 - 1
+        0,
+        "Everyday",
+        "Seed of every random number.",
+        minimum=0,
+        maximum=2**63 - 1,
+        shown_default="0, or the preset's",
     )
     steps: int = setting(
         PRESETS["basic"].fast_steps,

@@ -16,9 +16,18 @@ QUICK = ["paddle-mnist", "paddle-uniform", "lightning"]
 
 
 def cases(names, steps, **given):
-    """Return each preset's case: name, kind, numbers of ranks, steps, options."""
-    fp64 = {"precision": "fp64", **given}
-    return [(name, "not idle", (3,), steps, {"preset": name, **fp64}) for name in names]
+    """Return each preset's case: name, kind, numbers of ranks, steps, options.
+
+    In D of paddle-uniform most first ReLUs are open for all points, so that their biases too have
+    no gradient but rounding; it takes Adam's usual epsilon for that to stay below 1e-9.
+    """
+    found = []
+    for name in names:
+        options = {"preset": name, "precision": "fp64", **given}
+        if name == "paddle-uniform":
+            options["epsilon"] = 1e-8
+        found.append((name, "not idle", (3,), steps, options))
+    return found
 
 
 @pytest.fixture(scope="module")
