@@ -163,7 +163,8 @@ def test_twenty_steps_on_real_data(gan_mpi, tmp_path, mnist, cifar10, preset):
     result = gan_mpi("train", "--preset", preset, *options, size=2, timeout=300)
     assert result.returncode == 0, result.stderr
     if preset == "paddle-uniform":
-        assert Image.open(tmp_path / "run" / "fakes-000020.png").size == (660, 660)
+        with Image.open(tmp_path / "run" / "fakes-000020.png") as picture:
+            assert picture.size == (660, 660)
         return
     columns, rows = {"l": (5, 2), "p": (8, 8)}.get(preset[0], (6, 6))
     side = 64 if preset == "paddle-cifar" else 56

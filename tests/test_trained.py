@@ -24,7 +24,8 @@ BAND = slice(25, 28)  # rows and columns that the discriminator of 206B does not
 
 def gan_mpi(*arguments, ranks=2):
     command = [*MPIEXEC, "-n", ranks, sys.executable, "-m", "gan_mpi", *arguments]
-    subprocess.run([*map(str, command)], env=environment(), check=True)
+    command = [*map(str, command)]
+    subprocess.run(command, env=environment(), stdout=subprocess.DEVNULL, check=True)
 
 
 @pytest.fixture
