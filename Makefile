@@ -3,7 +3,7 @@ PYTHON ?= python
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 
-.PHONY: format lint types shell check-style test long check
+.PHONY: format lint types shell check-style test long cluster check
 format:
 	$(PYTHON) -m ruff format .
 	$(PYTHON) -m ruff check --fix .
@@ -13,11 +13,13 @@ lint:
 types:
 	$(PYTHON) -m mypy
 shell:
-	shellcheck launch/*.sh .ci/run
+	shellcheck -s bash launch/*.s* tests/golden/* tests/cluster/*.sh .ci/run
 test:
 	$(PYTHON) -m pytest
 long:
 	$(PYTHON) -m pytest -m "long or hours" -v -rP --no-header --durations=0 | tee tests/long-$$(date +%F).log
+cluster:
+	$(PYTHON) -m pytest -m cluster -rs --durations=0
 
 check-style: lint types shell
 check: check-style test

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,26 +10,13 @@ import torch
 
 from gan_mpi.errors import UserError, reason
 from gan_mpi.files import write_aside
+from gan_mpi.rundir import checkpoint_path, list_checkpoints
 
 FORMAT = 2
 KEPT = 3
 # The end of a zip file: this, and 18 bytes, the last two of which are its comment's length.
 ZIP_END = b"PK\x05\x06"
 DIGEST = "sha256:"
-
-
-def checkpoint_path(run_dir: Path, step: int) -> Path:
-    """Return the file of a step."""
-    return run_dir / f"checkpoint-{step:06d}.pt"
-
-
-def list_checkpoints(run_dir: Path) -> list[tuple[int, Path]]:
-    """Return the steps and files of all checkpoints of a run, the newest first."""
-    found = []
-    for path in run_dir.glob("checkpoint-*.pt"):
-        if match := re.fullmatch(r"checkpoint-(\d{6,})\.pt", path.name):
-            found.append((int(match[1]), path))
-    return sorted(found, reverse=True)
 
 
 def save_checkpoint(run_dir: Path, step: int, state: dict[str, Any]) -> Path:

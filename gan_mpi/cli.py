@@ -4,6 +4,7 @@ import click
 
 from gan_mpi import __version__
 from gan_mpi.commands.data import data
+from gan_mpi.commands.jobscript import jobscript
 from gan_mpi.commands.presets import presets
 from gan_mpi.commands.sample import sample
 from gan_mpi.commands.train import train
@@ -23,3 +24,4 @@ cli.add_command(train)
 cli.add_command(sample)
 cli.add_command(presets)
 cli.add_command(data)
+cli.add_command(jobscript)

@@ -36,6 +36,7 @@ class Communicator:
         self.node = MPI.Intracomm(mpi.Split_type(MPI.COMM_TYPE_SHARED))
         self.local_rank: int = self.node.rank
         self.local_size: int = self.node.size
+        self.node_count: int = mpi.allreduce(int(self.local_rank == 0))
         self.seconds = 0.0  # in sum_in_place, waiting for slower ranks included
         self._windows: list[MPI.Win] = []
 

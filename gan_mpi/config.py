@@ -276,6 +276,14 @@ class RunConfig:
         "auto, cpu, cuda or cuda:N; auto gives each rank of a node a GPU, if there is one.",
         metavar="DEVICE",
     )
+    time_limit: str | None = setting(
+        None,
+        "Running",
+        "Stop in time for this, counted from the program's start: minutes, H:MM:SS or D-HH:MM:SS.",
+        type=str,
+        metavar="TIME",
+        shown_default="what is left of the job, where the scheduler says",
+    )
     checkpoint_every: int = setting(
         1000,
         "Running",

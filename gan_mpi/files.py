@@ -1,7 +1,9 @@
 """Files that are either the old ones or the whole new ones, whatever happens."""
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 from gan_mpi.errors import UserError, reason
 
@@ -42,6 +44,17 @@ def append_line(path: Path, text: str) -> None:
             file.write(text + "\n")
     except OSError as error:
         raise UserError(f"cannot write {path}: {reason(error)}.") from None
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the JSON objects of a file's lines, without a last one cut off by a crash."""
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records
 
 
 def sweep(folder: Path) -> None:

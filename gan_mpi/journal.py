@@ -16,10 +16,13 @@ from gan_mpi.datasets import points
 from gan_mpi.files import append_line, sweep, write_aside
 from gan_mpi.formats import make_format
 from gan_mpi.log import Log
+from gan_mpi.opening import slowest, started_line
 from gan_mpi.parallel import check_replicas
+from gan_mpi.phases import Phases
 from gan_mpi.prepare import Start
 from gan_mpi.presets import PRESETS
 from gan_mpi.sampling import POINTS, generate
+from gan_mpi.segments import append_segment, update_segment
 from gan_mpi.state import RunState
 from gan_mpi.streams import DataOrder
 
@@ -36,21 +39,32 @@ class Journal:
         run: RunConfig,
         log: Log,
         run_dir: Path,
+        phases: Phases,
     ) -> None:
         self.comm = comm
         self.state = state
         self.run = run
         self.log = log
         self.run_dir = run_dir
+        self.phases = phases
+        self.nodes = comm.node_count
+        self.first_images = state.progress.images
+        self.slowest_save = self.seconds_to_start = 0.0
         self.grid = grid_size(run.grid)
         self.draws_points = len(state.data["shape"]) == 1
         self.pictured = POINTS if self.draws_points else self.grid[0] * self.grid[1]
         self.format = make_format(run.log_format, PRESETS[state.config.preset].cntk_log)
         self.first_step = self.saved_step = self.ticked_step = state.progress.step
         self.began = self.ticked = time.perf_counter()
-        comm.seconds = 0.0
-        for line in self.format.header():
-            log.line(line)
+
+    def begin(self) -> None:
+        """Say how long the start took, and what the lines to come mean.  Collective."""
+        started = slowest(self.comm, self.phases)
+        self.seconds_to_start = sum(started.values())
+        for line in [started_line(started), *self.format.header()]:
+            self.log.line(line)
+        self.began = self.ticked = time.perf_counter()
+        self.comm.seconds = 0.0
 
     def report(self) -> None:
         """Write the lines and the record of the steps since the last ones, if it is time."""
@@ -61,6 +75,7 @@ class Journal:
         record = self._record()
         if self.comm.is_root:
             append_line(self.run_dir / stats.STATS_FILE, json.dumps(record))
+            self._update_segment("running")
         if is_due or self.run.log_format == "plain":
             for line in self.format.lines(record, self.state):
                 self.log.line(line)
@@ -95,7 +110,9 @@ class Journal:
         check_replicas(
             self.comm, G=self.state.game.G.network, D=self.state.game.D.network
         )
+        begin = time.perf_counter()
         self.comm.on_root(self._save)
+        self.slowest_save = max(self.slowest_save, time.perf_counter() - begin)
         self.saved_step = self.state.progress.step
 
     def _save(self) -> None:
@@ -120,14 +137,35 @@ class Journal:
             data = images.png(images.grid(samples, *self.grid), facts)
         write_aside(self.run_dir / name, data)
 
-    def finish(self) -> None:
-        """Save, draw the curves, and say what there is and what can be done next.  Collective."""
+    def _update_segment(self, state: str) -> None:
+        seconds = self.phases.total
+        update_segment(
+            self.run_dir,
+            last_step=self.state.progress.step,
+            images=self.state.progress.images - self.first_images,
+            seconds=round(seconds, 1),
+            seconds_to_start=round(self.seconds_to_start, 1),
+            node_hours=round(seconds * self.nodes / 3600, 4),
+            seconds_of_a_save=round(self.slowest_save, 2),
+            state=state,
+        )
+
+    def finish(self, reason: str | None) -> None:
+        """Save, draw the curves, and say what there is and what can be done next.  Collective.
+
+        `reason` is why the run stops early, as root knows it.
+        """
         if self.state.progress.step != self.saved_step:
             self.save()
+        is_done = self.state.progress.step == self.state.config.steps
+        why = "" if is_done else f" ({reason or 'a signal to another rank'})"
+        self.comm.on_root(
+            lambda: self._update_segment("done" if is_done else f"stopped{why}")
+        )
         self.comm.on_root(self._draw_losses)
         seconds = time.perf_counter() - self.began
         closing = self.format.closing(self.state, seconds, self.comm.world_size)
-        for line in [*closing, *self._closing_lines(seconds)]:
+        for line in [*closing, *self._closing_lines(seconds, why)]:
             self.log.line(line)
 
     def _draw_losses(self) -> None:
@@ -136,7 +174,7 @@ class Journal:
             title = f"{config.preset} on {self.state.data['name']}, seed {config.seed}"
             write_aside(self.run_dir / "losses.png", draw_losses(records, title))
 
-    def _closing_lines(self, seconds: float) -> list[str]:
+    def _closing_lines(self, seconds: float, why: str) -> list[str]:
         step, steps = self.state.progress.step, self.state.config.steps
         losses = ", ".join(
             f"of {player} {self.state.losses[f'loss_{player}']:.4f}"
@@ -146,7 +184,7 @@ class Journal:
         resume = f"gan-mpi train --resume {self.run_dir}"
         stopped = step < steps
         done = f"{'stopped after' if stopped else 'done:'} {step} of {steps} steps"
-        now = f"{step - self.first_step} of them in {stats.duration(seconds)}"
+        now = f"{step - self.first_step} of them in {stats.duration(seconds)}{why}"
         longer = f"train longer: {resume} --steps {2 * steps}"
         return [
             f"{done}, {now}; loss {losses}",
@@ -157,7 +195,7 @@ class Journal:
 
 
 def open_run_dir(
-    run: RunConfig, state: RunState, start: Start, segment: str, log: Log
+    run: RunConfig, state: RunState, start: Start, segment: dict[str, Any], log: Log
 ) -> Path:
     """Make the run directory, or make it ready to go on; on root.
 
@@ -172,7 +210,7 @@ def open_run_dir(
     sweep(run_dir)
     stats.forget_stats_after(run_dir, step)
     rundir.write_config(run_dir, {"config": asdict(config), "data": state.data})
-    append_line(run_dir / rundir.SEGMENTS_FILE, segment)
+    append_segment(run_dir, segment)
     going_on = f", going on after step {step}" if start.saved else ""
     log.line(f"run directory: {run_dir}{going_on}")
     log.attach(run_dir / rundir.LOG_FILE)

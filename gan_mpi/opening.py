@@ -1,8 +1,9 @@
 """What is said and recorded of a start of a run before its first step."""
 
 import datetime
-import json
 import platform
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from gan_mpi.comm import Communicator, library_name
 from gan_mpi.config import OptimizerConfig, TrainConfig
 from gan_mpi.datasets import Dataset
 from gan_mpi.device import Placement
+from gan_mpi.phases import Phases
 from gan_mpi.streams import shard
 
 
@@ -74,10 +76,10 @@ def _describe(optimizer: OptimizerConfig) -> str:
     return f"{optimizer.optimizer}, {settings}, {optimizer.lr_schedule}{warmup}"
 
 
-def segment(comm: Communicator, step: int, placement: Placement) -> str:
+def segment(comm: Communicator, step: int, placement: Placement) -> dict[str, Any]:
     """Return the line of segments.jsonl for this start of a run.  Collective."""
     hosts = comm.allgather((platform.node(), str(placement.device), placement.threads))
-    about = {
+    return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "first_step": step + 1,
         "ranks": comm.world_size,
@@ -92,4 +94,17 @@ def segment(comm: Communicator, step: int, placement: Placement) -> str:
             "mpi": library_name(),
         },
     }
-    return json.dumps(about)
+
+
+def slowest(comm: Communicator, phases: Phases) -> dict[str, float]:
+    """Return the seconds of each phase on the rank that took longest over it.  Collective."""
+    _, longest = comm.extremes(np.array(list(phases.seconds.values())))
+    return dict(zip(phases.seconds, longest.tolist(), strict=True))
+
+
+def started_line(seconds: Mapping[str, float]) -> str:
+    """Say how long a start took, phase by phase."""
+    each = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items())
+    return (
+        f"started in {sum(seconds.values()):.1f} s: {each} (each on the slowest rank)"
+    )

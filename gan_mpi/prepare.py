@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gan_mpi import checkpoint
+from gan_mpi import checkpoint, rundir
 from gan_mpi.comm import Communicator
 from gan_mpi.config import RunConfig, TrainConfig
 from gan_mpi.configure import config_from_dict, new_config, resumed_config
@@ -58,9 +58,7 @@ def find_start(given: Mapping[str, Any]) -> Start:
         raise UserError(
             f"--resume: {given['resume']} is not a run directory.", exit_code=2
         )
-    if run_dir is None or not (
-        given.get("resume") or checkpoint.list_checkpoints(run_dir)
-    ):
+    if run_dir is None or not (given.get("resume") or rundir.list_checkpoints(run_dir)):
         return _new_start(given, run_dir)
     warnings: list[str] = []
     _, saved = checkpoint.newest_valid(run_dir, warnings.append)

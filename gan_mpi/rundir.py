@@ -5,13 +5,25 @@ import re
 from pathlib import Path
 from typing import Any
 
-from gan_mpi.checkpoint import list_checkpoints
 from gan_mpi.errors import UserError, reason
 from gan_mpi.files import write_aside
 
 CONFIG_FILE = "config.json"
 LOG_FILE = "log.txt"
-SEGMENTS_FILE = "segments.jsonl"
+
+
+def checkpoint_path(run_dir: Path, step: int) -> Path:
+    """Return the checkpoint file of a step."""
+    return run_dir / f"checkpoint-{step:06d}.pt"
+
+
+def list_checkpoints(run_dir: Path) -> list[tuple[int, Path]]:
+    """Return the steps and files of all checkpoints of a run, the newest first."""
+    found = []
+    for path in run_dir.glob("checkpoint-*.pt"):
+        if match := re.fullmatch(r"checkpoint-(\d{6,})\.pt", path.name):
+            found.append((int(match[1]), path))
+    return sorted(found, reverse=True)
 
 
 def make_numbered(outdir: Path, description: str) -> Path:

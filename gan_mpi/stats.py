@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gan_mpi.files import write_aside
+from gan_mpi.files import read_lines, write_aside
 
 STATS_FILE = "stats.jsonl"
 LINES = 50  # status lines of a run, as many as CNTK's example printed
@@ -34,14 +34,7 @@ class Window:
 
 def read_stats(run_dir: Path) -> list[dict[str, Any]]:
     """Return the records of a run's stats.jsonl, without a last line cut off by a crash."""
-    records = []
-    path = run_dir / STATS_FILE
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return records
+    return read_lines(run_dir / STATS_FILE)
 
 
 def forget_stats_after(run_dir: Path, step: int) -> None:

@@ -5,24 +5,36 @@ from typing import Any
 
 from gan_mpi.comm import Communicator
 from gan_mpi.configure import run_config
+from gan_mpi.deadline import End
 from gan_mpi.device import place
 from gan_mpi.feed import Feed
 from gan_mpi.journal import Journal, open_run_dir
 from gan_mpi.log import Log
 from gan_mpi.opening import opening_lines, segment
+from gan_mpi.phases import Phases
 from gan_mpi.prepare import build_state, find_start, share_dataset
-from gan_mpi.signals import StopRequest
+from gan_mpi.stopping import Lookout, StopRequest
 from gan_mpi.turn import take_step
 
 DONE, STOPPED = 0, 75  # exit codes
 
 
-def train(comm: Communicator, given: Mapping[str, Any], stop: StopRequest) -> int:
+def train(
+    comm: Communicator,
+    given: Mapping[str, Any],
+    stop: StopRequest,
+    phases: Phases | None = None,
+    end: End | None = None,
+) -> int:
     """Train by the options given, by parameter name; return the exit code.  Collective.
 
-    0 is done and 75 stopped early, both with a checkpoint.  Raises UserError, with exit code 76
-    if the losses diverge.
+    0 is done and 75 stopped early, both with a checkpoint.  `phases` are those of the start so
+    far, `end` is when the job ends; root's counts.  Raises UserError, with exit code 76 if the
+    losses diverge.
     """
+    phases = phases or Phases()
+    phases.end("imports")
+    comm.barrier()
     start = comm.on_root(lambda: find_start(given))
     run = run_config(start.config.preset, given)
     log = Log(comm.is_root, run.quiet)
@@ -33,6 +45,7 @@ def train(comm: Communicator, given: Mapping[str, Any], stop: StopRequest) -> in
         return DONE
     placement = place(comm, run.device)
     dataset, shared = share_dataset(comm, start)
+    phases.end("data")
     state = build_state(comm, start, dataset, placement.device)
     for line in opening_lines(comm, state.config, dataset, placement):
         log.line(line)
@@ -42,19 +55,26 @@ def train(comm: Communicator, given: Mapping[str, Any], stop: StopRequest) -> in
         log.warning(warning)
     about = segment(comm, state.progress.step, placement)
     run_dir = comm.on_root(lambda: open_run_dir(run, state, start, about, log))
-    journal = Journal(comm, state, run, log, run_dir)
+    phases.end("networks")
+    journal = Journal(comm, state, run, log, run_dir, phases)
     if start.saved is None:
         journal.save()
         journal.show_reals(dataset.images)
+        phases.end("first checkpoint")
+    journal.begin()
     feed = Feed(comm, state, dataset.images, placement.device)
+    lookout = Lookout(stop, end, run_dir)
+    comm.on_root(lambda: lookout.check_room(journal.slowest_save))
     stopping = False
     with log.progress(state.progress.step, state.config.steps) as bar:
         while state.progress.step < state.config.steps and not stopping:
+            if comm.is_root:
+                lookout.look(journal.slowest_save)
             stopping = take_step(comm, state, feed, stop)
             journal.report()
             bar.advance_to(state.progress.step)
             if state.progress.step % run.checkpoint_every == 0:
                 journal.save()
-    journal.finish()
+    journal.finish(stop.reason)
     comm.close()
     return DONE if state.progress.step == state.config.steps else STOPPED

@@ -105,6 +105,24 @@ def gan_mpi(start):
     return run
 
 
+def cluster_script(name, *arguments):
+    """Call a script of tests/cluster; skip if it cannot, or fail where CI requires it."""
+    command = [HERE / "cluster" / name, *arguments]
+    done = subprocess.run(
+        list(map(str, command)),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    if done.returncode:
+        said = f"{name} {arguments[0]} failed: {done.stderr.strip()[-500:]}"
+        if os.environ.get("GAN_MPI_CLUSTER") == "required":
+            pytest.fail(said)
+        pytest.skip(said)
+    return done.stdout
+
+
 def real_data(name):
     if not os.environ.get("GAN_MPI_DATA"):
         pytest.skip(f"GAN_MPI_DATA does not name a folder with {name}/ in it")

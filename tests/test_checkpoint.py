@@ -6,7 +6,7 @@ import random
 import pytest
 import torch
 
-from gan_mpi import checkpoint, files
+from gan_mpi import checkpoint, files, rundir
 from gan_mpi.errors import UserError
 
 STATE = {"G": {"weight": torch.arange(300.0)}, "progress": {"step": 3}, "name": "x"}
@@ -62,14 +62,14 @@ def test_another_format_is_refused(tmp_path):
 def test_the_last_three_are_kept_and_the_newest_valid_is_found(tmp_path):
     for step in (1, 20, 300, 1_000_000):
         checkpoint.save_checkpoint(tmp_path, step, {**STATE, "step": step})
-    assert [step for step, _ in checkpoint.list_checkpoints(tmp_path)] == [
+    assert [step for step, _ in rundir.list_checkpoints(tmp_path)] == [
         1_000_000,
         300,
         20,
     ]
     warnings = []
     for step in (1_000_000, 300):
-        path = checkpoint.checkpoint_path(tmp_path, step)
+        path = rundir.checkpoint_path(tmp_path, step)
         path.write_bytes(path.read_bytes()[:-1])
     path, state = checkpoint.newest_valid(tmp_path, warnings.append)
     assert (state["step"], path.name) == (20, "checkpoint-000020.pt")

@@ -17,7 +17,7 @@ from gan_mpi.cli import cli
 
 TOP = Path(__file__).parents[1]
 README = (TOP / "README.md").read_text()
-SCRIPTS = sorted((TOP / "launch").glob("*.sh"))
+SCRIPTS = sorted((TOP / "launch").glob("*.s*"))
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
@@ -62,7 +62,7 @@ def parse(group, arguments):
     command = group.commands[name]
     if isinstance(command, click.Group):
         parse(command, rest)
-    else:
+    elif rest:
         command.make_context(name, rest).close()
 
 

@@ -5,11 +5,21 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "gan_mpi"
 LAYERS = [
-    {"__init__", "errors", "launcher", "signals", "presets", "schedule"},
-    {"files", "comm", "streams", "losses", "optimizers", "images", "charts"},
-    {"log"},
+    {"__init__", "errors", "launcher", "deadline", "phases", "presets", "schedule"},
+    {
+        "files",
+        "comm",
+        "jobscript",
+        "stopping",
+        "streams",
+        "losses",
+        "optimizers",
+        "images",
+        "charts",
+    },
+    {"log", "rundir", "segments"},
     {"config", "checkpoint", "parallel", "device", "datasets"},
-    {"configure", "networks", "rundir", "stats", "step", "sampling"},
+    {"configure", "networks", "stats", "step", "sampling"},
     {"state"},
     {"prepare", "opening"},
     {"formats", "feed"},

@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from gan_mpi import checkpoint
+from gan_mpi import checkpoint, rundir
 
 OPTIONS = {"glyphs": 100, "batch": 60, "steps": 60, "checkpoint_every": 25}
 MIXED = {"d_optimizer": "sgd", "g_optimizer": "adam", "d_lr_schedule": "cosine"}
@@ -72,7 +72,7 @@ def test_a_run_killed_in_step_40_resumes_to_the_same_bits(
     options = {**OPTIONS, **more}
     whole, killed = ({**options, "run_dir": name} for name in ("whole", "killed"))
     kill_in_step_40(start, tmp_path, size, killed)
-    steps = [step for step, _ in checkpoint.list_checkpoints(tmp_path / "killed")]
+    steps = [step for step, _ in rundir.list_checkpoints(tmp_path / "killed")]
     assert steps == [25, 0]
     answers = mpirun(size, "train_outcomes", [killed, whole], str(tmp_path))
     assert answers == [[0, 0]] * size

@@ -7,7 +7,7 @@ import time
 import pytest
 from test_resume import assert_same_bits, last_state
 
-from gan_mpi import checkpoint
+from gan_mpi import checkpoint, rundir
 
 OPTIONS = (
     "train",
@@ -62,7 +62,7 @@ def stop(start, tmp_path, target, number, code=None, size=2):
     os.kill(process.pid if target == "mpiexec" else a_rank_of(process), number)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 75, out + err
-    (step, _), *_ = checkpoint.list_checkpoints(tmp_path / "run")
+    (step, _), *_ = rundir.list_checkpoints(tmp_path / "run")
     assert 0 < step < 2000
     assert f"stopped after {step} of 2000 steps" in out
     assert "go on: gan-mpi train --resume run" in out
@@ -85,7 +85,7 @@ def test_usr1_to_mpiexec_stops_and_the_rest_is_the_same_to_the_bit(
 
 def test_usr1_to_one_rank_and_a_save_that_takes_2_s(start, tmp_path):
     step = stop(start, tmp_path, "rank", signal.SIGUSR1, code=SLOW_SAVE)
-    path = checkpoint.checkpoint_path(tmp_path / "run", step)
+    path = rundir.checkpoint_path(tmp_path / "run", step)
     assert checkpoint.read_checkpoint(path)["progress"]["step"] == step
 
 

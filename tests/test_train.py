@@ -4,7 +4,7 @@ import json
 
 from PIL import Image
 
-from gan_mpi import checkpoint
+from gan_mpi import rundir
 from gan_mpi.opening import shares
 
 SMALL = ("--glyphs", "50", "--batch", "32", "--latent-dim", "8")
@@ -101,7 +101,7 @@ def test_a_diverging_run_ends_with_exit_code_76_and_keeps_its_checkpoint(
     )
     assert result.returncode == 76
     assert result.stderr.count("diverged: the loss of D is") == 1
-    assert [step for step, _ in checkpoint.list_checkpoints(tmp_path / "run")] == [0]
+    assert [step for step, _ in rundir.list_checkpoints(tmp_path / "run")] == [0]
 
 
 def test_two_rates_are_in_the_log(gan_mpi, tmp_path):

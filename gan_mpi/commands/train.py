@@ -9,6 +9,7 @@ import click
 from gan_mpi.commands.options import GroupedCommand, GroupedOption, config_options
 from gan_mpi.config import RunConfig, TrainConfig, grid_size
 from gan_mpi.configure import flag, new_config
+from gan_mpi.deadline import find_end, seconds_of
 
 EXCLUSIVE = (
     ("steps", "kimg"),
@@ -59,17 +60,27 @@ def train(dry_run: bool, **options: Any) -> int:
     if dry_run:
         return _show(given)
 
-    from gan_mpi.signals import StopRequest
+    from gan_mpi.launcher import speaks_first
+    from gan_mpi.phases import Phases
+    from gan_mpi.stopping import StopRequest
 
-    stop = StopRequest()
+    phases, stop = Phases(), StopRequest()
     stop.install()
+    time_limit = given.get("time_limit")
+    end, unknown = (
+        find_end(time_limit, phases.began) if speaks_first() else (None, None)
+    )
+    if unknown:
+        click.echo(f"Warning: {unknown}", err=True)
+    phases.end("python")
     from gan_mpi.comm import world
 
     comm = world()
     stop.install()
+    phases.end("MPI")
     from gan_mpi.train import train as run_training
 
-    return run_training(comm, given, stop)
+    return run_training(comm, given, stop, phases, end)
 
 
 def check(given: dict[str, Any]) -> None:
@@ -88,6 +99,11 @@ def check(given: dict[str, Any]) -> None:
         grid_size(given.get("grid", RunConfig.grid))
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="'--grid'") from None
+    if "time_limit" in given:
+        try:
+            seconds_of(given["time_limit"])
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="'--time-limit'") from None
     if not given.keys() & {"run_dir", "resume"}:
         new_config(given)
 

@@ -1,0 +1,218 @@
+"""gan-mpi jobscript."""
+
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gan_mpi.deadline import seconds_of
+from gan_mpi.errors import UserError, reason
+from gan_mpi.jobscript import SCHEDULERS, Job, write_script
+
+SITE_FILE = "jobscript.toml"
+
+
+class TimeLimit(click.ParamType):
+    """A time such as 90 (minutes), 4:00:00 or 2-12:00:00, in seconds."""
+
+    name = "time"
+
+    def convert(
+        self,
+        value: str | int,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> int:
+        try:
+            seconds = seconds_of(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        if seconds < 60:
+            self.fail(f"{value!r} is less than a minute.", param, ctx)
+        return seconds
+
+
+class SiteCommand(click.Command):
+    """A command whose defaults a file in the user's configuration folder may set."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        kwargs["default_map"] = self._site_defaults()
+        return super().make_context(*args, **kwargs)
+
+    def _site_defaults(self) -> dict[str, Any]:
+        path = Path(click.get_app_dir("gan-mpi")) / SITE_FILE
+        if not path.exists():
+            return {}
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            why = reason(error) if isinstance(error, OSError) else str(error)
+            raise UserError(f"{path}: {why}.", exit_code=2) from None
+        options = {
+            option.removeprefix("--"): param.name
+            for param in self.params
+            for option in param.opts
+            if param.name not in ("command", "submit")
+        }
+        for key in values:
+            if key not in options:
+                raise UserError(
+                    f"{path}: no option --{key}; it may set {', '.join(options)}.",
+                    exit_code=2,
+                )
+        return {str(options[key]): value for key, value in values.items()}
+
+
+@click.command(cls=SiteCommand)
+@click.option(
+    "--scheduler",
+    type=click.Choice(list(SCHEDULERS)),
+    required=True,
+    help="Whose script to write.",
+)
+@click.option(
+    "--nodes",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Nodes of the job.",
+)
+@click.option(
+    "--ranks-per-node",
+    type=click.IntRange(min=1),
+    required=True,
+    metavar="N",
+    help="Ranks of each node: one a core, or one a GPU.",
+)
+@click.option(
+    "--cpus-per-rank",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Cores, and threads, of each rank.",
+)
+@click.option(
+    "--gpus-per-node",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="GPUs of each node.",
+)
+@click.option(
+    "--time",
+    type=TimeLimit(),
+    required=True,
+    metavar="TIME",
+    help="Limit of one job: minutes, H:MM:SS or D-HH:MM:SS.",
+)
+@click.option("--account", metavar="A", help="Who pays: account, project or bank.")
+@click.option("--partition", metavar="P", help="Partition or queue.")
+@click.option("--qos", metavar="Q", help="Quality of service, of Slurm alone.")
+@click.option("--constraint", metavar="C", help="Features that the nodes must have.")
+@click.option("--mail", metavar="M", help="Address told when the job ends.")
+@click.option(
+    "--name",
+    default="gan-mpi",
+    show_default=True,
+    metavar="NAME",
+    help="Name of the job.",
+)
+@click.option(
+    "--module",
+    "modules",
+    multiple=True,
+    metavar="NAME",
+    help="Module to load; may be repeated.",
+)
+@click.option("--venv", metavar="DIR", help="Virtual environment that holds gan-mpi.")
+@click.option(
+    "--container", metavar="IMAGE", help="Apptainer image that holds gan-mpi."
+)
+@click.option(
+    "--directive",
+    "directives",
+    multiple=True,
+    metavar="TEXT",
+    help="Line for the scheduler as it is; may be repeated.",
+)
+@click.option(
+    "--launcher",
+    type=click.Choice(["srun", "mpiexec"]),
+    default="srun",
+    show_default=True,
+    help="What starts the ranks under Slurm; elsewhere it is mpiexec, or flux run.",
+)
+@click.option(
+    "--mpi",
+    type=click.Choice(["mpich", "openmpi"]),
+    help="Which MPI gan-mpi will use.  [default: the one that mpi4py finds here]",
+)
+@click.option("--submit", is_flag=True, help="Hand the script to the scheduler.")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.pass_context
+def jobscript(ctx: click.Context, submit: bool, **options: Any) -> int:
+    """Print a batch script that runs COMMAND, such as: -- train --run-dir RUN --datadir DIR.
+
+    The job stops in time with a checkpoint, and submits itself again until the run is done. What
+    your site always needs can stand in jobscript.toml in the configuration folder of gan-mpi
+    (~/.config/gan-mpi): lines such as account = "a123" or module = ["mpich/4.2"].
+    """
+    _check_command(ctx, options["command"])
+    if options["venv"] and options["container"]:
+        raise click.UsageError("--venv and --container exclude each other; give one.")
+    options["mpi"] = options["mpi"] or _mpi_here()
+    script = write_script(Job(**options))
+    if not submit:
+        click.echo(script, nl=False)
+        return 0
+    return _submit(SCHEDULERS[options["scheduler"]].submit, script)
+
+
+def _check_command(ctx: click.Context, words: tuple[str, ...]) -> None:
+    """Refuse what gan-mpi itself would refuse, now rather than after a night in the queue."""
+    group = ctx.find_root().command
+    assert isinstance(group, click.Group)
+    name, *rest = words
+    if name not in group.commands:
+        raise click.UsageError(f"gan-mpi has no command {name!r}.")
+    if name != "train":
+        group.commands[name].make_context(name, rest, parent=ctx.parent).close()
+        return
+    from gan_mpi.commands.train import check
+
+    parsed = group.commands[name].make_context(name, rest, parent=ctx.parent)
+    given = {key: value for key, value in parsed.params.items() if value is not None}
+    del given["dry_run"]
+    check(given)
+    if not given.keys() & {"run_dir", "resume"}:
+        raise click.UsageError(
+            "a job that is submitted again must find its run; give train --run-dir RUN."
+        )
+
+
+def _mpi_here() -> str:
+    from gan_mpi.comm import library_name
+
+    name = library_name()
+    return "openmpi" if name.startswith("Open MPI") else "mpich"
+
+
+def _submit(command: tuple[str, ...], script: str) -> int:
+    try:
+        done = subprocess.run(
+            command, input=script, text=True, capture_output=True, check=False
+        )
+    except OSError as error:
+        raise UserError(
+            f"--submit: cannot start {command[0]}: {reason(error)}."
+        ) from None
+    if done.returncode:
+        raise UserError(
+            f"--submit: {' '.join(command)} refused: {done.stderr.strip() or done.stdout.strip()}"
+        )
+    click.echo(done.stdout.strip())
+    return 0

@@ -1,0 +1,173 @@
+"""Batch scripts: those in launch/ are what gan-mpi jobscript prints."""
+
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from gan_mpi.cli import cli
+from gan_mpi.errors import UserError
+
+TOP = Path(__file__).parents[1]
+GOLDEN = Path(__file__).parent / "golden"
+TWO_NODES = ("--nodes", "2", "--time", "1:00:00", "--venv", "venv", "--mpi", "mpich")
+EIGHT = (*TWO_NODES, "--ranks-per-node", "8")
+RUN = ("--", "train", "--run-dir", "runs/mine")
+LAUNCH = {
+    "slurm.sbatch": ("slurm", *EIGHT),
+    "slurm-mpiexec.sbatch": ("slurm", "--launcher", "mpiexec", *EIGHT),
+    "slurm-gpu.sbatch": (
+        *("slurm", *TWO_NODES, "--ranks-per-node", "4", "--cpus-per-rank", "8"),
+        *("--gpus-per-node", "4"),
+    ),
+    "pbs.sh": ("pbs", *EIGHT),
+    "lsf.sh": ("lsf", *EIGHT),
+    "flux.sh": ("flux", *EIGHT),
+}
+ALL = (
+    *("--nodes", "3", "--ranks-per-node", "4", "--cpus-per-rank", "2"),
+    *("--gpus-per-node", "4", "--time", "2-12:00:00", "--account", "a1"),
+    *("--partition", "long", "--constraint", "fast", "--name", "digits"),
+    *("--module", "gcc/13", "--module", "my mpi", "--container", "gan mpi.sif"),
+    *("--mpi", "openmpi", "--directive", "one more"),
+)
+MAIL = ("--mail", "me@here")
+OWN = {
+    "slurm": (*MAIL, "--qos", "high"),
+    "pbs": MAIL,
+    "lsf": MAIL,
+    "flux": (),
+}
+COMMAND = ("--", "train", "--run-dir", "/scratch/it's mine", "--datadir", "/data")
+
+
+@pytest.fixture(autouse=True)
+def site(tmp_path, monkeypatch):
+    """The file of the site's settings, not there yet."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "gan-mpi").mkdir()
+    return tmp_path / "gan-mpi" / "jobscript.toml"
+
+
+def jobscript(*arguments):
+    return CliRunner().invoke(cli, ["jobscript", *arguments], standalone_mode=False)
+
+
+def script(*arguments):
+    result = jobscript("--scheduler", *arguments)
+    assert result.exception is None, result.exception
+    return result.output
+
+
+@pytest.mark.parametrize("name", LAUNCH)
+def test_launch_scripts_are_printed_by_the_program(name):
+    assert script(*LAUNCH[name], *RUN) == (TOP / "launch" / name).read_text()
+
+
+@pytest.mark.parametrize("scheduler", OWN)
+def test_a_script_with_everything(scheduler, tmp_path):
+    """Golden files: written down after they were read."""
+    text = script(scheduler, *ALL, *OWN[scheduler], *COMMAND)
+    assert text == (GOLDEN / f"everything.{scheduler}").read_text()
+    path = tmp_path / "job"
+    path.write_text(text)
+    subprocess.run(["bash", "-n", path], check=True)
+
+
+def test_what_the_job_runs_is_what_was_asked_for():
+    text = script("slurm", *EIGHT, *COMMAND)
+    (line,) = (line for line in text.splitlines() if line.startswith("srun "))
+    words = shlex.split(line)
+    assert words[words.index("gan-mpi") :] == ["gan-mpi", *COMMAND[1:], "$@", "&"]
+
+
+def test_short_jobs_rely_on_the_programs_clock():
+    short = ("--time", "9", "--ranks-per-node", "1", "--mpi", "mpich")
+    assert "--signal" not in script("slurm", *short, *RUN)
+
+
+BAD = {
+    "run-dir": (("slurm", *EIGHT, "--", "train"), "give train --run-dir RUN"),
+    "option": (
+        ("slurm", *EIGHT, "--", "train", "--bacth", "9"),
+        "No such option '--bacth'",
+    ),
+    "value": ((*("slurm", *EIGHT, *RUN), "--batch", "0"), "0 is not in the range 1<=x"),
+    "command": (("slurm", *EIGHT, "--", "tran"), "gan-mpi has no command 'tran'"),
+    "time": (("slurm", *EIGHT, "--time", "4h", *RUN), "'4h' is not like 90 (minutes)"),
+    "seconds": (("slurm", *EIGHT, "--time", "0:30", *RUN), "less than a minute"),
+    "both": (("slurm", *EIGHT, "--container", "i", *RUN), "exclude each other"),
+    "qos": (
+        ("pbs", *EIGHT, "--qos", "q", *RUN),
+        "'--qos': PBS has none; name its queue",
+    ),
+    "mail": (
+        ("flux", *EIGHT, "--mail", "m", *RUN),
+        "'--mail': Flux has none; leave it out",
+    ),
+    "gpus": (
+        ("flux", *EIGHT, "--gpus-per-node", "4", *RUN),
+        "cannot be shared evenly by 8",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_cannot_be_is_refused_before_it_is_queued(case):
+    arguments, said = BAD[case]
+    result = jobscript("--scheduler", *arguments)
+    assert said in str(
+        result.exception.format_message()
+        if hasattr(result.exception, "format_message")
+        else result.exception
+    )
+    assert result.exception.exit_code == 2
+    assert result.output == ""
+
+
+def test_a_site_file_sets_what_every_job_needs_and_an_option_wins(site):
+    site.write_text(
+        'scheduler = "slurm"\naccount = "a7"\nmodule = ["x/1", "y/2"]\ntime = 30\n'
+    )
+    result = jobscript("--ranks-per-node", "2", "--mpi", "mpich", *RUN)
+    assert result.exception is None, result.exception
+    for line in (
+        "#SBATCH --account=a7",
+        "module load x/1\nmodule load y/2\nset -u",
+        "--time=00:30:00",
+    ):
+        assert line in result.output
+    other = jobscript("--account", "b", "--ranks-per-node", "2", "--mpi", "mpich", *RUN)
+    assert "#SBATCH --account=b\n" in other.output
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("acount = 1", "no option --acount; it may set scheduler, "),
+        ("a = [", "jobscript.toml: "),
+    ],
+)
+def test_a_wrong_site_file_is_named(site, text, said):
+    site.write_text(text)
+    result = jobscript("--scheduler", *LAUNCH["pbs.sh"], *RUN)
+    assert isinstance(result.exception, UserError)
+    assert str(site) in str(result.exception)
+    assert said in str(result.exception)
+
+
+def test_submit_says_what_the_scheduler_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    submit = ("--scheduler", *LAUNCH["pbs.sh"], "--submit", *RUN)
+    assert "--submit: cannot start qsub: No such file" in str(
+        jobscript(*submit).exception
+    )
+    program = tmp_path / "qsub"
+    program.write_text(f"#!/bin/sh\ncat >{tmp_path}/given\necho 12.server\n")
+    program.chmod(0o755)
+    assert jobscript(*submit).output == "12.server\n"
+    assert (tmp_path / "given").read_text() == (TOP / "launch" / "pbs.sh").read_text()
+    program.write_text("#!/bin/sh\necho 'no such queue' >&2\nexit 3\n")
+    assert "--submit: qsub refused: no such queue" in str(jobscript(*submit).exception)

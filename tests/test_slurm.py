@@ -1,0 +1,174 @@
+"""Jobs on a private Slurm of four nodes, started from nothing: tests/cluster/slurm.sh."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import IS_MPICH, cluster_script, environment
+from test_resume import assert_same_bits, last_state
+
+from gan_mpi.segments import read_segments
+
+pytestmark = pytest.mark.cluster
+TOP = Path(__file__).parents[1]
+LAUNCH = TOP / "launch"
+SMALL = ("--glyphs", "100", "--batch", "60", "--latent-dim", "8")
+STEPS = 1500
+MPI = "mpich" if IS_MPICH else "openmpi"
+ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"}
+
+
+class Slurm:
+    """The commands of a private Slurm, called in one folder."""
+
+    def __init__(self, base, folder):
+        self.folder = folder
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        self.env = {**environment(), "SLURM_CONF": f"{base}/slurm.conf", "PATH": path}
+        (folder / "venv").symlink_to(sys.prefix)
+
+    def __call__(self, *command):
+        done = subprocess.run(
+            list(map(str, command)),
+            cwd=self.folder,
+            env=self.env,
+            text=True,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def submit(self, *command):
+        return int(re.search(r"Submitted batch job (\d+)", self(*command))[1])
+
+    def about(self, job):
+        words = re.findall(r"(\w+)=(\S*)", self("scontrol", "show", "job", "-o", job))
+        return dict(words)
+
+    def output(self, job):
+        path = self.folder / f"slurm-{job}.out"
+        return path.read_text() if path.exists() else ""
+
+    def wait(self, job, timeout=180):
+        """Return the exit code of a job that has ended."""
+        deadline = time.monotonic() + timeout
+        while (about := self.about(job))["JobState"] not in ENDED:
+            assert time.monotonic() < deadline, (about, self.output(job))
+            time.sleep(0.3)
+        assert about["JobState"] in ("COMPLETED", "FAILED"), (about, self.output(job))
+        return int(about["ExitCode"].split(":")[0])
+
+    def wait_until_it_trains(self, job, after=0):
+        deadline = time.monotonic() + 60
+        while self.output(job).count("\nstep ") <= after:
+            assert time.monotonic() < deadline, self.output(job)
+            time.sleep(0.1)
+
+    def resubmitted(self, job):
+        return int(re.findall(r"Submitted batch job (\d+)", self.output(job))[-1])
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("slurm")
+    cluster_script("slurm.sh", "up", folder, 4, 2)
+    yield folder
+    cluster_script("slurm.sh", "down", folder)
+
+
+@pytest.fixture
+def slurm(base, tmp_path):
+    return Slurm(base, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(base, tmp_path_factory):
+    """The last state of STEPS steps on 2 nodes x 2 ranks, in one job."""
+    slurm = Slurm(base, tmp_path_factory.mktemp("whole"))
+    train = ("train", "--run-dir", "run", *SMALL, "--steps", STEPS)
+    job = submit(slurm, "10", *train)
+    assert slurm.wait(job) == 0, slurm.output(job)
+    return last_state(slurm.folder / "run")
+
+
+def submit(slurm, minutes, *command):
+    options = ("--scheduler", "slurm", "--nodes", 2, "--ranks-per-node", 2)
+    options += ("--time", minutes, "--venv", "venv", "--mpi", MPI, "--submit")
+    jobscript = (sys.executable, "-m", "gan_mpi", "jobscript")
+    return slurm.submit(*jobscript, *options, "--", *command)
+
+
+def run_of(slurm, minutes="10", steps=STEPS):
+    command = ("train", "--run-dir", "run", *SMALL, "--steps", steps)
+    return submit(slurm, minutes, *command)
+
+
+@pytest.mark.parametrize("script", ["slurm.sbatch", "slurm-mpiexec.sbatch"])
+def test_a_launch_script_trains_on_two_nodes(slurm, base, script):
+    text = (LAUNCH / script).read_text()
+    if not IS_MPICH:
+        text = text.replace("--mpi=pmi2", "--mpi=pmix")
+        text = text.replace("-bind-to core:1", "--bind-to none")
+    (slurm.folder / script).write_text(text)
+    job = slurm.submit("sbatch", "--ntasks-per-node=2", script, *SMALL, "--steps", 3)
+    assert slurm.wait(job) == 0, slurm.output(job)
+    assert slurm.about(job)["NumNodes"] == "2"
+    log = (base / "log" / "slurmd-n2.log").read_text()
+    assert f"StepId={job}.0" in log, "the second node had no part in it"
+    (segment,) = read_segments(slurm.folder / "runs" / "mine")
+    assert (segment["ranks"], segment["state"]) == (4, "done")
+
+
+def test_a_job_stops_in_time_and_submits_itself_until_the_run_is_done(slurm):
+    """Ends with the same model, to the bit, as one job without a limit."""
+    trial = run_of(slurm, steps=200)
+    assert slurm.wait(trial) == 0
+    (first,) = read_segments(slurm.folder / "run")
+    slurm("rm", "-r", "run")
+    per_step = (first["seconds"] - first["seconds_to_start"]) / 200
+    steps = int(75 / per_step)
+    jobs = [run_of(slurm, "1", steps)]
+    while slurm.wait(jobs[-1]) == 75:
+        jobs.append(slurm.resubmitted(jobs[-1]))
+    assert len(jobs) >= 2, "the run fitted in one job"
+    segments = read_segments(slurm.folder / "run")
+    early = [segment["state"] for segment in segments[:-1]]
+    assert early == ["stopped (Slurm's time limit)"] * (len(jobs) - 1)
+    assert segments[-1]["state"] == "done"
+    assert sum(segment["images"] for segment in segments) == 2 * 60 * steps
+    interrupted = last_state(slurm.folder / "run")
+    slurm("mv", "run", "interrupted")
+    assert slurm.wait(run_of(slurm, "30", steps), 300) == 0
+    assert_same_bits(interrupted, last_state(slurm.folder / "run"))
+
+
+@pytest.mark.parametrize("to", ["--batch", "--full"], ids=["batch shell", "ranks"])
+def test_a_signal_in_the_middle_loses_nothing(slurm, uninterrupted, to):
+    job = run_of(slurm)
+    slurm.wait_until_it_trains(job)
+    slurm("scancel", "--signal=USR1", to, job)
+    assert slurm.wait(job) == 75, slurm.output(job)
+    again = slurm.resubmitted(job)
+    assert slurm.wait(again) == 0, slurm.output(again)
+    assert len(read_segments(slurm.folder / "run")) == 2
+    assert_same_bits(uninterrupted, last_state(slurm.folder / "run"))
+
+
+def test_a_requeued_job_goes_on(slurm, uninterrupted):
+    job = run_of(slurm)
+    slurm.wait_until_it_trains(job)
+    slurm("scontrol", "requeue", job)
+    deadline = time.monotonic() + 60
+    while slurm.about(job)["JobState"] != "PENDING":
+        assert time.monotonic() < deadline, slurm.about(job)
+        time.sleep(0.2)
+    slurm("scontrol", "update", f"jobid={job}", "StartTime=now")
+    assert slurm.wait(job) == 0, slurm.output(job)
+    assert slurm.about(job)["Restarts"] == "1"
+    assert_same_bits(uninterrupted, last_state(slurm.folder / "run"))
