@@ -4,9 +4,11 @@ import click
 
 from gan_mpi import __version__
 from gan_mpi.commands.data import data
+from gan_mpi.commands.doctor import doctor
 from gan_mpi.commands.jobscript import jobscript
 from gan_mpi.commands.presets import presets
 from gan_mpi.commands.sample import sample
+from gan_mpi.commands.status import status
 from gan_mpi.commands.train import train
 
 
@@ -25,3 +27,5 @@ cli.add_command(sample)
 cli.add_command(presets)
 cli.add_command(data)
 cli.add_command(jobscript)
+cli.add_command(doctor)
+cli.add_command(status)

@@ -190,6 +190,11 @@ def library_name() -> str:
     return f"{name} {'.'.join(map(str, version))}"
 
 
+def memory_kinds() -> str:
+    """Return the kinds of memory that MPI says it reads, such as 'system,cuda'; MPI 4.1."""
+    return MPI.COMM_WORLD.Get_info().Get("mpi_memory_alloc_kinds") or ""
+
+
 def has_threads() -> bool:
     """Return whether any thread of this process may call MPI."""
     return MPI.Query_thread() == MPI.THREAD_MULTIPLE

@@ -7,6 +7,7 @@ from gan_mpi.comm import Communicator
 from gan_mpi.configure import run_config
 from gan_mpi.deadline import End
 from gan_mpi.device import place
+from gan_mpi.facts import require_agreement
 from gan_mpi.feed import Feed
 from gan_mpi.journal import Journal, open_run_dir
 from gan_mpi.log import Log
@@ -35,6 +36,7 @@ def train(
     phases = phases or Phases()
     phases.end("imports")
     comm.barrier()
+    require_agreement(comm)
     start = comm.on_root(lambda: find_start(given))
     run = run_config(start.config.preset, given)
     log = Log(comm.is_root, run.quiet)

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from gan_mpi import device, launcher
+from gan_mpi import cores, launcher
 
 ALL, LEFT, RIGHT = frozenset(range(8)), frozenset(range(4)), frozenset(range(4, 8))
 
@@ -23,9 +23,9 @@ def test_cores_are_divided_among_the_ranks_that_may_run_on_them(
     masks, threads, monkeypatch
 ):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert [device._threads(masks, rank) for rank in range(len(masks))] == threads
+    assert [cores.thread_count(masks, rank) for rank in range(len(masks))] == threads
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert device._threads(masks, 0) == 3
+    assert cores.thread_count(masks, 0) == 3
 
 
 @pytest.mark.parametrize(
@@ -45,9 +45,9 @@ def test_a_binding_that_leaves_most_cores_idle_is_named(
     monkeypatch.setenv("SLURM_CPUS_ON_NODE", allotted)
     for variable in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_ID"):
         monkeypatch.delenv(variable, raising=False)
-    said = device._idle_cores(masks, [1] * len(masks))
+    said = cores.idle_cores(masks, [1] * len(masks))
     assert bool(said) == warns
     assert "-bind-to none" in said or not warns
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
-    said = device._idle_cores(masks, [1] * len(masks))
+    said = cores.idle_cores(masks, [1] * len(masks))
     assert "--bind-to none" in said or not warns

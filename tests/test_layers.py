@@ -5,10 +5,19 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "gan_mpi"
 LAYERS = [
-    {"__init__", "errors", "launcher", "deadline", "phases", "presets", "schedule"},
+    {
+        "__init__",
+        "errors",
+        "launcher",
+        "deadline",
+        "phases",
+        "presets",
+        "schedule",
+    },
     {
         "files",
         "comm",
+        "cores",
         "jobscript",
         "stopping",
         "streams",
@@ -17,14 +26,14 @@ LAYERS = [
         "images",
         "charts",
     },
-    {"log", "rundir", "segments"},
+    {"log", "rundir", "segments", "facts", "probes"},
     {"config", "checkpoint", "parallel", "device", "datasets"},
     {"configure", "networks", "stats", "step", "sampling"},
     {"state"},
     {"prepare", "opening"},
     {"formats", "feed"},
     {"journal", "turn"},
-    {"train", "sample"},
+    {"train", "sample", "doctor", "status"},
     {"commands"},
     {"cli"},
     {"__main__"},

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.cluster
 TOP = Path(__file__).parents[1]
 LAUNCH = TOP / "launch"
 SMALL = ("--glyphs", "100", "--batch", "60", "--latent-dim", "8")
-STEPS = 1500
+STEPS = 700
 MPI = "mpich" if IS_MPICH else "openmpi"
 ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"}
 

@@ -1,0 +1,69 @@
+"""gan-mpi status."""
+
+import json
+import time
+from pathlib import Path
+
+import click
+
+from gan_mpi.errors import UserError
+
+PAUSE = 2.0  # seconds between looks of --watch
+
+
+@click.command()
+@click.argument("place", metavar="RUN|ROOT", type=click.Path(path_type=Path))
+@click.option(
+    "--watch", is_flag=True, help="Look again every two seconds until it ends."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+def status(place: Path, watch: bool, as_json: bool) -> int:
+    """Say how a run is doing, or a line of each run in the folder ROOT.
+
+    It reads files only, so that a login node or another job can ask: progress, speed, time left,
+    node-hours used and to go, age of the checkpoint, losses, warnings, and each start of the run.
+    """
+    if watch and as_json:
+        raise click.UsageError("--watch and --json exclude each other; give one.")
+    if as_json:
+        click.echo(json.dumps(_read(place), indent=2))
+    elif watch:
+        _watch(place)
+    else:
+        click.echo("\n".join(_lines(place)[0]))
+    return 0
+
+
+def _read(place: Path) -> list[dict] | dict:
+    from gan_mpi.rundir import CONFIG_FILE
+    from gan_mpi.status import find_runs, read_status
+
+    if (place / CONFIG_FILE).exists():
+        return read_status(place)
+    runs = find_runs(place)
+    if not runs:
+        raise UserError(f"{place} is not a run directory, and holds none.")
+    return [read_status(run) for run in runs]
+
+
+def _lines(place: Path) -> tuple[list[str], bool]:
+    """Return what to print, and whether anything is still running."""
+    from gan_mpi.status import page, summary
+
+    found = _read(place)
+    if isinstance(found, dict):
+        return page(found), found["state"] in ("starting", "running")
+    running = any(each["state"] in ("starting", "running") for each in found)
+    return summary(found), running
+
+
+def _watch(place: Path) -> None:
+    from rich.live import Live
+    from rich.text import Text
+
+    lines, running = _lines(place)
+    with Live(Text("\n".join(lines)), auto_refresh=False) as live:
+        while running:
+            time.sleep(PAUSE)
+            lines, running = _lines(place)
+            live.update(Text("\n".join(lines)), refresh=True)

@@ -1,0 +1,131 @@
+"""gan-mpi doctor: nothing on a sound system, and each thing that is really broken."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import MPIEXEC, environment
+
+import gan_mpi
+from gan_mpi.doctor import ranges, table
+from gan_mpi.facts import Facts
+
+PACKAGE = Path(gan_mpi.__file__).parent
+DOCTOR = ("-m", "gan_mpi", "doctor")
+
+
+def doctor(*second, first=("--run-dir", "runs"), folder=".", path="", **variables):
+    """Run it on two ranks, of which the second may have other options or another PYTHONPATH."""
+    one = ["-n", "1", sys.executable, *DOCTOR, *first]
+    env = ["env", f"PYTHONPATH={path}"] if path else []
+    two = ["-n", "1", *env, sys.executable, *DOCTOR, *(second or first)]
+    done = subprocess.run(
+        [*MPIEXEC, *one, ":", *two],
+        cwd=folder,
+        env={**environment(), **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def findings(output):
+    return [line for line in output.splitlines() if line.startswith("found: ")]
+
+
+def test_nothing_is_found_on_a_sound_system(tmp_path):
+    code, output = doctor(folder=tmp_path, OMP_NUM_THREADS="1")
+    assert code == 0, output
+    assert "found nothing wrong, in " in output
+    assert findings(output) == []
+    for line in ("2 ranks, ", "Allreduce: 8 B ", "clocks: one node", "runs: "):
+        assert output.count(f"\n{line}") == 1, "each is said once"
+    assert list(tmp_path.iterdir()) == [], "it leaves nothing behind"
+    assert (
+        float(output.rpartition("in ")[2].split()[0]) < 10
+    )  # 1 to 2 on an idle machine
+
+
+def test_different_options(tmp_path):
+    code, output = doctor("--run-dir", "other", folder=tmp_path)
+    (found,) = findings(output)
+    assert "rank 1 on " in found
+    assert "has the options 'doctor --run-dir other', and rank 0 the options" in found
+    assert code == 1
+
+
+@pytest.mark.parametrize("what", ["version", "code"])
+def test_another_version_and_other_code_of_the_package(tmp_path, what):
+    copy = tmp_path / "copy"
+    shutil.copytree(PACKAGE, copy / "gan_mpi")
+    with (copy / "gan_mpi" / "__init__.py").open("a") as file:
+        file.write('__version__ = "0.0.9"\n' if what == "version" else "# other\n")
+    code, output = doctor(folder=tmp_path, path=copy)
+    (found,) = findings(output)
+    expected = {
+        "version": f"has gan-mpi 0.0.9, and rank 0 gan-mpi {gan_mpi.__version__}; install the",
+        "code": f"has the code in {copy / 'gan_mpi'}, and rank 0 the code in {PACKAGE}; make it",
+    }
+    assert expected[what] in found
+    assert code == 1
+
+
+def test_training_refuses_it_too(tmp_path):
+    train = [sys.executable, "-m", "gan_mpi", "train", "--glyphs", "20", "--steps"]
+    done = subprocess.run(
+        [*MPIEXEC, "-n", "1", *train, "1", ":", "-n", "1", *train, "2"],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    said = "has the options 'train --glyphs 20 --steps 2', and rank 0 the options"
+    assert done.stderr.count(said) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_too_many_threads(tmp_path):
+    many = 4 * os.cpu_count()
+    code, output = doctor(folder=tmp_path, OMP_NUM_THREADS=str(many))
+    (found,) = findings(output)
+    assert (
+        f" cores for {2 * many} threads of 2 ranks; leave OMP_NUM_THREADS uns" in found
+    )
+    assert code == 1
+
+
+def test_a_run_directory_that_cannot_be_written():
+    code, output = doctor(first=("--run-dir", "/proc/self/run"))
+    (found,) = findings(output)
+    assert "--run-dir: rank 0 on " in found
+    assert "cannot write in /proc/self: " in found
+    assert code == 1
+
+
+def test_many_ranks_are_a_line_a_node():
+    facts = [
+        Facts(rank, f"n{rank // 8}", (0, 1, 2, 5), 2, "", 0, {}, "", "", ())
+        for rank in range(80)
+    ]
+    lines = table(facts)
+    assert lines[0] == "the first rank of each of 10 nodes, of 80 ranks:"
+    assert [line.split()[:3] for line in lines[2:4]] == [
+        ["0", "n0", "0-2,5"],
+        ["8", "n1", "0-2,5"],
+    ]
+    assert len(lines) == 12
+    assert len(table(facts[:64])) == 65
+
+
+def test_ranges():
+    assert ranges(()) == ""
+    assert ranges((3,)) == "3"
+    assert ranges((0, 1, 2, 4, 6, 7)) == "0-2,4,6-7"

@@ -1,0 +1,146 @@
+"""gan-mpi status: from files alone, while a run goes on, after it, and of many runs."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from click.testing import CliRunner
+from test_signals import OPTIONS, wait_until_it_trains
+
+from gan_mpi.cli import cli
+from gan_mpi.errors import UserError
+from gan_mpi.files import read_lines
+from gan_mpi.status import page, read_status
+
+WITHOUT_TORCH = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "mpi4py", "numpy", "matplotlib"):
+            raise ImportError(f"{name} is not for login nodes")
+sys.meta_path.insert(0, Refuse())
+from gan_mpi.__main__ import main
+main()
+"""
+
+
+def status(*arguments):
+    return CliRunner().invoke(
+        cli, ["status", *map(str, arguments)], standalone_mode=False
+    )
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A run that was looked at while it trained, stopped by a signal, and did 5 steps more."""
+    folder = tmp_path_factory.mktemp("status")
+    train = [sys.executable, "-m", "gan_mpi", *OPTIONS]
+    process = subprocess.Popen(train, cwd=folder, stdout=subprocess.DEVNULL)
+    wait_until_it_trains(process, folder / "run")
+    while (running := read_status(folder / "run"))["state"] == "starting":
+        time.sleep(0.01)
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(60) == 75
+    step = read_status(folder / "run")["step"]
+    more = [*train[:3], "train", "--resume", "run", "--steps", str(step + 5)]
+    subprocess.run(more, cwd=folder, stdout=subprocess.DEVNULL, check=True)
+    return folder / "run", running, step
+
+
+def test_while_it_runs(stopped):
+    _run, running, step = stopped
+    assert running["state"] == "running"
+    assert 0 < running["step"] <= step
+    assert running["silent_for"] is None
+    left = (2000 - running["step"]) * running["seconds_per_step"]
+    assert running["seconds_left"] == pytest.approx(left)
+    assert running["node_hours_to_go"] == pytest.approx(left / 3600)
+    assert (running["checkpoint_step"], running["warnings"]) == (0, [])
+    lines = page(running)
+    assert lines[1] == "  state      running"
+    assert f"  progress   step {running['step']} of 2000 (" in lines[2]
+    assert lines[3].endswith(" left")
+
+
+def test_after_it_has_ended(stopped):
+    run, _, step = stopped
+    found = read_status(run)
+    assert (found["state"], found["step"], found["steps"]) == (
+        "done",
+        step + 5,
+        step + 5,
+    )
+    assert (found["checkpoint_step"], found["seconds_left"]) == (step + 5, None)
+    assert [each["state"] for each in found["segments"]] == [
+        "stopped (SIGUSR1)",
+        "done",
+    ]
+    assert found["node_hours"] == sum(each["node_hours"] for each in found["segments"])
+    assert found["figures"].keys() >= {"loss_G", "loss_D", "D_real", "D_fake"}
+    last = page(found)[-1]
+    assert f"  steps {step + 1}-{step + 5}  1 rank(s) on 1 host(s)  0:" in last
+    assert last.endswith("  done")
+
+
+def test_it_needs_neither_torch_nor_mpi(stopped):
+    command = [sys.executable, "-c", WITHOUT_TORCH, "status", stopped[0], "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["state"] == "done"
+
+
+def test_a_run_that_died_is_said_to_be_silent(stopped, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(stopped[0], run)
+    records = read_lines(run / "stats.jsonl")
+    for record in records:
+        record["time"] -= 1000
+    text = "".join(json.dumps(record) + "\n" for record in records)
+    (run / "stats.jsonl").write_text(text + '{"cut off')
+    lines = (run / "segments.jsonl").read_text().replace('"done"', '"running"')
+    (run / "segments.jsonl").write_text(lines)
+    with (run / "log.txt").open("a") as file:
+        file.write("Warning: look out\n")
+    found = read_status(run)
+    assert found["silent_for"] == pytest.approx(1000, abs=60)
+    assert "running, but silent for 1" in "\n".join(page(found))
+    assert found["warnings"] == ["Warning: look out"]
+
+
+def test_200_runs_in_less_than_a_second(stopped, tmp_path):
+    for number in range(200):
+        shutil.copytree(stopped[0], tmp_path / f"{number:05d}-basic")
+    (tmp_path / "no-run").mkdir()
+    seconds = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        command = [sys.executable, "-m", "gan_mpi", "status", tmp_path]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        seconds.append(time.perf_counter() - begin)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 200
+    assert all(line.endswith("  done") for line in lines)
+    assert min(seconds) < 1.0, seconds
+
+
+def test_watch_ends_with_the_run(stopped):
+    result = status(stopped[0], "--watch")
+    assert result.exception is None
+    assert "state      done" in result.output
+
+
+def test_what_is_no_run_is_said(tmp_path):
+    result = status(tmp_path)
+    assert isinstance(result.exception, UserError)
+    assert (
+        str(result.exception) == f"{tmp_path} is not a run directory, and holds none."
+    )
+    (tmp_path / "config.json").write_text("{")
+    said = str(status(tmp_path).exception)
+    assert said == f"{tmp_path / 'config.json'} is damaged."
+    assert status(os.devnull, "--watch", "--json").exception.exit_code == 2
