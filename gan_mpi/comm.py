@@ -22,6 +22,7 @@ from mpi4py import MPI
 T = TypeVar("T")
 ROOT = 0
 SHARED_MEMORY = "/dev/shm"
+PIECE = 1 << 28  # bytes of one broadcast
 OUTPUT_HEAD_START = 0.5  # seconds
 SHARED_MEMORY_RESERVE = 16 << 20  # bytes that MPI itself may still want there
 
@@ -29,11 +30,12 @@ SHARED_MEMORY_RESERVE = 16 << 20  # bytes that MPI itself may still want there
 class Communicator:
     """A group of ranks, the ranks of this node among them, and the time spent in sums."""
 
-    def __init__(self, mpi: MPI.Intracomm) -> None:
+    def __init__(self, mpi: MPI.Intracomm, node: MPI.Intracomm | None = None) -> None:
+        """Divide ranks by node, that is by shared memory, or as `node` does.  Collective."""
         self.mpi = mpi
         self.rank: int = mpi.rank
         self.world_size: int = mpi.size
-        self.node = MPI.Intracomm(mpi.Split_type(MPI.COMM_TYPE_SHARED))
+        self.node = node or MPI.Intracomm(mpi.Split_type(MPI.COMM_TYPE_SHARED))
         self.local_rank: int = self.node.rank
         self.local_size: int = self.node.size
         self.node_count: int = mpi.allreduce(int(self.local_rank == 0))
@@ -64,7 +66,7 @@ class Communicator:
 
     def broadcast_in_place(self, array: np.ndarray) -> None:
         """Replace a contiguous array by root's.  Collective."""
-        self.mpi.Bcast(array, ROOT)
+        _broadcast(self.mpi, array)
 
     def allgather(self, value: T) -> list[T]:
         """Return every rank's value, in the order of ranks, on every rank.  Collective."""
@@ -126,7 +128,7 @@ class Communicator:
         if array is not None:
             copy[...] = array
         if shared is None:
-            self.node.Bcast(copy, 0)
+            _broadcast(self.node, copy)
         self.node.Barrier()
         copy.flags.writeable = False
         return copy, shared is not None
@@ -151,6 +153,15 @@ class Communicator:
         self.barrier()
         while self._windows:
             self._windows.pop().Free()
+
+
+def _broadcast(mpi: MPI.Intracomm, array: np.ndarray) -> None:
+    """Replace an array by that of the first rank, in pieces whose size every MPI can count."""
+    assert array.flags.c_contiguous, "a copy would be broadcast"
+    flat = array.reshape(-1)
+    step = max(1, PIECE // array.itemsize)
+    for begin in range(0, flat.size, step):
+        mpi.Bcast(flat[begin : begin + step], ROOT)
 
 
 def _wait_for_all(mpi: MPI.Intracomm) -> None:

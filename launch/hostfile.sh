@@ -10,7 +10,7 @@ RANKS="${RANKS:-$(grep -c . "$HOSTS")}"
 bin="$(dirname "$(command -v gan-mpi)")"
 
 if "$bin/mpiexec" --version | grep -qi "open.\?mpi\|prrte"; then
-  hosts=(--hostfile "$HOSTS" --map-by ":OVERSUBSCRIBE")
+  hosts=(--hostfile "$HOSTS" --map-by node:OVERSUBSCRIBE --bind-to none)
 else
   hosts=(-f "$HOSTS")
 fi

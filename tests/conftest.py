@@ -116,7 +116,7 @@ def cluster_script(name, *arguments):
         check=False,
     )
     if done.returncode:
-        said = f"{name} {arguments[0]} failed: {done.stderr.strip()[-500:]}"
+        said = f"{name} failed: {done.stderr.strip()[-500:]}"
         if os.environ.get("GAN_MPI_CLUSTER") == "required":
             pytest.fail(said)
         pytest.skip(said)

@@ -1,5 +1,8 @@
 """What the ranks of tests do with buckets, batch norm, replicas and shared memory."""
 
+from pathlib import Path
+
+import numpy as np
 import torch
 from rank_training import glyphs
 from torch import nn
@@ -159,6 +162,42 @@ def shared_copy(comm, free):
     comm.close()
     comm_module.free_bytes = known
     return answer
+
+
+def two_nodes(comm):
+    """Read on each of two nodes of half the ranks; return what each rank has, and where it lies."""
+    half = comm.rank // (comm.world_size // 2)
+    divided = Communicator(comm.mpi, comm.mpi.Split(half, comm.rank))
+    read = []
+
+    def load():
+        read.append(comm.rank)
+        return np.full(100_000, half, np.int64)
+
+    shared, is_one = divided.share_on_node(divided.on_each_node(load))
+    answer = divided.node_count, len(read), is_one, int(shared[-1]), mapped_file(shared)
+    divided.close()
+    return answer
+
+
+def mapped_file(array):
+    """Return device and inode of the shared memory that an array lies in."""
+    address = array.ctypes.data
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        span, _, _, device, inode, *_ = line.split()
+        low, high = (int(end, 16) for end in span.split("-"))
+        if low <= address < high:
+            return f"{device} {inode}"
+    return None
+
+
+def broadcast_in_pieces(comm):
+    """Broadcast 100 numbers in pieces of 16 bytes."""
+    before, comm_module.PIECE = comm_module.PIECE, 16
+    array = np.arange(100, dtype=np.float32).reshape(4, 25) * (1 - comm.rank)
+    comm.broadcast_in_place(array)
+    comm_module.PIECE = before
+    return array.ravel().tolist()
 
 
 def errors_on_some(comm):

