@@ -35,7 +35,7 @@ class Communicator:
         self.mpi = mpi
         self.rank: int = mpi.rank
         self.world_size: int = mpi.size
-        self.node = node or MPI.Intracomm(mpi.Split_type(MPI.COMM_TYPE_SHARED))
+        self.node = node or _ranks_of_this_node(mpi)
         self.local_rank: int = self.node.rank
         self.local_size: int = self.node.size
         self.node_count: int = mpi.allreduce(int(self.local_rank == 0))
@@ -153,6 +153,16 @@ class Communicator:
         self.barrier()
         while self._windows:
             self._windows.pop().Free()
+
+
+def _ranks_of_this_node(mpi: MPI.Intracomm) -> MPI.Intracomm:
+    node = MPI.Intracomm(mpi.Split_type(MPI.COMM_TYPE_SHARED))
+    unknown = node.size == 1 and (launcher.local_rank() or 0) > 0
+    if not mpi.allreduce(unknown):
+        return node
+    # Open MPI 5 under Slurm's srun may not learn who shares a node, and takes each rank for alone.
+    names = mpi.allgather(launcher.node_name())
+    return MPI.Intracomm(mpi.Split(names.index(names[mpi.rank]), mpi.rank))
 
 
 def _broadcast(mpi: MPI.Intracomm, array: np.ndarray) -> None:

@@ -29,13 +29,15 @@ def doctor(
     findings += probe_folder(comm, run_dir) or little_room(comm, run_dir)
     seconds, wrong = probe_sums(comm)
     ahead = clock_differences(comm)
-    findings += [*wrong, *wrong_clocks(ahead), *signals.run(comm)]
+    arrival, unreached = signals.run(comm)
+    findings += [*wrong, *wrong_clocks(ahead), *unreached]
     if comm.is_root:
         lines = [
             *table(facts),
             _about_mpi(facts),
             _about_sums(facts, seconds),
             _about_clocks(ahead),
+            f"SIGUSR1: {arrival}",
             f"{run_dir}: {free_space(run_dir) / 1e9:.1f} GB free",
         ]
         for line in lines:

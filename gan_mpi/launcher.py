@@ -1,6 +1,7 @@
 """What the program that started this process says of it, read without initialising MPI."""
 
 import os
+import platform
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +18,16 @@ def _first_number(names: Iterable[str]) -> int | None:
 def rank() -> int | None:
     """Return the rank that an MPI launcher gave this process; None where there is no launcher."""
     return _first_number(RANK_VARIABLES)
+
+
+def local_rank() -> int | None:
+    """Return the rank among those of this node, if Slurm started this process."""
+    return _first_number(["SLURM_LOCALID"])
+
+
+def node_name() -> str:
+    """Return the name of this node, as Slurm has it or as it calls itself."""
+    return os.environ.get("SLURMD_NODENAME") or platform.node()
 
 
 def process_count() -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gan_mpi import launcher
 from gan_mpi.comm import Communicator, free_bytes
 from gan_mpi.errors import reason
 
@@ -140,25 +141,18 @@ def clock_differences(comm: Communicator) -> dict[str, float]:
 
 
 class SignalProbe:
-    """Whether SIGUSR1, sent as a batch script sends it, reaches all ranks."""
+    """Whether SIGUSR1, sent as a batch script or Slurm sends it, reaches all ranks."""
 
     def __init__(self) -> None:
         """Catch it; where Slurm has to send it, start its program now, before MPI is there."""
         self._arrived = False
-        self._sender: subprocess.Popen | None = None
+        self._scancel: subprocess.Popen | None = None
         self.install()
-        step = os.environ.get("SLURM_STEP_ID")
-        self.target = _launcher_above()
-        if (
-            self.target is None
-            and step is not None
-            and os.environ.get("SLURM_PROCID") == "0"
-        ):
-            job = f"{os.environ['SLURM_JOB_ID']}.{step}"
-            self._sender = subprocess.Popen(
-                ["sh", "-c", f"read go && exec scancel --signal=USR1 {job}"],
-                stdin=subprocess.PIPE,
-            )
+        self._target: int | None = os.getpid()
+        if launcher.speaks_first() and launcher.process_count() > 1:
+            self._target = _launcher_above() or _launcher_of_job()
+            if self._target is None and not launcher.is_open_mpi():
+                self._scancel = _prepare_scancel()
 
     def install(self) -> None:
         """Catch SIGUSR1; called again after MPI has set its own handlers."""
@@ -167,33 +161,40 @@ class SignalProbe:
     def _handle(self, number: int, frame: object) -> None:
         self._arrived = True
 
-    def run(self, comm: Communicator) -> list[str]:
-        """Send it on root, and name the ranks that it did not reach.  Collective."""
+    def run(self, comm: Communicator) -> tuple[str, list[str]]:
+        """Send it on root; return what came of it, and the ranks missed as a finding.  Collective."""
         comm.barrier()
-        if comm.is_root:
-            self._send()
+        if not comm.on_root(self._send):
+            return "not tried: the launcher is not on the node of rank 0", []
         _wait_for(lambda: self._arrived)
-        missed = [
-            rank
-            for rank, arrived in enumerate(comm.allgather(self._arrived))
-            if not arrived
-        ]
+        arrived = comm.allgather(self._arrived)
+        missed = [str(rank) for rank, has_it in enumerate(arrived) if not has_it]
         if not missed:
-            return []
-        ranks = ", ".join(map(str, missed[:8])) + (", ..." if len(missed) > 8 else "")
-        return [
-            (
-                f"SIGUSR1 sent to the launcher did not reach rank {ranks} within {PATIENCE:.0f} s; stop "
-                "runs by --time-limit or the file STOP instead"
-            )
-        ]
+            return "arrives at all ranks", []
+        ranks = ", ".join(missed[:8]) + (", ..." if len(missed) > 8 else "")
+        finding = (
+            f"SIGUSR1 sent to the launcher did not reach rank {ranks} within {PATIENCE:.0f} s; stop "
+            "runs by --time-limit or the file STOP instead"
+        )
+        return "does not arrive", [finding]
 
-    def _send(self) -> None:
-        if self._sender is not None and self._sender.stdin is not None:
-            self._sender.stdin.write(b"go\n")
-            self._sender.stdin.close()
-        else:
-            os.kill(self.target or os.getpid(), signal.SIGUSR1)
+    def _send(self) -> bool:
+        if self._target is not None:
+            os.kill(self._target, signal.SIGUSR1)
+        elif self._scancel is not None:
+            self._scancel.communicate(b"go\n", timeout=10 * PATIENCE)
+        return self._target is not None or self._scancel is not None
+
+
+def _prepare_scancel() -> subprocess.Popen | None:
+    step = os.environ.get("SLURM_STEP_ID")
+    if step is None:
+        return None
+    job = f"{os.environ['SLURM_JOB_ID']}.{step}"
+    return subprocess.Popen(
+        ["sh", "-c", f"read go && exec scancel --signal=USR1 {job}"],
+        stdin=subprocess.PIPE,
+    )
 
 
 def _launcher_above() -> int | None:
@@ -208,3 +209,23 @@ def _launcher_above() -> int | None:
         found = process if name in LAUNCHERS else found
         process = int(stat.rpartition(")")[2].split()[1])
     return found
+
+
+def _launcher_of_job() -> int | None:
+    """Return Open MPI's launcher in this Slurm job, if it runs on this node.
+
+    Slurm's own signal would kill the daemons that it put on the nodes.
+    """
+    if not launcher.is_open_mpi() or "SLURM_JOB_ID" not in os.environ:
+        return None
+    mine = f"SLURM_JOB_ID={os.environ['SLURM_JOB_ID']}".encode()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            name = (folder / "comm").read_text().strip()
+            if name in LAUNCHERS and mine in (folder / "environ").read_bytes().split(
+                b"\0"
+            ):
+                return int(folder.name)
+        except OSError:
+            continue
+    return None

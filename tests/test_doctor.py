@@ -44,7 +44,13 @@ def test_nothing_is_found_on_a_sound_system(tmp_path):
     assert code == 0, output
     assert "found nothing wrong, in " in output
     assert findings(output) == []
-    for line in ("2 ranks, ", "Allreduce: 8 B ", "clocks: one node", "runs: "):
+    for line in (
+        "2 ranks, ",
+        "Allreduce: 8 B ",
+        "clocks: one",
+        "SIGUSR1: arr",
+        "runs: ",
+    ):
         assert output.count(f"\n{line}") == 1, "each is said once"
     assert list(tmp_path.iterdir()) == [], "it leaves nothing behind"
     assert (

@@ -76,6 +76,42 @@ def test_a_script_with_everything(scheduler, tmp_path):
     subprocess.run(["bash", "-n", path], check=True)
 
 
+# Options that each scheduler documents: sbatch(1); OpenPBS's qsub(1B); IBM Spectrum LSF 10.1, bsub;
+# flux-batch(1).
+DOCUMENTED = {
+    "slurm": {
+        *("--job-name", "--account", "--partition", "--qos", "--constraint", "--nodes"),
+        *("--ntasks-per-node", "--cpus-per-task", "--gpus-per-node", "--time"),
+        *("--signal", "--open-mode", "--mail-user", "--mail-type"),
+    },
+    "pbs": {"-N", "-A", "-q", "-l", "-j", "-M", "-m"},
+    "lsf": {
+        *("-J", "-P", "-q", "-n", "-R", "-gpu", "-W", "-wa", "-wt", "-Q", "-o", "-N"),
+        "-u",
+    },
+    "flux": {
+        *("--job-name", "--bank", "--queue", "--requires", "--nodes", "--nslots"),
+        *(
+            "--cores-per-slot",
+            "--gpus-per-slot",
+            "--time-limit",
+            "--signal",
+            "--output",
+        ),
+    },
+}
+PREFIX = {"slurm": "#SBATCH ", "pbs": "#PBS ", "lsf": "#BSUB ", "flux": "#FLUX: "}
+
+
+@pytest.mark.parametrize("scheduler", OWN)
+def test_directives_are_documented_ones(scheduler):
+    text, prefix = script(scheduler, *ALL, *OWN[scheduler], *COMMAND), PREFIX[scheduler]
+    found = [line for line in text.splitlines() if line.startswith(prefix)]
+    words = [word for line in found for word in shlex.split(line.removeprefix(prefix))]
+    options = {word.partition("=")[0] for word in words if word.startswith("-")}
+    assert options == DOCUMENTED[scheduler]
+
+
 def test_what_the_job_runs_is_what_was_asked_for():
     text = script("slurm", *EIGHT, *COMMAND)
     (line,) = (line for line in text.splitlines() if line.startswith("srun "))

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import IS_MPICH, cluster_script, environment
+from conftest import HERE, IS_MPICH, cluster_script, environment
 from test_resume import assert_same_bits, last_state
 
 from gan_mpi.segments import read_segments
@@ -123,6 +123,28 @@ def test_a_launch_script_trains_on_two_nodes(slurm, base, script):
     assert f"StepId={job}.0" in log, "the second node had no part in it"
     (segment,) = read_segments(slurm.folder / "runs" / "mine")
     assert (segment["ranks"], segment["state"]) == (4, "done")
+
+
+@pytest.mark.parametrize("launcher", ["srun", "mpiexec"])
+def test_doctor_finds_nothing_in_a_sound_job(slurm, launcher):
+    """Among others, that the signal of `scancel` or of the batch script arrives."""
+    kind = "pmi2" if IS_MPICH else "pmix"
+    srun = ("srun", "-N2", "-n4", f"--mpi={kind}")
+    allocated = ("salloc", "-N2", "-n4", "mpiexec", "-n", 4)
+    launch = srun if launcher == "srun" else allocated
+    output = slurm(*launch, sys.executable, "-m", "gan_mpi", "doctor")
+    assert "found nothing wrong, in " in output
+    assert "SIGUSR1: arrives at all ranks" in output
+
+
+def test_slurm_itself_understands_every_directive(slurm):
+    """But for what this small Slurm does not have: GPUs, features, accounting."""
+    text = (HERE / "golden" / "everything.slurm").read_text()
+    text = re.sub(
+        r"#SBATCH (--(gpus|constr|qos|parti|ntasks|cpus).*|one more)\n", "", text
+    )
+    (slurm.folder / "job").write_text(text)
+    slurm("sbatch", "--test-only", "job")
 
 
 def test_a_job_stops_in_time_and_submits_itself_until_the_run_is_done(slurm):
