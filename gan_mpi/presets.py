@@ -122,7 +122,16 @@ PRESETS = {
             ),
             (
                 "As the tutorial's text has it, and not its code: G ends in tanh, images are in "
-                "-1..1, G is updated once a step."
+                "-1..1, G is updated once a step. After 5,000 steps on MNIST, two ranks, rows and "
+                "columns 25 to 27 are brighter than the data's by 1.4 of 255, the losses of the last "
+                "1,000 steps G 1.87, D 1.24. As in the code (--range unit --g-steps 2) they are "
+                "brighter by 6.2, the losses 1.80 and 1.29, the digits as legible, and it takes a quarter "
+                "longer."
+            ),
+            (
+                "What is left is in the last row: brighter by 7, and as in the code by 33, a "
+                "dotted line that one sees. One row of the 5x5 kernels, in G and in D, is all that "
+                "reaches it."
             ),
         ),
         cntk_log=LOG_206B,

@@ -79,9 +79,11 @@ class Hosts:
 @pytest.fixture(scope="module")
 def hosts(tmp_path_factory):
     base = tmp_path_factory.mktemp("hosts")
-    cluster_script("hosts.sh", "up", base, 3)
-    yield Hosts(base)
-    cluster_script("hosts.sh", "down", base)
+    try:
+        cluster_script("hosts.sh", "up", base, 3)
+        yield Hosts(base)
+    finally:
+        cluster_script("hosts.sh", "down", base)
 
 
 @pytest.fixture(scope="module")

@@ -77,9 +77,11 @@ class Slurm:
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     folder = tmp_path_factory.mktemp("slurm")
-    cluster_script("slurm.sh", "up", folder, 4, 2)
-    yield folder
-    cluster_script("slurm.sh", "down", folder)
+    try:
+        cluster_script("slurm.sh", "up", folder, 4, 2)
+        yield folder
+    finally:
+        cluster_script("slurm.sh", "down", folder)
 
 
 @pytest.fixture
@@ -104,8 +106,8 @@ def submit(slurm, minutes, *command):
     return slurm.submit(*jobscript, *options, "--", *command)
 
 
-def run_of(slurm, minutes="10", steps=STEPS):
-    command = ("train", "--run-dir", "run", *SMALL, "--steps", steps)
+def run_of(slurm, minutes="10", steps=STEPS, more=()):
+    command = ("train", "--run-dir", "run", *SMALL, "--steps", steps, *more)
     return submit(slurm, minutes, *command)
 
 
@@ -148,14 +150,17 @@ def test_slurm_itself_understands_every_directive(slurm):
 
 
 def test_a_job_stops_in_time_and_submits_itself_until_the_run_is_done(slurm):
-    """Ends with the same model, to the bit, as one job without a limit."""
-    trial = run_of(slurm, steps=200)
-    assert slurm.wait(trial) == 0
-    (first,) = read_segments(slurm.folder / "run")
+    """Ends with the same model, to the bit, as one job without a limit.
+
+    Only the interrupted one saves often, so that it takes longer than a job may.
+    """
+    slow = ("--checkpoint-every", 1)
+    assert slurm.wait(run_of(slurm, steps=100, more=slow)) == 0
+    (trial,) = read_segments(slurm.folder / "run")
     slurm("rm", "-r", "run")
-    per_step = (first["seconds"] - first["seconds_to_start"]) / 200
+    per_step = (trial["seconds"] - trial["seconds_to_start"]) / 100
     steps = int(75 / per_step)
-    jobs = [run_of(slurm, "1", steps)]
+    jobs = [run_of(slurm, "1", steps, slow)]
     while slurm.wait(jobs[-1]) == 75:
         jobs.append(slurm.resubmitted(jobs[-1]))
     assert len(jobs) >= 2, "the run fitted in one job"

@@ -9,7 +9,9 @@ set -euo pipefail
 
 verb=$1 base=$2
 shift 2
-switch=ganmpi-switch
+[ "$verb" != up ] || { mkdir -p "$base" && echo "gan-mpi-$$" >"$base/prefix"; }
+prefix=$(cat "$base/prefix")
+switch=$prefix-switch
 
 install_ssh() {
   if [ -x /usr/sbin/sshd ] && command -v ssh && command -v ip; then return; fi
@@ -58,11 +60,11 @@ CONF
 }
 
 boot() { # host number $1
-  local host=h$1 space=ganmpi-h$1
+  local host=h$1 space=$prefix-h$1
   ip netns add "$space"
   ip -n "$space" link set lo up
-  ip -n $switch link add "v$host" type veth peer name eth0 netns "$space"
-  ip -n $switch link set "v$host" master bridge up
+  ip -n "$switch" link add "v$host" type veth peer name eth0 netns "$space"
+  ip -n "$switch" link set "v$host" master bridge up
   ip -n "$space" addr add "10.77.0.$1/24" dev eth0
   ip -n "$space" link set eth0 up
   setsid ip netns exec "$space" unshare --uts --ipc --mount --propagation private --pid --fork \
@@ -85,12 +87,11 @@ boot() { # host number $1
 
 up() {
   install_ssh
-  mkdir -p "$base"
   chmod 755 "$base"
   configure "$1"
-  ip netns add $switch
-  ip -n $switch link add bridge type bridge
-  ip -n $switch link set bridge up
+  ip netns add "$switch"
+  ip -n "$switch" link add bridge type bridge
+  ip -n "$switch" link set bridge up
   for n in $(seq "$1"); do boot "$n"; done
   for n in $(seq "$1"); do
     for _ in $(seq 50); do
@@ -103,16 +104,16 @@ up() {
 }
 
 bytes() { # what the host sent over its link
-  ip -n "ganmpi-$1" -s -j link show eth0 |
+  ip -n "$prefix-$1" -s -j link show eth0 |
     python3 -c 'import json, sys; print(json.load(sys.stdin)[0]["stats64"]["tx"]["bytes"])'
 }
 
 down() {
   while read -r host; do
     kill -9 "$(cat "$base/$host.pid")" 2>/dev/null || true
-    ip netns del "ganmpi-$host" 2>/dev/null || true
+    ip netns del "$prefix-$host" 2>/dev/null || true
   done <"$base/hosts"
-  ip netns del $switch 2>/dev/null || true
+  ip netns del "$switch" 2>/dev/null || true
 }
 
 case $verb in
