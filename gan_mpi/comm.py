@@ -24,6 +24,7 @@ ROOT = 0
 SHARED_MEMORY = "/dev/shm"
 PIECE = 1 << 28  # bytes of one broadcast
 OUTPUT_HEAD_START = 0.5  # seconds
+SPEAKER_FIRST = 2.0  # seconds
 SHARED_MEMORY_RESERVE = 16 << 20  # bytes that MPI itself may still want there
 
 
@@ -229,6 +230,10 @@ def _check_library() -> None:
 
 
 def _mismatch() -> UserError:
+    # These processes cannot wait for each other, and Open MPI's launcher ends them all when the first
+    # one leaves with a code: let the one that speaks be first.
+    if not launcher.speaks_first():
+        time.sleep(SPEAKER_FIRST)
     return UserError(
         f"the launcher started {launcher.process_count()} processes for another MPI than the "
         f"{library_name()} that this Python's mpi4py uses; start it with "

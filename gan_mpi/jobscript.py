@@ -1,62 +1,18 @@
-"""Batch scripts that stop in time and submit themselves again, for four schedulers."""
+"""Batch scripts that stop in time and submit themselves again."""
 
 import shlex
-from collections.abc import Callable
-from dataclasses import dataclass
 
-from gan_mpi.errors import UserError
+from gan_mpi.schedulers import SCHEDULERS, Job
 
-WARNING = (
-    120  # seconds before the end at which the scheduler, where it can, sends SIGUSR1
+WAIT = (
+    "# A signal ends a wait early; the ranks may still be saving.",
+    "code=0",
+    'wait "$job" || code=$?',
+    'while [ "$code" -gt 128 ] && kill -0 "$job" 2>/dev/null; do',
+    "  code=0",
+    '  wait "$job" || code=$?',
+    "done",
 )
-SHORT = 600  # seconds: in a job shorter than this the program's own clock is enough
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a job asks for.  `time` is in seconds; `command` the words after gan-mpi."""
-
-    scheduler: str
-    nodes: int
-    ranks_per_node: int
-    time: int
-    command: tuple[str, ...]
-    cpus_per_rank: int = 1
-    gpus_per_node: int = 0
-    launcher: str = "srun"
-    mpi: str = "mpich"
-    name: str = "gan-mpi"
-    account: str | None = None
-    partition: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
-    mail: str | None = None
-    modules: tuple[str, ...] = ()
-    venv: str | None = None
-    container: str | None = None
-    directives: tuple[str, ...] = ()
-
-    @property
-    def ranks(self) -> int:
-        return self.nodes * self.ranks_per_node
-
-
-@dataclass(frozen=True)
-class Scheduler:
-    """How one scheduler is spoken to.
-
-    `directives` and `launch` give the lines of a job; `forward` passes the pre-timeout signal on;
-    `resubmit` is empty where a directive says that 75 means once more.
-    """
-
-    prefix: str
-    submit: tuple[str, ...]
-    directives: Callable[[Job], list[str | None]]
-    launch: Callable[[Job], str]
-    resubmit: str
-    enter: str = ""
-    forward: str = 'kill -USR1 "$job"'
-    signals: str = "USR1"
 
 
 def write_script(job: Job) -> str:
@@ -83,200 +39,9 @@ def write_script(job: Job) -> str:
     return "\n".join([*lines, 'exit "$code"', ""])
 
 
-WAIT = (
-    "# A signal ends a wait early; the ranks may still be saving.",
-    "code=0",
-    'wait "$job" || code=$?',
-    'while [ "$code" -gt 128 ] && kill -0 "$job" 2>/dev/null; do',
-    "  code=0",
-    '  wait "$job" || code=$?',
-    "done",
-)
-
-
 def _program(job: Job) -> str:
     words = shlex.join(["gan-mpi", *job.command])
     if job.container is None:
         return words
     gpus = "--nv " if job.gpus_per_node else ""
     return f'apptainer exec {gpus}--bind "$PWD" {shlex.quote(job.container)} {words}'
-
-
-def _mpiexec(job: Job, hosts: str) -> str:
-    """Return the launcher line of the MPI in use; `hosts` names a file with a line a rank."""
-    if job.mpi == "openmpi":
-        place = f"ppr:{job.ranks_per_node}:node:PE={job.cpus_per_rank}"
-        return (
-            f"mpiexec --hostfile {hosts} -n {job.ranks} --map-by {place} --bind-to core"
-        )
-    place = f"-ppn {job.ranks_per_node} -bind-to core:{job.cpus_per_rank}"
-    return f"mpiexec -f {hosts} -n {job.ranks} {place}"
-
-
-def _mpiexec_in_slurm(job: Job) -> str:
-    """Return the launcher line of an MPI that asks Slurm where its ranks go."""
-    if job.mpi == "openmpi":
-        place = f"--map-by slot:PE={job.cpus_per_rank} --bind-to core"
-    else:
-        place = f"-bind-to core:{job.cpus_per_rank}"
-    return f'mpiexec -n "$SLURM_NTASKS" {place}'
-
-
-def _only(value: str | None, form: str) -> str | None:
-    return None if value is None else form.format(value)
-
-
-def _warning(job: Job, directive: str) -> str | None:
-    return directive if job.time >= SHORT else None
-
-
-def _refuse(job: Job, scheduler: str, **instead: str) -> None:
-    for name, advice in instead.items():
-        if getattr(job, name) is not None:
-            raise UserError(
-                f"Invalid value for '--{name}': {scheduler} has none; {advice}.",
-                exit_code=2,
-            )
-
-
-def _clock(seconds: int) -> str:
-    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
-
-
-def _slurm(job: Job) -> list[str | None]:
-    """Options of sbatch(1)."""
-    gpus = str(job.gpus_per_node) if job.gpus_per_node else None
-    return [
-        f"--job-name={job.name}",
-        _only(job.account, "--account={}"),
-        _only(job.partition, "--partition={}"),
-        _only(job.qos, "--qos={}"),
-        _only(job.constraint, "--constraint={}"),
-        f"--nodes={job.nodes}",
-        f"--ntasks-per-node={job.ranks_per_node}",
-        f"--cpus-per-task={job.cpus_per_rank}",
-        _only(gpus, "--gpus-per-node={}"),
-        f"--time={_clock(job.time)}",
-        _warning(job, f"--signal=B:USR1@{WARNING}"),
-        "--open-mode=append",
-        _only(job.mail, "--mail-user={}"),
-        _only(job.mail, "--mail-type=END,FAIL"),
-    ]
-
-
-def _srun(job: Job) -> str:
-    if job.launcher == "mpiexec":
-        return _mpiexec_in_slurm(job)
-    kind = {"mpich": "pmi2", "openmpi": "pmix"}[job.mpi]
-    return f"srun -K --mpi={kind} --cpus-per-task={job.cpus_per_rank}"
-
-
-def _pbs(job: Job) -> list[str | None]:
-    """Options of OpenPBS's qsub; it has no signal before the limit."""
-    _refuse(job, "PBS", qos="name its queue by --partition, or use --directive")
-    cores = job.ranks_per_node * job.cpus_per_rank
-    chunk = [f"{job.nodes}:ncpus={cores}:mpiprocs={job.ranks_per_node}"]
-    chunk += [f"ompthreads={job.cpus_per_rank}"]
-    chunk += [f"ngpus={job.gpus_per_node}"] if job.gpus_per_node else []
-    chunk += [job.constraint] if job.constraint else []
-    return [
-        f"-N {job.name}",
-        _only(job.account, "-A {}"),
-        _only(job.partition, "-q {}"),
-        f"-l select={':'.join(chunk)}",
-        "-l place=scatter",
-        f"-l walltime={_clock(job.time)}",
-        "-j oe",
-        _only(job.mail, "-M {}"),
-        _only(job.mail, "-m ae"),
-    ]
-
-
-def _lsf(job: Job) -> list[str | None]:
-    """Options of IBM's bsub; -Q 75 puts a job that stopped in time back into its queue."""
-    _refuse(job, "LSF", qos="name its queue by --partition, or use --directive")
-    minutes = max(1, job.time // 60)
-    gpus = str(job.gpus_per_node) if job.gpus_per_node else None
-    return [
-        f"-J {job.name}",
-        _only(job.account, "-P {}"),
-        _only(job.partition, "-q {}"),
-        f"-n {job.ranks}",
-        f'-R "span[ptile={job.ranks_per_node}] affinity[core({job.cpus_per_rank})]"',
-        _only(job.constraint, '-R "select[{}]"'),
-        _only(gpus, '-gpu "num={}"'),
-        f"-W {minutes // 60}:{minutes % 60:02d}",
-        _warning(job, f"-wa USR1 -wt {WARNING // 60}"),
-        '-Q "75"',
-        f"-o {job.name}.%J.log",
-        _only(job.mail, "-N -u {}"),
-    ]
-
-
-def _flux(job: Job) -> list[str | None]:
-    """Options of flux-batch(1)."""
-    _refuse(
-        job,
-        "Flux",
-        qos="name its queue by --partition, or use --directive",
-        mail="leave it out",
-    )
-    if job.gpus_per_node % job.ranks_per_node:
-        raise UserError(
-            f"Invalid value for '--gpus-per-node': Flux gives GPUs to ranks, and {job.gpus_per_node} "
-            f"cannot be shared evenly by {job.ranks_per_node}.",
-            exit_code=2,
-        )
-    gpus = job.gpus_per_node // job.ranks_per_node
-    return [
-        f"--job-name={job.name}",
-        _only(job.account, "--bank={}"),
-        _only(job.partition, "--queue={}"),
-        _only(job.constraint, "--requires={}"),
-        f"--nodes={job.nodes}",
-        f"--nslots={job.ranks}",
-        f"--cores-per-slot={job.cpus_per_rank}",
-        f"--gpus-per-slot={gpus}" if gpus else None,
-        f"--time-limit={job.time}s",
-        _warning(job, f"--signal=SIGUSR1@{WARNING}s"),
-        f"--output={job.name}-{{{{id}}}}.log",
-    ]
-
-
-def _flux_run(job: Job) -> str:
-    gpus = job.gpus_per_node // job.ranks_per_node
-    pmix = " -o pmi=pmix" if job.mpi == "openmpi" else ""
-    return (
-        f"flux run --nodes={job.nodes} --ntasks={job.ranks} --cores-per-task={job.cpus_per_rank}"
-        + (f" --gpus-per-task={gpus}" if gpus else "")
-        + pmix
-    )
-
-
-SCHEDULERS = {
-    "slurm": Scheduler("#SBATCH", ("sbatch",), _slurm, _srun, 'sbatch "$0" "$@"'),
-    "pbs": Scheduler(
-        "#PBS",
-        ("qsub",),
-        _pbs,
-        lambda job: _mpiexec(job, '"$PBS_NODEFILE"'),
-        'qsub "$0"',
-        enter='cd "$PBS_O_WORKDIR"',
-        signals="USR1 TERM",
-    ),
-    "lsf": Scheduler(
-        "#BSUB",
-        ("bsub",),
-        _lsf,
-        lambda job: _mpiexec(job, '"$LSB_DJOB_HOSTFILE"'),
-        "",
-    ),
-    "flux": Scheduler(
-        "#FLUX:",
-        ("flux", "batch"),
-        _flux,
-        _flux_run,
-        'flux --parent batch "$0" "$@"',
-        forward="flux job kill --signal=SIGUSR1 $(flux job last)",
-    ),
-}

@@ -22,7 +22,7 @@ from gan_mpi.phases import Phases
 from gan_mpi.prepare import Start
 from gan_mpi.presets import PRESETS
 from gan_mpi.sampling import POINTS, generate
-from gan_mpi.segments import append_segment, update_segment
+from gan_mpi.segments import append_segment, read_segments, update_segment
 from gan_mpi.state import RunState
 from gan_mpi.streams import DataOrder
 
@@ -49,7 +49,10 @@ class Journal:
         self.phases = phases
         self.nodes = comm.node_count
         self.first_images = state.progress.images
-        self.slowest_save = self.seconds_to_start = 0.0
+        before = read_segments(run_dir) if comm.is_root else []
+        saves = [segment.get("seconds_of_a_save", 0.0) for segment in before]
+        self.slowest_save = max(saves, default=0.0)
+        self.seconds_to_start = 0.0
         self.grid = grid_size(run.grid)
         self.draws_points = len(state.data["shape"]) == 1
         self.pictured = POINTS if self.draws_points else self.grid[0] * self.grid[1]

@@ -1,5 +1,6 @@
 """When a job ends, and stopping before it does; the schedulers but Slurm are programs that print."""
 
+import re
 import time
 
 import pytest
@@ -151,6 +152,16 @@ def test_a_time_limit_stops_all_ranks_with_75(gan_mpi, tmp_path):
     again = gan_mpi(*OPTIONS, "--steps", "100000", "--time-limit", "0:08", size=2)
     assert again.returncode == 1
     assert again.stderr.count("Error: --time-limit 0:08 leaves ") == 1
+
+
+def test_how_long_a_save_took_is_remembered_from_one_job_to_the_next(gan_mpi, tmp_path):
+    assert gan_mpi(*OPTIONS, "--steps", "2").returncode == 0
+    lines = (tmp_path / "run" / "segments.jsonl").read_text()
+    slow = re.sub(r'"seconds_of_a_save": [\d.]+', '"seconds_of_a_save": 100', lines)
+    (tmp_path / "run" / "segments.jsonl").write_text(slow)
+    again = gan_mpi("train", "--resume", "run", "--steps", "4", "--time-limit", "3")
+    assert again.returncode == 1
+    assert "stopping in time takes 210 s; give the job more time" in again.stderr
 
 
 def test_a_bad_time_limit_is_refused(gan_mpi):

@@ -38,6 +38,15 @@ def test_launch_scripts_pass_shellcheck(script):
     subprocess.run([shellcheck, "-s", "bash", script], check=True)
 
 
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_what_launch_scripts_start_is_understood(script):
+    (line,) = re.findall(
+        r"^[^#].*gan-mpi\"? (train.*)$", script.read_text(), re.MULTILINE
+    )
+    words = [word for word in shlex.split(line) if word not in ("$@", "&")]
+    parse(cli, [*words, "--steps", "20"])
+
+
 def test_the_commands_of_the_readmes_are_understood():
     """Every gan-mpi line in a code block parses; DIR and RUN stand for folders, NAME for a preset."""
     launch = (TOP / "launch" / "README.md").read_text()

@@ -9,7 +9,8 @@ import click
 
 from gan_mpi.deadline import seconds_of
 from gan_mpi.errors import UserError, reason
-from gan_mpi.jobscript import SCHEDULERS, Job, write_script
+from gan_mpi.jobscript import write_script
+from gan_mpi.schedulers import SCHEDULERS, Job
 
 SITE_FILE = "jobscript.toml"
 
