@@ -34,7 +34,7 @@ SIZES = {
     ),
     "dcgan": (
         G_206B,
-        [25 + 1, 2, 25 * 64 + 64, 2 * 64, 3136 * 1024 + 1024, 2 * 1024, 1024 + 1],
+        [25 + 1, 2, 25 * 64 + 64, 2 * 64, 4096 * 1024 + 1024, 2 * 1024, 1024 + 1],
     ),
     "paddle-mnist": (
         [
@@ -98,7 +98,7 @@ SIDES = {
         [(128, 7, 7), (128, 14, 14), (1, 28, 28)],
         [(1, 12, 12), (64, 4, 4)],
     ),
-    "dcgan": ([(128, 7, 7), (128, 14, 14), (1, 28, 28)], [(1, 14, 14), (64, 7, 7)]),
+    "dcgan": ([(128, 7, 7), (128, 14, 14), (1, 28, 28)], [(1, 15, 15), (64, 8, 8)]),
     "paddle-mnist": (
         [(256, 3, 3), (128, 7, 7), (64, 14, 14), (1, 28, 28)],
         [(64, 14, 14), (128, 7, 7), (256, 3, 3)],
@@ -247,6 +247,18 @@ def test_every_pixel_reaches_the_discriminator(preset):
         assert not seen[25:].any() and not seen[:, 25:].any()
     else:
         assert seen.all()
+
+
+def test_the_last_row_and_column_reach_dcgans_discriminator_like_those_before():
+    """As many products of the first convolution hold a pixel as hold the one two before it."""
+    _, shape, _, discriminator = networks("dcgan")
+    first = next(i for i, m in enumerate(discriminator) if isinstance(m, nn.Conv2d))
+    torch.nn.init.ones_(discriminator[first].weight)
+    images = torch.zeros(1, *shape, dtype=torch.double, requires_grad=True)
+    discriminator[: first + 1].double()(images).sum().backward()
+    counts = images.grad[0, 0]
+    assert torch.equal(counts[27], counts[25])
+    assert torch.equal(counts[:, 27], counts[:, 25])
 
 
 def test_the_kernel_rule_of_paddle():

@@ -56,23 +56,30 @@ def dcgan_206b_discriminator(shape: tuple[int, ...]) -> nn.Module:
 
     Rows and columns 25 to 27 of a 28x28 image do not reach it, as in the original.
     """
-    return _discriminator(shape, padding=0)
+    return _discriminator(shape, before=0, after=0)
 
 
 def dcgan_discriminator(shape: tuple[int, ...]) -> nn.Module:
-    """Images (N, C, H, W) to logits (N, 1), padded so that every pixel counts: 28 to 14 to 7."""
-    return _discriminator(shape, padding=2)
+    """Images (N, C, H, W) to logits (N, 1), padded so that every pixel counts: 28 to 15 to 8.
+
+    2 before and 3 after the image let its last row and column pass through as many rows of the kernel
+    as those before them.  With 2 after it, 28 to 14 to 7, it is one row of one filter, and what is
+    drawn there depends on the luck of the seed.
+    """
+    return _discriminator(shape, before=2, after=3)
 
 
-def _discriminator(shape: tuple[int, ...], padding: int) -> nn.Module:
+def _discriminator(shape: tuple[int, ...], before: int, after: int) -> nn.Module:
     channels, *sides = shape
-    for _ in range(2):
-        sides = [(side + 2 * padding - KERNEL) // 2 + 1 for side in sides]
+    sides = [(side + before + after - KERNEL) // 2 + 1 for side in sides]
+    sides = [(side + 2 * before - KERNEL) // 2 + 1 for side in sides]
+    edge = [nn.ZeroPad2d((before, after, before, after))] if after else []
     return nn.Sequential(
-        nn.Conv2d(channels, 1, KERNEL, stride=2, padding=padding),
+        *edge,
+        nn.Conv2d(channels, 1, KERNEL, stride=2),
         _batch_norm(1),
         nn.LeakyReLU(0.2),
-        nn.Conv2d(1, 64, KERNEL, stride=2, padding=padding),
+        nn.Conv2d(1, 64, KERNEL, stride=2, padding=before),
         _batch_norm(64),
         nn.LeakyReLU(0.2),
         nn.Flatten(),

@@ -22,6 +22,9 @@ def describe(layer: nn.Module) -> str:
     if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
         sides = "x".join(map(str, layer.kernel_size))
         return f"{name} {sides}, stride {layer.stride[0]}, padding {layer.padding[0]}"
+    if isinstance(layer, nn.ZeroPad2d):
+        before, after, *_ = layer.padding
+        return f"{name}, {before} before and {after} after"
     if isinstance(layer, nn.LeakyReLU):
         return f"{name} {layer.negative_slope:g}"
     if hasattr(layer, "eps"):
