@@ -13,18 +13,27 @@ from gan_mpi.files import write_aside
 from gan_mpi.rundir import checkpoint_path, list_checkpoints
 
 FORMAT = 2
-KEPT = 3
+KEPT = 3  # the last ones
 # The end of a zip file: this, and 18 bytes, the last two of which are its comment's length.
 ZIP_END = b"PK\x05\x06"
 DIGEST = "sha256:"
 
 
-def save_checkpoint(run_dir: Path, step: int, state: dict[str, Any]) -> Path:
-    """Write the checkpoint of a step, and drop all but the last few."""
+def save_checkpoint(
+    run_dir: Path, step: int, state: dict[str, Any], best: int | None = None
+) -> Path:
+    """Write the checkpoint of a step, and drop all but the last few and that of the best step."""
+    path = write_checkpoint(run_dir, step, state)
+    for other, old in list_checkpoints(run_dir)[KEPT:]:
+        if other != best:
+            old.unlink(missing_ok=True)
+    return path
+
+
+def write_checkpoint(run_dir: Path, step: int, state: dict[str, Any]) -> Path:
+    """Write the checkpoint of a step, and return its file.  Raises UserError."""
     path = checkpoint_path(run_dir, step)
     write_aside(path, pack(state))
-    for _, old in list_checkpoints(run_dir)[KEPT:]:
-        old.unlink(missing_ok=True)
     return path
 
 

@@ -299,6 +299,39 @@ class RunConfig:
         metavar="WxH",
         shown_default="6x6, or the preset's",
     )
+    evaluate_every: int | None = setting(
+        None,
+        "Evaluation",
+        "Compare samples with the test images every so many steps, and at the end.",
+        type=int,
+        minimum=1,
+        metavar="STEPS",
+        shown_default="never",
+    )
+    samples: int = setting(
+        10_000, "Evaluation", "Samples that an evaluation draws.", minimum=6
+    )
+    classifier: str | None = setting(
+        None,
+        "Evaluation",
+        "Classifier whose features are compared: a file of train-classifier, or mnist.",
+        type=str,
+        metavar="FILE",
+        shown_default="the one of these data: in the run, in the cache, or bundled",
+    )
+    keep: str | None = setting(
+        None,
+        "Evaluation",
+        "Checkpoints kept: the last three, the best besides, or all.",
+        type=str,
+        choices=("last", "best", "all"),
+        shown_default="last, or best with --evaluate-every",
+    )
+    stop_on_collapse: bool = setting(
+        False,
+        "Evaluation",
+        "End with exit code 76 when the generator draws always the same.",
+    )
     log_format: str = setting(
         "plain",
         "Running",

@@ -13,9 +13,15 @@ from gan_mpi.charts import draw_losses, draw_points
 from gan_mpi.comm import Communicator
 from gan_mpi.config import RunConfig, grid_size
 from gan_mpi.datasets import points
+from gan_mpi.evaluations import (
+    best_evaluation,
+    forget_evaluations_after,
+    read_evaluations,
+)
 from gan_mpi.files import append_line, sweep, write_aside
 from gan_mpi.formats import make_format
 from gan_mpi.log import Log
+from gan_mpi.monitor import Monitor
 from gan_mpi.opening import slowest, started_line
 from gan_mpi.parallel import check_replicas
 from gan_mpi.phases import Phases
@@ -40,14 +46,17 @@ class Journal:
         log: Log,
         run_dir: Path,
         phases: Phases,
+        monitor: Monitor,
     ) -> None:
         self.comm = comm
+        self.monitor = monitor
         self.state = state
         self.run = run
         self.log = log
         self.run_dir = run_dir
         self.phases = phases
         self.nodes = comm.node_count
+        self.keep = run.keep or ("best" if run.evaluate_every else "last")
         self.first_images = state.progress.images
         before = read_segments(run_dir) if comm.is_root else []
         saves = [segment.get("seconds_of_a_save", 0.0) for segment in before]
@@ -77,6 +86,7 @@ class Journal:
             return
         record = self._record()
         if self.comm.is_root:
+            self.monitor.look(record)
             append_line(self.run_dir / stats.STATS_FILE, json.dumps(record))
             self._update_segment("running")
         if is_due or self.run.log_format == "plain":
@@ -108,6 +118,13 @@ class Journal:
         self.ticked, self.ticked_step, self.comm.seconds = now, progress.step, 0.0
         return record
 
+    def evaluate(self) -> None:
+        """Evaluate, outside the time that the speed of training is reckoned by.  Collective."""
+        begin, communicated = time.perf_counter(), self.comm.seconds
+        self.monitor.evaluate()
+        self.ticked += time.perf_counter() - begin
+        self.comm.seconds = communicated
+
     def save(self) -> None:
         """Compare the replicas, then write the checkpoint and a picture.  Collective."""
         check_replicas(
@@ -120,9 +137,17 @@ class Journal:
 
     def _save(self) -> None:
         config, step = self.state.config, self.state.progress.step
-        checkpoint.save_checkpoint(self.run_dir, step, self.state.to_dict())
+        if self.keep == "all":
+            checkpoint.write_checkpoint(self.run_dir, step, self.state.to_dict())
+        else:
+            best = self._best_step() if self.keep == "best" else None
+            checkpoint.save_checkpoint(self.run_dir, step, self.state.to_dict(), best)
         samples = generate(self.state.game.G.network, config, range(self.pictured))
         self._draw(f"fakes-{step:06d}.png", samples)
+
+    def _best_step(self) -> int | None:
+        best = best_evaluation(read_evaluations(self.run_dir))
+        return None if best is None else best["step"]
 
     def show_reals(self, real: np.ndarray) -> None:
         """Write REALS, the first of the data as the run sees them, on root.  Collective."""
@@ -212,6 +237,7 @@ def open_run_dir(
         run_dir = start.run_dir if start.saved else rundir.make_named(start.run_dir)
     sweep(run_dir)
     stats.forget_stats_after(run_dir, step)
+    forget_evaluations_after(run_dir, step)
     rundir.write_config(run_dir, {"config": asdict(config), "data": state.data})
     append_segment(run_dir, segment)
     going_on = f", going on after step {step}" if start.saved else ""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from gan_mpi import checkpoint, rundir
 from gan_mpi.comm import Communicator
@@ -102,22 +103,24 @@ def _new_start(given: Mapping[str, Any], run_dir: Path | None) -> Start:
     return start
 
 
-def share_dataset(comm: Communicator, start: Start) -> tuple[Dataset, bool]:
-    """Read the data once a node and give all its ranks one copy.  Collective.
+def share_dataset(
+    comm: Communicator, source: Source, split: str = "train"
+) -> tuple[Dataset, bool]:
+    """Read the data, train or test, once a node and give all its ranks one copy.  Collective.
 
     Also returns whether it is one copy.  Raises UserError if it cannot be read, or if two
     nodes read different data.
     """
-    mine = comm.on_each_node(lambda: load_dataset(start.source))
+    mine = comm.on_each_node(lambda: load_dataset(source, split))
     about = []
     if mine is not None:
         about = [(mine.name, mine.source, mine.sha256, platform.node())]
     read = [found for node in comm.allgather(about) for found in node]
-    name, source, sha256, first = read[0]
+    name, origin, sha256, first = read[0]
     for _, _, other, host in read:
         if other != sha256:
             raise UserError(
-                f"--datadir: {host} reads other data than {first} from {source}.",
+                f"--datadir: {host} reads other data than {first} from {origin}.",
                 on_all_ranks=True,
             )
     images, shared = comm.share_on_node(None if mine is None else mine.images)
@@ -125,7 +128,7 @@ def share_dataset(comm: Communicator, start: Start) -> tuple[Dataset, bool]:
     given = mine.labels if mine is not None and mine.labels is not None else no_labels
     shared_labels, _ = comm.share_on_node(given if mine is not None else None)
     labels = shared_labels if len(shared_labels) else None
-    return Dataset(name, source, images, labels, sha256), shared
+    return Dataset(name, origin, images, labels, sha256), shared
 
 
 def build_state(
@@ -199,6 +202,14 @@ def build_game(
         D=make_player(discriminator, config.D, config.batch),
         loss=LOSSES[config.loss],
     )
+
+
+def load_generator(state: dict[str, Any]) -> nn.Module:
+    """Return the generator of a checkpoint's state, on the CPU."""
+    config = config_from_dict(state["config"])
+    generator = build_generator(config, tuple(state["data"]["shape"]))
+    generator.to(DTYPES[config.precision]).load_state_dict(state["G"])
+    return generator
 
 
 def describe_start(start: Start) -> dict[str, Any]:

@@ -85,3 +85,30 @@ def newest_run(outdir: Path) -> Path:
 def write_config(run_dir: Path, content: dict[str, Any]) -> None:
     """Write config.json for people; a resume reads the checkpoint instead."""
     write_aside(run_dir / CONFIG_FILE, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def read_config(run_dir: Path) -> dict[str, Any]:
+    """Return the configuration in config.json.  Raises UserError if there is no run."""
+    return read_description(run_dir)["config"]
+
+
+def read_description(run_dir: Path) -> dict[str, Any]:
+    """Return what config.json holds: 'config' and 'data'.  Raises UserError if there is no run."""
+    try:
+        found = json.loads((run_dir / CONFIG_FILE).read_text())
+        return {name: found[name] for name in ("config", "data")}
+    except OSError as error:
+        raise UserError(
+            f"{run_dir} is not a run directory: {CONFIG_FILE}: {reason(error)}."
+        ) from None
+    except (ValueError, KeyError):
+        raise UserError(f"{run_dir / CONFIG_FILE} is damaged.") from None
+
+
+def read_warnings(run_dir: Path) -> list[str]:
+    """Return the warnings in a run's log.txt, the oldest first."""
+    path = run_dir / LOG_FILE
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return [line for line in lines if line.startswith("Warning: ")]

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch import nn
 
 from gan_mpi import checkpoint, images
 from gan_mpi.charts import draw_points
@@ -17,8 +16,7 @@ from gan_mpi.configure import config_from_dict
 from gan_mpi.datasets import points
 from gan_mpi.errors import UserError, reason
 from gan_mpi.files import write_aside
-from gan_mpi.networks import build_generator
-from gan_mpi.prepare import DTYPES
+from gan_mpi.prepare import load_generator
 from gan_mpi.rundir import newest_run
 from gan_mpi.sampling import CHUNK, POINTS, generate
 
@@ -84,14 +82,6 @@ def sample(
 
 def _warn(text: str) -> None:
     sys.stderr.write(f"Warning: {text}\n")
-
-
-def load_generator(state: dict[str, Any]) -> nn.Module:
-    """Return the generator of a checkpoint's state, on the CPU."""
-    config = config_from_dict(state["config"])
-    generator = build_generator(config, tuple(state["data"]["shape"]))
-    generator.to(DTYPES[config.precision]).load_state_dict(state["G"])
-    return generator
 
 
 def _draw_together(

@@ -1,15 +1,18 @@
 """Images of a generator by seed: one seed, one image, whatever else is drawn beside it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import nn
 
+from gan_mpi.comm import Communicator
 from gan_mpi.config import TrainConfig
 from gan_mpi.images import to_pixels
-from gan_mpi.streams import Purpose, draw_latents
+from gan_mpi.streams import Purpose, draw_latents, shard
+
+Arrays = tuple[np.ndarray, ...]
 
 POINTS = 10_000  # seeds in a picture of points, and in their mean and deviation
 CHUNK = 64  # seeds; a product over another number of rows may round otherwise
@@ -26,7 +29,7 @@ def generate(
     """
     parameter = next(generator.parameters())
     chunks: dict[int, np.ndarray] = {}
-    with _drawing(generator):
+    with inference(generator):
         for chunk in sorted({seed // CHUNK for seed in seeds}):
             drawn = draw_latents(
                 config.latents,
@@ -42,13 +45,30 @@ def generate(
 
 
 @contextmanager
-def _drawing(generator: nn.Module) -> Iterator[None]:
+def inference(network: nn.Module) -> Iterator[None]:
+    """Let a network compute as after training, on one thread."""
     threads = torch.get_num_threads()
-    was_training = generator.training
+    was_training = network.training
     torch.set_num_threads(1)
-    generator.eval()
+    network.eval()
     try:
         yield
     finally:
-        generator.train(was_training)
+        network.train(was_training)
         torch.set_num_threads(threads)
+
+
+def in_chunks(
+    comm: Communicator, count: int, compute: Callable[[int, int], Arrays]
+) -> Arrays:
+    """Return the rows that compute(first, last) gives for each CHUNK of `count`, joined.
+
+    Each rank computes some chunks; all get the same rows, on any number of ranks.  Collective.
+    """
+    lo, hi = shard(-(-count // CHUNK), comm.rank, comm.world_size)
+    mine = [
+        compute(chunk * CHUNK, min((chunk + 1) * CHUNK, count))
+        for chunk in range(lo, hi)
+    ]
+    parts = [part for rank in comm.allgather(mine) for part in rank]
+    return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))

@@ -5,8 +5,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from gan_mpi.errors import UserError, reason
-from gan_mpi.rundir import CONFIG_FILE, LOG_FILE, list_checkpoints
+from gan_mpi.rundir import (
+    CONFIG_FILE,
+    list_checkpoints,
+    read_config,
+    read_warnings,
+)
 from gan_mpi.segments import read_segments
 from gan_mpi.stats import STATS_FILE, duration
 
@@ -23,7 +27,7 @@ def read_status(run_dir: Path) -> dict[str, Any]:
 
     Raises UserError if it is not a run directory.
     """
-    config = _config(run_dir)
+    config = read_config(run_dir)
     segments = read_segments(run_dir)
     records = _last_records(run_dir / STATS_FILE)
     last = records[-1] if records else {}
@@ -52,20 +56,9 @@ def read_status(run_dir: Path) -> dict[str, Any]:
         "checkpoint_step": checkpoints[0][0] if checkpoints else None,
         "checkpoint_age": _age(checkpoints[0][1]) if checkpoints else None,
         "figures": {k: v for k, v in last.items() if k.startswith(("loss_", "D_"))},
-        "warnings": _warnings(run_dir / LOG_FILE),
+        "warnings": read_warnings(run_dir)[-WARNINGS:],
         "segments": segments,
     }
-
-
-def _config(run_dir: Path) -> dict[str, Any]:
-    try:
-        return json.loads((run_dir / CONFIG_FILE).read_text())["config"]
-    except OSError as error:
-        raise UserError(
-            f"{run_dir} is not a run directory: {CONFIG_FILE}: {reason(error)}."
-        ) from None
-    except (ValueError, KeyError):
-        raise UserError(f"{run_dir / CONFIG_FILE} is damaged.") from None
 
 
 def _last_records(path: Path) -> list[dict[str, Any]]:
@@ -93,13 +86,6 @@ def _silence(records: list[dict[str, Any]]) -> float | None:
 
 def _age(path: Path) -> float:
     return max(0.0, time.time() - path.stat().st_mtime)
-
-
-def _warnings(path: Path) -> list[str]:
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    return [line for line in lines if line.startswith("Warning: ")][-WARNINGS:]
 
 
 def find_runs(root: Path) -> list[Path]:

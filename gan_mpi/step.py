@@ -17,8 +17,8 @@ from gan_mpi.parallel import (
     global_means,
 )
 
-REAL_SUMS = ("loss_real", "D_real", "error_real")
-FAKE_SUMS = ("loss_fake", "D_fake", "error_fake")
+REAL_SUMS = ("loss_real", "D_real", "error_real", "logit_real")
+FAKE_SUMS = ("loss_fake", "D_fake", "error_fake", "logit_fake")
 G_SUMS = ("loss_G", "error_G")
 
 
@@ -93,12 +93,12 @@ def discriminator_step(
 
 
 def _real_figures(game: Game, logits: Tensor) -> dict[str, Tensor]:
-    terms = (game.loss.real(logits), logits.sigmoid(), logits <= 0)
+    terms = (game.loss.real(logits), logits.sigmoid(), logits <= 0, logits)
     return {n: term.sum() for n, term in zip(REAL_SUMS, terms, strict=True)}
 
 
 def _fake_figures(game: Game, logits: Tensor) -> dict[str, Tensor]:
-    terms = (game.loss.fake(logits), logits.sigmoid(), logits > 0)
+    terms = (game.loss.fake(logits), logits.sigmoid(), logits > 0, logits)
     return {n: term.sum() for n, term in zip(FAKE_SUMS, terms, strict=True)}
 
 

@@ -22,11 +22,16 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.reason: str | None = None
+        self.collapsed = False
         self._first_interrupt: float | None = None
 
     @property
     def requested(self) -> bool:
         return self.reason is not None
+
+    def request_for_collapse(self) -> None:
+        """Ask for a stop since the generator has collapsed."""
+        self.reason, self.collapsed = "mode collapse", True
 
     def install(self) -> None:
         """Catch SIGUSR1, SIGTERM and SIGINT; called again after MPI has set its own handlers."""

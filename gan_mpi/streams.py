@@ -22,6 +22,7 @@ class Purpose(IntEnum):
     SAMPLES = 5
     GLYPHS = 6
     POINTS = 7
+    WEIGHTS_CLASSIFIER = 8
 
 
 def random_words(

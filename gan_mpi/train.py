@@ -7,17 +7,19 @@ from gan_mpi.comm import Communicator
 from gan_mpi.configure import run_config
 from gan_mpi.deadline import End
 from gan_mpi.device import place
+from gan_mpi.evaluation import Wanted, make_reference
 from gan_mpi.facts import require_agreement
 from gan_mpi.feed import Feed
 from gan_mpi.journal import Journal, open_run_dir
 from gan_mpi.log import Log
+from gan_mpi.monitor import Monitor
 from gan_mpi.opening import opening_lines, segment
 from gan_mpi.phases import Phases
 from gan_mpi.prepare import build_state, find_start, share_dataset
 from gan_mpi.stopping import Lookout, StopRequest
 from gan_mpi.turn import take_step
 
-DONE, STOPPED = 0, 75  # exit codes
+DONE, STOPPED, COLLAPSED = 0, 75, 76  # exit codes
 
 
 def train(
@@ -29,9 +31,9 @@ def train(
 ) -> int:
     """Train by the options given, by parameter name; return the exit code.  Collective.
 
-    0 is done and 75 stopped early, both with a checkpoint.  `phases` are those of the start so
-    far, `end` is when the job ends; root's counts.  Raises UserError, with exit code 76 if the
-    losses diverge.
+    0 is done, 75 stopped early and 76 stopped by a collapse, all with a checkpoint.  `phases` are
+    those of the start so far, `end` is when the job ends; root's counts.  Raises UserError, with
+    exit code 76 if the losses diverge.
     """
     phases = phases or Phases()
     phases.end("imports")
@@ -46,9 +48,10 @@ def train(
         log.line(start.finished)
         return DONE
     placement = place(comm, run.device)
-    dataset, shared = share_dataset(comm, start)
+    dataset, shared = share_dataset(comm, start.source)
     phases.end("data")
     state = build_state(comm, start, dataset, placement.device)
+    phases.end("networks")
     for line in opening_lines(comm, state.config, dataset, placement):
         log.line(line)
     if not shared:
@@ -56,10 +59,20 @@ def train(
     for warning in placement.warnings:
         log.warning(warning)
     about = segment(comm, state.progress.step, placement)
+    reference = None
+    if run.evaluate_every is not None:
+        wanted = Wanted(run.samples, run.classifier, start.run_dir)
+        reference = make_reference(
+            comm, wanted, start.source, dataset, placement.device
+        )
+        phases.end("test images")
     run_dir = comm.on_root(lambda: open_run_dir(run, state, start, about, log))
-    phases.end("networks")
-    journal = Journal(comm, state, run, log, run_dir, phases)
+    monitor = Monitor(comm, state, run, log, run_dir, dataset.images, reference, stop)
+    journal = Journal(comm, state, run, log, run_dir, phases, monitor)
     if start.saved is None:
+        if reference is not None:
+            monitor.evaluate()
+            phases.end("evaluation")
         journal.save()
         journal.show_reals(dataset.images)
         phases.end("first checkpoint")
@@ -75,8 +88,13 @@ def train(
             stopping = take_step(comm, state, feed, stop)
             journal.report()
             bar.advance_to(state.progress.step)
-            if state.progress.step % run.checkpoint_every == 0:
+            if evaluates := monitor.is_due() and not stopping:
+                journal.evaluate()
+            if evaluates or state.progress.step % run.checkpoint_every == 0:
                 journal.save()
     journal.finish(stop.reason)
+    collapsed = comm.on_root(lambda: stop.collapsed)
     comm.close()
+    if collapsed:
+        return COLLAPSED
     return DONE if state.progress.step == state.config.steps else STOPPED

@@ -97,9 +97,11 @@ class Turn:
         for key, value in averages.means.items():
             if key.startswith("loss"):
                 check_finite(name, value, self.state.progress.step + 1)
+        norm = torch.linalg.vector_norm(player.bucket.gradients).item()
         player.update(self.lr[name])
         self.stopping |= averages.stop
         self.state.window.updates[name] += 1
+        self.state.window.add({f"gradient_{name}": norm})
         return averages.means
 
     def _note(self, figures: dict[str, float]) -> None:

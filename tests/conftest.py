@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 HERE = Path(__file__).parent
@@ -160,11 +161,15 @@ def idx_folder(tmp_path):
 
 
 def write_idx(folder, count=60, side=28):
-    images = bytes(i % 251 for i in range(count * side * side))
-    header = b"\0\0\x08\x03" + b"".join(
-        n.to_bytes(4, "big") for n in (count, side, side)
-    )
-    (folder / "train-images-idx3-ubyte").write_bytes(header + images)
-    header = b"\0\0\x08\x01" + count.to_bytes(4, "big")
-    labels = bytes(i % 10 for i in range(count))
-    (folder / "train-labels-idx1-ubyte").write_bytes(header + labels)
+    pixels = np.arange(count * side * side) % 251
+    labels = np.arange(count) % 10
+    write_idx_files(folder, "train", pixels.reshape(count, side, side), labels)
+
+
+def write_idx_files(folder, prefix, images, labels):
+    """Write images (N, H, W) and labels (N,) as IDX files; `prefix` is train or t10k."""
+    for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
+        header = bytes([0, 0, 8, array.ndim])
+        header += b"".join(size.to_bytes(4, "big") for size in array.shape)
+        data = header + array.astype(np.uint8).tobytes()
+        (folder / f"{prefix}-{kind}-ubyte").write_bytes(data)

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from gan_mpi.comm import Communicator
 from gan_mpi.errors import UserError
 
-NEVER = SimpleNamespace(requested=False, reason=None)
+NEVER = SimpleNamespace(requested=False, reason=None, collapsed=False)
 
 
 def train_outcomes(comm, runs, folder):

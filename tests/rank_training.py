@@ -25,14 +25,20 @@ from gan_mpi.turn import take_step
 
 def on_each_size(comm, sizes, function):
     """Return, on rank 0, how far function(comm) on each of `sizes` ranks is from that on 1."""
+    found = on_sizes(comm, (1, *sizes), function)
+    if comm.is_root:
+        return {size: distance(found[1], found[size]) for size in sizes}
+
+
+def on_sizes(comm, sizes, function):
+    """Return function(comm) on each of `sizes` ranks, by size."""
     found = {}
-    for size in (1, *sizes):
+    for size in sizes:
         part = comm.mpi.Split(0 if comm.rank < size else 1, comm.rank)
         if comm.rank < size:
             found[size] = function(Communicator(part))
         comm.barrier()
-    if comm.is_root:
-        return {size: distance(found[1], found[size]) for size in sizes}
+    return found
 
 
 def distance(one, other):
@@ -193,13 +199,9 @@ def who_was_trained(comm, steps, given):
 
 def trained_on_each_size(comm, largest, steps, given):
     """Return who was trained in each step, on 1 .. largest ranks."""
-    found = []
-    for size in range(1, largest + 1):
-        part = comm.mpi.Split(0 if comm.rank < size else 1, comm.rank)
-        if comm.rank < size:
-            found.append(who_was_trained(Communicator(part), steps, given))
-        comm.barrier()
-    return found
+    sizes = range(1, largest + 1)
+    found = on_sizes(comm, sizes, lambda part: who_was_trained(part, steps, given))
+    return list(found.values())
 
 
 def state_round_trip(comm):

@@ -3,6 +3,7 @@
 import faulthandler
 import json
 
+import rank_metrics
 import rank_parallel
 import rank_programs
 import rank_training
@@ -10,7 +11,7 @@ import rank_training
 from gan_mpi import comm as comm_module
 from gan_mpi.comm import world
 
-PLACES = (rank_programs, rank_training, rank_parallel)
+PLACES = (rank_metrics, rank_programs, rank_training, rank_parallel)
 
 
 def main(function, arguments, timeout):

@@ -23,7 +23,7 @@ def sentence(function, *arguments):
 
 
 def text_file(tmp_path, text):
-    path = tmp_path / cntk_text.TRAIN_FILE
+    path = tmp_path / cntk_text.FILES["train"]
     path.write_text(text, newline="")
     return path
 
@@ -48,12 +48,12 @@ def test_idx_plain_and_compressed_give_the_same(idx_folder):
 
 
 def test_idx_labels_are_optional(idx_folder):
-    (idx_folder / idx.LABELS).unlink()
+    (idx_folder / idx.LABELS["train"]).unlink()
     assert load_dataset(Source(str(idx_folder))).labels is None
 
 
 def test_bad_idx_files_are_named_with_what_is_wrong(idx_folder):
-    images, labels = idx_folder / idx.IMAGES, idx_folder / idx.LABELS
+    images, labels = idx_folder / idx.IMAGES["train"], idx_folder / idx.LABELS["train"]
     good = images.read_bytes()
 
     def said(content):
@@ -97,9 +97,9 @@ def test_a_folder_without_data_names_the_files_sought(tmp_path):
         for name in (
             "--datadir",
             str(folder),
-            idx.IMAGES,
-            idx.LABELS,
-            cntk_text.TRAIN_FILE,
+            idx.IMAGES["train"],
+            idx.LABELS["train"],
+            cntk_text.FILES["train"],
         ):
             assert name in message
 
@@ -194,7 +194,7 @@ def test_all_of_mnist_as_text_is_read_in_time_and_is_the_same(
     """112 MB in at most 5 s, and 0.5 s from the cache, on two cores."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     expected = load_dataset(Source(str(mnist)))
-    path = tmp_path / cntk_text.TRAIN_FILE
+    path = tmp_path / cntk_text.FILES["train"]
     with path.open("w") as file:
         file.writelines(cntk_text.lines_of(expected.images, expected.labels))
     assert path.stat().st_size == 111_735_994

@@ -25,7 +25,13 @@ def test_a_folder_of_wheels_installs_without_a_network(tmp_path):
         shutil.copy(TOP / name, source)
     subprocess.run([sys.executable, "-m", "venv", "venv"], cwd=source, check=True)
     path = f"{source / 'venv' / 'bin'}:{os.environ['PATH']}"
-    for command in (f"pip {make}", f"unshare --net pip {install}", "gan-mpi doctor"):
+    has_classifier = "from gan_mpi.extractor import bundled; bundled()['mnist']"
+    for command in (
+        f"pip {make}",
+        f"unshare --net pip {install}",
+        f'python -c "{has_classifier}"',
+        "gan-mpi doctor",
+    ):
         done = subprocess.run(
             ["bash", "-c", command],
             cwd=source,

@@ -9,7 +9,7 @@ import click
 from gan_mpi.presets import PRESETS
 
 PLAYERS = {"": "both players", "g": "the generator", "d": "the discriminator"}
-HEADINGS = ("Everyday", "Model", "Schedule", "Optimizers", "Running")
+HEADINGS = ("Everyday", "Model", "Schedule", "Optimizers", "Evaluation", "Running")
 BY_PRESETS = {name for preset in PRESETS.values() for name in preset.settings}
 METAVARS = {int: "N", float: "X"}
 
@@ -53,6 +53,18 @@ def config_options(*configs: type) -> Callable[[Any], Any]:
     def decorate(command: Any) -> Any:
         for option in reversed(list(_all_options(configs))):
             command = option(command)
+        return command
+
+    return decorate
+
+
+def some_options(names: tuple[str, ...], *configs: type) -> Callable[[Any], Any]:
+    """Add the options of these fields to a command, as `config_options` would."""
+    known = {each.name: each for config in configs for each in fields(config)}
+
+    def decorate(command: Any) -> Any:
+        for name in reversed(names):
+            command = _option(known[name])(command)
         return command
 
     return decorate

@@ -53,15 +53,27 @@ class GridSize(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-@click.command()
-@click.argument("run_or_checkpoint", required=False, type=click.Path(path_type=Path))
-@click.option(
+checkpoint_option = click.option(
     "--checkpoint",
     metavar="STEP|last",
     default="last",
     show_default=True,
-    help="Checkpoint of a run to draw from, by its step.",
+    help="Checkpoint of a run, by its step.",
 )
+
+
+def checkpoint_step(text: str) -> int | None:
+    """Return the step that --checkpoint names, None for the last.  Raises click.BadParameter."""
+    if text != "last" and not text.isdecimal():
+        raise click.BadParameter(
+            f"{text!r} is neither a step nor 'last'.", param_hint="'--checkpoint'"
+        )
+    return None if text == "last" else int(text)
+
+
+@click.command()
+@click.argument("run_or_checkpoint", required=False, type=click.Path(path_type=Path))
+@checkpoint_option
 @click.option(
     "--seeds",
     type=SeedRange(),
@@ -100,10 +112,7 @@ def sample(
     Without an argument it is the newest run in 'runs'. One seed gives the same image whatever
     else is drawn, on any number of ranks.
     """
-    if checkpoint != "last" and not checkpoint.isdecimal():
-        raise click.BadParameter(
-            f"{checkpoint!r} is neither a step nor 'last'.", param_hint="'--checkpoint'"
-        )
+    step = checkpoint_step(checkpoint)
     if seeds and grid and len(seeds) > grid[0] * grid[1]:
         raise click.BadParameter(
             f"{len(seeds)} seeds do not fit into {grid[0]}x{grid[1]}.",
@@ -114,5 +123,4 @@ def sample(
     comm = world()
     from gan_mpi.sample import sample as draw
 
-    step = None if checkpoint == "last" else int(checkpoint)
     return draw(comm, run_or_checkpoint, step, seeds, grid, file_format, out)

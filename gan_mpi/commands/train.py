@@ -53,7 +53,7 @@ def train(dry_run: bool, **options: Any) -> int:
 
     \b
     Exit codes: 0 done, 1 could not, 2 asked wrongly, 64 the launcher belongs to another
-    MPI, 75 stopped early with a checkpoint (the same run can go on), 76 diverged.
+    MPI, 75 stopped early with a checkpoint (the same run can go on), 76 diverged or collapsed.
     """
     given = {name: value for name, value in options.items() if value is not None}
     check(given)

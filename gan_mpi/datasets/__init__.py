@@ -25,6 +25,10 @@ SHAPES = {
 }
 
 
+DRAWN_TEST = 10_000  # glyphs or points of a test set
+FIRST_TEST_GLYPH = 10**9  # beyond those that anybody trains on
+
+
 @dataclass(frozen=True)
 class Source:
     """Where data come from: a folder, or so many drawn glyphs, or, with neither, points."""
@@ -77,53 +81,61 @@ def find_source(
     )
 
 
-def load_dataset(source: Source) -> Dataset:
-    """Read the training images of a folder, or draw glyphs or points.
+def load_dataset(source: Source, split: str = "train") -> Dataset:
+    """Read the training or test images of a folder, or draw glyphs or points.
 
-    Raises UserError, naming the file and what is wrong with it.
+    `split` is train or test.  Raises UserError, naming the file and what is wrong with it.
     """
     if source.datadir is not None:
-        return _read(Path(source.datadir), source.named_by)
+        return _read(Path(source.datadir), source.named_by, split)
+    is_test = split == "test"
     if source.glyphs is not None:
-        images, labels = draw_glyphs(source.glyphs)
-        return _dataset("glyphs", f"{source.glyphs} drawn glyphs", images, labels)
-    return _dataset("uniform", "the unit square", points.draw_points(), None)
+        count = DRAWN_TEST if is_test else source.glyphs
+        images, labels = draw_glyphs(count, FIRST_TEST_GLYPH if is_test else 0)
+        return _dataset("glyphs", f"{count} drawn glyphs", images, labels)
+    drawn = (
+        points.draw_points(DRAWN_TEST, points.COUNT)
+        if is_test
+        else points.draw_points()
+    )
+    return _dataset("uniform", "the unit square", drawn, None)
 
 
-def _finds_data(folder: Path) -> bool:
+def _finds_data(folder: Path, split: str = "train") -> bool:
     return (
-        idx.find_images(folder) is not None
-        or (folder / cntk_text.TRAIN_FILE).exists()
-        or bool(cifar10.find_batches(folder))
+        idx.find_images(folder, split) is not None
+        or (folder / cntk_text.FILES[split]).exists()
+        or bool(cifar10.find_batches(folder, split))
     )
 
 
-def _read(folder: Path, named_by: str) -> Dataset:
+def _read(folder: Path, named_by: str, split: str) -> Dataset:
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
-        raise UserError(f"{named_by}: {folder} {what}; {_sought()}.")
-    if not _finds_data(folder):
-        raise UserError(f"{named_by}: {folder} holds no data; {_sought()}.")
+        raise UserError(f"{named_by}: {folder} {what}; {_sought(split)}.")
+    if not _finds_data(folder, split):
+        lacks = "data" if split == "train" else "test images"
+        raise UserError(f"{named_by}: {folder} holds no {lacks}; {_sought(split)}.")
     name = (
         "".join(c if c.isalnum() else "-" for c in folder.resolve().name.lower())
         or "data"
     )
-    images_file = idx.find_images(folder)
+    images_file = idx.find_images(folder, split)
     if images_file is not None:
-        images, labels = idx.read_training_images(images_file)
+        images, labels = idx.read_images(images_file, split)
         return _dataset(name, str(images_file), images, labels)
-    if batches := cifar10.find_batches(folder):
+    if batches := cifar10.find_batches(folder, split):
         images, labels = cifar10.read_batches(batches)
         return _dataset(name, str(batches[0].parent), images, labels)
-    text_file = folder / cntk_text.TRAIN_FILE
+    text_file = folder / cntk_text.FILES[split]
     images, labels = cntk_text.read_cached(text_file)
     return _dataset(name, str(text_file), images, labels)
 
 
-def _sought() -> str:
+def _sought(split: str) -> str:
     return (
-        f"sought were {idx.IMAGES} (with or without .gz; {idx.LABELS} beside it is optional), "
-        f"{cntk_text.TRAIN_FILE} and {cifar10.SOUGHT}"
+        f"sought were {idx.IMAGES[split]} (with or without .gz; {idx.LABELS[split]} beside it is "
+        f"optional), {cntk_text.FILES[split]} and {cifar10.SOUGHT[split]}"
     )
 
 

@@ -15,15 +15,19 @@ from gan_mpi.errors import UserError, reason
 SHAPE = (3, 32, 32)
 PIXELS = 3072
 RECORD = 1 + PIXELS  # bytes: the label, then the red, green and blue plane
+NAMES = {"train": r"data_batch_\d", "test": "test_batch"}
 FOLDERS = ("", "cifar-10-batches-bin", "cifar-10-batches-py")
-SOUGHT = "CIFAR-10's data_batch_1 to 5 (.bin or Python's)"
+SOUGHT = {
+    "train": "CIFAR-10's data_batch_1 to 5 (.bin or Python's)",
+    "test": "CIFAR-10's test_batch (.bin or Python's)",
+}
 
 
-def find_batches(folder: Path) -> list[Path]:
-    """Return the training batches in a folder, or in the archive's folder in it, in order."""
+def find_batches(folder: Path, split: str = "train") -> list[Path]:
+    """Return the training or test batches in a folder, or in the archive's folder in it, in order."""
     for name in FOLDERS:
-        for pattern in (r"data_batch_\d\.bin", r"data_batch_\d"):
-            inside = folder / name
+        inside = folder / name
+        for pattern in (NAMES[split] + r"\.bin", NAMES[split]):
             files = inside.iterdir() if inside.is_dir() else ()
             if found := sorted(f for f in files if re.fullmatch(pattern, f.name)):
                 return found

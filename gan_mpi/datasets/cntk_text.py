@@ -17,7 +17,7 @@ import numpy as np
 from gan_mpi.errors import UserError, reason
 from gan_mpi.files import write_aside
 
-TRAIN_FILE = "Train-28x28_cntk_text.txt"
+FILES = {"train": "Train-28x28_cntk_text.txt", "test": "Test-28x28_cntk_text.txt"}
 SIDE = 28  # pixels
 WIDTHS = {"labels": 10, "features": SIDE * SIDE}
 CHUNK = 1 << 22  # bytes read at once; small enough to stay in a processor's cache

@@ -26,16 +26,16 @@ JITTER = {
 }
 
 
-def draw_glyphs(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return images, uint8 (count, 1, 28, 28), and labels, uint8 (count,), of digits 0 to 9.
+def draw_glyphs(count: int, first: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return images `first` and on, uint8 (count, 1, 28, 28), and labels, uint8 (count,), of digits 0 to 9.
 
     Digit i is i % 10, in white on black; each has its own position, rotation, shear, width,
     height, weight and blur.
     """
-    unit = uniforms(SEED, Purpose.GLYPHS, 0, count, len(JITTER))
+    unit = uniforms(SEED, Purpose.GLYPHS, first, first + count, len(JITTER))
     low, high = np.array(list(JITTER.values())).T
     jitter = low + unit * (high - low)
-    labels = (np.arange(count) % 10).astype(np.uint8)
+    labels = (np.arange(first, first + count) % 10).astype(np.uint8)
     images = np.empty((count, 1, SIDE, SIDE), dtype=np.uint8)
     for number, values in enumerate(jitter.tolist()):
         images[number, 0] = _draw(

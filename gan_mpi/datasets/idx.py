@@ -8,8 +8,8 @@ import numpy as np
 
 from gan_mpi.errors import UserError, reason
 
-IMAGES = "train-images-idx3-ubyte"
-LABELS = "train-labels-idx1-ubyte"
+IMAGES = {"train": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}
+LABELS = {"train": "train-labels-idx1-ubyte", "test": "t10k-labels-idx1-ubyte"}
 UINT8 = 0x08
 SIDE = 28  # pixels
 
@@ -19,12 +19,12 @@ def _beside(folder: Path, name: str) -> Path | None:
     return next((path for path in candidates if path.exists()), None)
 
 
-def find_images(folder: Path) -> Path | None:
-    """Return the file of training images in a folder, None if there is none."""
-    return _beside(folder, IMAGES)
+def find_images(folder: Path, split: str = "train") -> Path | None:
+    """Return the file of training or test images in a folder, None if there is none."""
+    return _beside(folder, IMAGES[split])
 
 
-def read_training_images(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+def read_images(path: Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
     """Return images, uint8 (N, 1, 28, 28), and labels, uint8 (N,), if their file is beside.
 
     Raises UserError, naming the file and what is wrong with it.
@@ -37,15 +37,17 @@ def read_training_images(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
         )
     if not len(images):
         raise UserError(f"{path} holds no images.")
-    labels_file = _beside(path.parent, LABELS)
+    # Not images[:, None]: its strides let torch choose other kernels, with other last digits.
+    images = images.reshape(-1, 1, SIDE, SIDE)
+    labels_file = _beside(path.parent, LABELS[split])
     if labels_file is None:
-        return images[:, None], None
+        return images, None
     labels = read_idx(labels_file, dimensions=1)
     if len(labels) != len(images):
         raise UserError(
             f"{labels_file} holds {len(labels)} labels for {len(images)} images."
         )
-    return images[:, None], labels
+    return images, labels
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:

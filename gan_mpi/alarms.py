@@ -1,0 +1,77 @@
+"""What goes wrong in a GAN before the losses say so, each in one sentence with its figures."""
+
+from collections.abc import Mapping
+from typing import Any
+
+WON_LOSS = 0.01  # of D, below which it has won
+GRADIENT = 100.0  # norm of a mean gradient
+LOGIT = 50.0  # |mean|: float32 rounds a sigmoid to 0 or 1 from 17 or so on
+ALIKE = 1e-3  # between the mean scores of reals and fakes, below which D tells nothing apart
+SPREAD = 0.05  # of that of real images, below which samples are all the same
+FIRST_UPDATES = 200  # of each player, in which samples and scores may still be alike
+
+COLLAPSE = "collapse"  # the name of the alarm that --stop-on-collapse heeds
+
+
+def alarms(record: Mapping[str, Any], updates: Mapping[str, int]) -> dict[str, str]:
+    """Return the sentences, by the names of the alarms, that a record of stats.jsonl gives rise to.
+
+    `updates` are those of each player, G and D, so far.
+    """
+    found = _of_scores(record, updates)
+    for player in "GD":
+        norm = record.get(f"gradient_{player}", 0.0)
+        if norm > GRADIENT:
+            found[f"gradient of {player}"] = (
+                f"the gradient of {player} has a norm of {norm:.3g}, over {GRADIENT:.0f}; a lower "
+                f"--{player.lower()}-lr may help"
+            )
+    spread = record.get("spread", 1.0)
+    if spread < SPREAD and updates["G"] >= FIRST_UPDATES:
+        found[COLLAPSE] = (
+            "the generator draws always the same (mode collapse): its samples differ from each "
+            f"other by {spread:.1%} of what real images do, under {SPREAD:.0%}"
+        )
+    return found
+
+
+def _of_scores(record: Mapping[str, Any], updates: Mapping[str, int]) -> dict[str, str]:
+    if not {"loss_D", "D_real", "D_fake"} <= record.keys():
+        return {}
+    found = {}
+    scores = f"D(x) {record['D_real']:.3f}, D(G(z)) {record['D_fake']:.3f}"
+    if record["loss_D"] < WON_LOSS:
+        found["D has won"] = (
+            "the discriminator has won, and the generator learns little: its loss is "
+            f"{record['loss_D']:.2g}, {scores}; a lower --d-lr or fewer --d-steps may help"
+        )
+    largest = max(abs(record[f"logit_{kind}"]) for kind in ("real", "fake"))
+    if largest > LOGIT:
+        found["exploding scores"] = (
+            f"the discriminator's raw scores explode: their mean is {largest:.3g}, beyond "
+            f"{LOGIT:.0f}; a lower --d-lr may help"
+        )
+    apart = abs(record["D_real"] - record["D_fake"])
+    if apart < ALIKE and min(updates.values()) >= FIRST_UPDATES:
+        found["vanishing scores"] = (
+            f"the discriminator gives reals and fakes the same score, and teaches the generator "
+            f"nothing: {scores}; another --d-lr may help"
+        )
+    return found
+
+
+def alarms_of_evaluation(record: Mapping[str, Any]) -> dict[str, str]:
+    """Return the sentences that an evaluation gives rise to: classes that are not drawn."""
+    figures = record["figures"]
+    shares, missing = figures.get("histogram"), figures.get("missing")
+    if not missing:
+        return {}
+    most = max(range(len(shares)), key=shares.__getitem__)
+    names = ", ".join(map(str, missing))
+    sentence = (
+        f"{len(missing)} of {len(shares)} classes are hardly drawn: {names}; {shares[most]:.0%} of "
+        f"the samples are taken for class {most}"
+    )
+    if 2 * len(missing) > len(shares):
+        return {COLLAPSE: f"most modes are missing (mode collapse): {sentence}"}
+    return {"missing modes": sentence}

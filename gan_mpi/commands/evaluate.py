@@ -1,0 +1,46 @@
+"""gan-mpi evaluate."""
+
+from pathlib import Path
+
+import click
+
+from gan_mpi.commands.options import GroupedCommand, some_options
+from gan_mpi.commands.sample import checkpoint_option, checkpoint_step
+from gan_mpi.config import RunConfig
+
+
+@click.command(cls=GroupedCommand)
+@click.argument("run_or_checkpoint", required=False, type=click.Path(path_type=Path))
+@checkpoint_option
+@some_options(("datadir", "samples", "classifier"), RunConfig)
+@click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
+def evaluate(
+    run_or_checkpoint: Path | None,
+    checkpoint: str,
+    datadir: str | None,
+    samples: int | None,
+    classifier: str | None,
+    as_json: bool,
+) -> int:
+    """Say how good the generator of a run, or of one checkpoint file, is.
+
+    Its samples are compared with the test images of the data that it was trained on, and beside
+    each figure stands the floor: the same figure of training images in the place of samples. The
+    record is appended to metrics.jsonl beside the checkpoint, with a picture of the samples that
+    are nearest to training images. Any number of ranks gets the same figures.
+    """
+    step = checkpoint_step(checkpoint)
+    from gan_mpi.comm import world
+
+    comm = world()
+    from gan_mpi.evaluate import evaluate as run
+
+    return run(
+        comm,
+        run_or_checkpoint,
+        step,
+        datadir,
+        samples or RunConfig.samples,
+        classifier,
+        as_json,
+    )

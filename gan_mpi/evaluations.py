@@ -1,0 +1,121 @@
+"""The record of each evaluation of a run: in metrics.jsonl, as lines, and as a picture."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gan_mpi.files import append_line, read_lines, write_aside
+
+METRICS_FILE = "metrics.jsonl"
+PAIRS = 9  # samples shown with their nearest training images
+# Name, legend and format of each figure; those of the nearest images have another floor.
+FIGURES = (
+    ("frechet", "Frechet distance", ".4f"),
+    ("kernel", "kernel distance", ".6f"),
+    ("precision", "precision", ".4f"),
+    ("recall", "recall", ".4f"),
+    ("density", "density", ".4f"),
+    ("coverage", "coverage", ".4f"),
+    ("score", "classifier score", ".4f"),
+    ("kl_uniform", "KL of classes to uniform", ".4f"),
+    ("nearest", "nearest training image*", ".4f"),
+    ("memorised", "nearer than 1 % of test images*", ".2%"),
+)
+
+
+def read_evaluations(run_dir: Path) -> list[dict[str, Any]]:
+    """Return the records of metrics.jsonl, the oldest first."""
+    return read_lines(run_dir / METRICS_FILE)
+
+
+def best_evaluation(records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Return the record with the smallest distance of those that compare with the last one.
+
+    These have the same data, extractor and number of samples.
+    """
+    alike = [each for each in records if _conditions(each) == _conditions(records[-1])]
+    return min(alike, key=lambda record: record["figures"]["frechet"], default=None)
+
+
+def _conditions(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    return record["data"], record["extractor"]["sha256"], record["samples"]
+
+
+def forget_evaluations_after(run_dir: Path, step: int) -> None:
+    """Drop the records of steps that a resumed run is going to do again."""
+    records = read_evaluations(run_dir)
+    kept = [record for record in records if record["step"] <= step]
+    if len(kept) < len(records):
+        text = "".join(json.dumps(record) + "\n" for record in kept)
+        write_aside(run_dir / METRICS_FILE, text.encode())
+
+
+def floors(record: Mapping[str, Any]) -> float:
+    """Return the Frechet distance of a record in floors."""
+    return record["figures"]["frechet"] / record["floor"]["frechet"]
+
+
+def evaluation_lines(record: Mapping[str, Any]) -> list[str]:
+    """Return a table of the figures of one evaluation, each beside its floor."""
+    figures, floor, extractor = record["figures"], record["floor"], record["extractor"]
+    right = extractor["accuracy"]
+    how_good = "" if right is None else f", {right:.2%} of the test images right"
+    against = f"{record['real']} test images of {record['data']}"
+    lines = [
+        f"step {record['step']}: {record['samples']} samples against {against}, "
+        + f"{record['seconds']:.1f} s",
+        f"features: {extractor['name']}{how_good}, SHA-256 {extractor['sha256'][:16]}",
+        f"{'':34}{'samples':>12}{'floor':>12}",
+    ]
+    for name, legend, form in FIGURES:
+        if name in figures:
+            cells = f"{figures[name]:>12{form}}{floor[name]:>12{form}}"
+            ratio = f"  ({floors(record):.2f} floors)" if name == "frechet" else ""
+            lines.append(f"{legend:34}{cells}{ratio}")
+    if "histogram" in figures:
+        for name, each in (("samples", figures), ("floor", floor)):
+            shares = " ".join(f"{share:5.1%}" for share in each["histogram"])
+            lines.append(f"{'classes of the ' + name:34}{shares}")
+        missing = ", ".join(map(str, figures["missing"])) or "none"
+        lines.append(f"missing classes: {missing}")
+    drawn = record["floor_samples"]
+    lines.append(f"floor: the same of {drawn} training images")
+    lines.append(
+        "*root mean square of a pixel's difference; the floor is that of test images"
+    )
+    return lines
+
+
+def evaluation_line(record: Mapping[str, Any]) -> str:
+    """Return one line about an evaluation, for the log of a run."""
+    figures = record["figures"]
+    parts = [f"Frechet {figures['frechet']:.4f} ({floors(record):.2f} floors)"]
+    parts += [f"{name} {figures[name]:.3f}" for name in ("precision", "recall")]
+    if "missing" in figures:
+        missing = ", ".join(map(str, figures["missing"])) or "none"
+        parts += [f"score {figures['score']:.3f}", f"missing classes {missing}"]
+    return f"evaluation of step {record['step']}: {'  '.join(parts)}"
+
+
+def write_evaluation(
+    run_dir: Path,
+    record: Mapping[str, Any],
+    pairs: np.ndarray,
+    facts: Mapping[str, object],
+) -> None:
+    """Append a record to metrics.jsonl, and draw its samples nearest to training images.
+
+    `pairs` are uint8 (2, n, C, H, W); points (2, n, d) are not drawn.  `facts` go into the PNG.
+    """
+    from gan_mpi import images  # with torch, which a report does without
+
+    append_line(run_dir / METRICS_FILE, json.dumps(record))
+    if pairs.ndim == 5:
+        shown = pairs[:, :PAIRS]
+        extractor = {"extractor": record["extractor"]["sha256"]}
+        picture = images.grid(np.concatenate(shown), shown.shape[1], 2)
+        target = run_dir / f"nearest-{record['step']:06d}.png"
+        write_aside(target, images.png(picture, {**facts, **extractor}))

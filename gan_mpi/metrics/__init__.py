@@ -1,0 +1,6 @@
+"""Figures of how alike two sets of features are, over all ranks; no networks here.
+
+Every rank holds all rows of the features, float64 (N, d), works on its part of them and learns
+the sum, so that any number of ranks gets the same to rounding error.  Products of matrices are
+torch's, which keeps to the threads that a rank was given; numpy's would take all cores.
+"""

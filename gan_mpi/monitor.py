@@ -1,0 +1,87 @@
+"""Watching what is learned: alarms at every status line, and evaluations by all ranks."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gan_mpi.alarms import COLLAPSE, FIRST_UPDATES, alarms, alarms_of_evaluation
+from gan_mpi.comm import Communicator
+from gan_mpi.config import RunConfig
+from gan_mpi.evaluation import Reference
+from gan_mpi.evaluations import evaluation_line, write_evaluation
+from gan_mpi.images import provenance
+from gan_mpi.log import Log
+from gan_mpi.sampling import CHUNK, generate
+from gan_mpi.state import RunState
+from gan_mpi.stopping import StopRequest
+
+REALS = 1000  # real images whose spread that of samples is compared with
+
+
+class Monitor:
+    """What is measured of a run besides its losses.  All ranks hold one."""
+
+    def __init__(
+        self,
+        comm: Communicator,
+        state: RunState,
+        run: RunConfig,
+        log: Log,
+        run_dir: Path,
+        real: np.ndarray,
+        reference: Reference | None,
+        stop: StopRequest,
+    ) -> None:
+        """Watch a run on `real` images, evaluated against `reference` if there is one."""
+        self.comm, self.state, self.run, self.log = comm, state, run, log
+        self.run_dir, self.reference, self.stop = run_dir, reference, stop
+        self.real_spread = spread(real[:REALS])
+        self.raised: set[str] = set()
+
+    def look(self, record: dict[str, Any]) -> None:
+        """Add the spread of samples to a record of stats.jsonl, and raise its alarms; on root."""
+        samples = generate(self.state.game.G.network, self.state.config, range(CHUNK))
+        record["spread"] = spread(samples) / self.real_spread
+        progress = self.state.progress
+        updates = {"G": progress.updates_G, "D": progress.updates_D}
+        self._raise(alarms(record, updates), record)
+
+    def is_due(self) -> bool:
+        """Return whether the step just done is to be evaluated."""
+        step, every = self.state.progress.step, self.run.evaluate_every
+        return self.reference is not None and (
+            step % every == 0 or step == self.state.config.steps  # type: ignore[operator]
+        )
+
+    def evaluate(self) -> None:
+        """Compare samples with the test images, and record it.  Collective."""
+        assert self.reference is not None
+        state = self.state
+        figures, pairs = self.reference.evaluate(state.game.G.network, state.config)
+        progress = state.progress
+        record = {"step": progress.step, "kimg": progress.images / 1000, **figures}
+        self.comm.on_root(lambda: self._write(record, pairs))
+
+    def _write(self, record: dict[str, Any], pairs: np.ndarray) -> None:
+        if self.state.progress.updates_G >= FIRST_UPDATES:
+            self._raise(alarms_of_evaluation(record), record)
+        write_evaluation(self.run_dir, record, pairs, provenance(self.state.to_dict()))
+        self.log.line(evaluation_line(record))
+
+    def _raise(self, found: dict[str, str], record: dict[str, Any]) -> None:
+        """Warn of what is new, note it in the record, and stop if that was asked for."""
+        new = {name: text for name, text in found.items() if name not in self.raised}
+        for text in new.values():
+            self.log.warning(f"step {self.state.progress.step}: {text}")
+        self.raised |= new.keys()
+        if new:
+            record["alarms"] = new
+        if COLLAPSE in found and self.run.stop_on_collapse:
+            self.stop.request_for_collapse()
+
+
+def spread(samples: np.ndarray) -> float:
+    """Return the root mean square distance between two of the samples (n, ...)."""
+    flat = samples.reshape(len(samples), -1).astype(np.float64)
+    return float(np.sqrt(2.0 * flat.var(axis=0).sum()))

@@ -1,0 +1,200 @@
+"""Runs as one HTML page that needs nothing else: no torch, no MPI, no network."""
+
+import base64
+import datetime
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from gan_mpi import __version__
+from gan_mpi.errors import UserError
+from gan_mpi.evaluations import FIGURES, best_evaluation, floors, read_evaluations
+from gan_mpi.rundir import read_description, read_warnings
+from gan_mpi.segments import read_segments
+from gan_mpi.stats import read_stats
+
+PICTURES = 60  # grids of a run on its page, evenly spread over its steps
+COLOURS = 6  # of the style sheet
+
+
+@dataclass
+class Run:
+    """What the files of a run say."""
+
+    name: str
+    folder: Path
+    config: dict[str, Any]
+    data: dict[str, Any]
+    records: list[dict[str, Any]]
+    evaluations: list[dict[str, Any]]
+    segments: list[dict[str, Any]]
+    warnings: list[str]
+
+    @property
+    def best(self) -> Mapping[str, Any] | None:
+        """The evaluation with the smallest distance."""
+        return best_evaluation(self.evaluations)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The configuration and the data, flat, by names such as G.lr."""
+        flat: dict[str, Any] = {}
+        for name, value in {**self.config, "data": self.data}.items():
+            inner = value if isinstance(value, dict) else {"": value}
+            for key, each in inner.items():
+                flat[f"{name}.{key}" if key else name] = each
+        return flat
+
+    def pictures(self) -> list[dict[str, Any]]:
+        """Return the grids of samples by step, each a data URI with its evaluation, if any."""
+        found = sorted(self.folder.glob("fakes-*.png"))
+        last = len(found) - 1
+        kept = sorted({round(i * last / (PICTURES - 1)) for i in range(PICTURES)})
+        chosen = found if len(found) <= PICTURES else [found[i] for i in kept]
+        figures = {each["step"]: each for each in self.evaluations}
+        pictures = []
+        for path in chosen:
+            step = int(re.sub(r"\D", "", path.stem))
+            text = f"step {step}"
+            if step in figures:
+                text += f", Frechet {figures[step]['figures']['frechet']:.3f}"
+                text += f" ({floors(figures[step]):.1f} floors)"
+            pictures.append({"step": step, "text": text, "uri": data_uri(path)})
+        return pictures
+
+    def picture(self, pattern: str) -> str | None:
+        """Return the last picture whose name fits as a data URI, None if there is none."""
+        found = sorted(self.folder.glob(pattern))
+        return data_uri(found[-1]) if found else None
+
+
+def data_uri(path: Path) -> str:
+    """Return a PNG file as a URI that holds it."""
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def read_run(folder: Path) -> Run:
+    """Return what the files of a run directory say.  Raises UserError."""
+    return Run(
+        **read_description(folder),
+        name=folder.resolve().name,
+        folder=folder,
+        records=read_stats(folder),
+        evaluations=read_evaluations(folder),
+        segments=read_segments(folder),
+        warnings=read_warnings(folder),
+    )
+
+
+def page(folders: Sequence[Path]) -> str:
+    """Return the HTML page of one or several runs.  Raises UserError."""
+    import jinja2
+
+    runs = [read_run(folder) for folder in folders]
+    if not any(run.records for run in runs):
+        raise UserError(
+            f"{', '.join(str(folder) for folder in folders)}: nothing is recorded yet; wait for the "
+            "first status line."
+        )
+    files = resources.files("gan_mpi") / "pages"
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    template = environment.from_string((files / "report.html").read_text())
+    return template.render(
+        runs=runs,
+        charts=charts(runs),
+        differences=differences(runs),
+        figures=FIGURES,
+        floors=floors,
+        style=(files / "report.css").read_text(),
+        script=(files / "report.js").read_text(),
+        version=__version__,
+        date=datetime.datetime.now(datetime.UTC).isoformat(" ", "minutes"),
+    )
+
+
+def differences(runs: Sequence[Run]) -> dict[str, list[Any]]:
+    """Return the settings in which runs differ, each with its value in every run."""
+    names = dict.fromkeys(name for run in runs for name in run.settings)
+    found = {name: [run.settings.get(name) for run in runs] for name in names}
+    return {
+        name: each for name, each in found.items() if any(v != each[0] for v in each)
+    }
+
+
+Curves = dict[str, Callable[[Mapping[str, Any]], float | None]]
+
+
+def charts(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Return what report.js draws: charts of lines over the real images that were seen."""
+
+    def of(name: str) -> Callable[[Mapping[str, Any]], float | None]:
+        return lambda record: record.get(name)
+
+    def figure(name: str) -> Callable[[Mapping[str, Any]], float | None]:
+        return lambda record: record["figures"].get(name)
+
+    by_kimg = all(any(record["kimg"] for record in run.records) for run in runs)
+    plans: list[tuple[str, str, bool, Curves]] = [
+        ("Losses", "records", False, {"G": of("loss_G"), "D": of("loss_D")}),
+        (
+            "Mean scores of the discriminator",
+            "records",
+            False,
+            {"D(x), reals": of("D_real"), "D(G(z)), fakes": of("D_fake")},
+        ),
+        (
+            "Frechet distance",
+            "evaluations",
+            True,
+            {"samples": figure("frechet"), "floor": lambda r: r["floor"]["frechet"]},
+        ),
+        (
+            "Precision and recall",
+            "evaluations",
+            False,
+            {"precision": figure("precision"), "recall": figure("recall")},
+        ),
+        (
+            "Spread of samples, of that of real images",
+            "records",
+            False,
+            {"spread": of("spread")},
+        ),
+        ("Images per second", "records", False, {"images/s": of("images_per_second")}),
+        (
+            "Share of the time spent communicating",
+            "records",
+            False,
+            {"share": of("communication")},
+        ),
+    ]
+    made = []
+    for title, kind, log, curves in plans:
+        series = [
+            {
+                "label": label if len(runs) == 1 else f"{run.name}: {label}",
+                "colour": (number if len(runs) > 1 else turn) % COLOURS,
+                "dashed": turn > 0,
+                "points": _points(getattr(run, kind), curve, by_kimg),
+            }
+            for number, run in enumerate(runs)
+            for turn, (label, curve) in enumerate(curves.items())
+        ]
+        series = [each for each in series if each["points"]]
+        if series:
+            x = "thousand real images" if by_kimg else "step"
+            made.append({"title": title, "x": x, "log": log, "series": series})
+    return made
+
+
+def _points(
+    records: Sequence[Mapping[str, Any]],
+    curve: Callable[[Mapping[str, Any]], float | None],
+    by_kimg: bool,
+) -> list[tuple[float, float]]:
+    along = "kimg" if by_kimg else "step"
+    found = ((record.get(along), curve(record)) for record in records)
+    return sorted((x, y) for x, y in found if x is not None and y is not None)

@@ -1,0 +1,66 @@
+"""Figures of features and of generators on the ranks of tests, the same on any number of them."""
+
+import contextlib
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+from rank_training import on_sizes
+
+from gan_mpi.evaluate import evaluate
+from gan_mpi.metrics import frechet, kernel, neighbours
+from gan_mpi.streams import Purpose, draw_latents
+
+
+def normals(seed, count, width):
+    return draw_latents("normal", seed, Purpose.SAMPLES, 0, count, width)
+
+
+def figures(comm, real, fake):
+    """Return all figures of two arrays of features."""
+    moments = [frechet.moments(comm, features) for features in (real, fake)]
+    means = [kernel.mean_kernel(comm, features) for features in (real, fake)]
+    radii = neighbours.squared_radii(comm, real)
+    rows, apart = neighbours.nearest_rows(comm, fake, real)
+    return {
+        "frechet": frechet.frechet_distance(*moments),
+        "kernel": kernel.kernel_distance(
+            *means, kernel.mean_cross_kernel(comm, real, fake)
+        ),
+        "rows": rows.tolist(),
+        "apart": apart.tolist(),
+        **neighbours.compare(comm, real, radii, fake),
+    }
+
+
+def figures_on_sizes(comm, sizes):
+    """Return the figures of sets that no number of ranks divides, by the number of ranks."""
+    real, fake = normals(1, 301, 6), 0.8 * normals(2, 200, 6) + 0.3
+    return on_sizes(comm, sizes, lambda part: figures(part, real, fake))
+
+
+def figures_of_points(comm, real, fake):
+    """Return the figures of two lists of features."""
+    return figures(comm, np.array(real, dtype=float), np.array(fake, dtype=float))
+
+
+def evaluations_on_sizes(comm, sizes, runs, samples):
+    """Evaluate runs on several numbers of ranks; return their records, by the number of ranks."""
+    return on_sizes(
+        comm, sizes, lambda part: [evaluated(part, run, samples) for run in runs]
+    )
+
+
+def evaluated(comm, run_dir, samples):
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluate(comm, Path(run_dir), None, None, samples, None, as_json=True)
+    lines = (Path(run_dir) / "metrics.jsonl").read_text().splitlines()
+    return json.loads(lines[-1])
+
+
+def distances_to_first(comm, path):
+    """Return the Frechet distance of each array of a file to its first one."""
+    with np.load(path) as arrays:
+        first, *others = (frechet.moments(comm, rows) for rows in arrays.values())
+    return [frechet.frechet_distance(first, other) for other in others]

@@ -1,0 +1,100 @@
+"""What goes wrong in a GAN is said while it does."""
+
+import json
+
+import pytest
+
+from gan_mpi.alarms import COLLAPSE, alarms, alarms_of_evaluation
+
+SOUND = {
+    "loss_D": 1.1,
+    "loss_G": 1.9,
+    "D_real": 0.6,
+    "D_fake": 0.4,
+    "logit_real": 0.5,
+    "logit_fake": -0.5,
+    "gradient_G": 0.7,
+    "gradient_D": 2.0,
+    "spread": 0.9,
+}
+LATER = {"G": 200, "D": 400}
+# A generator that draws the same from any latent, in the place of dense's.
+ONE_OUTPUT = """
+import faulthandler; faulthandler.dump_traceback_later(100, exit=True)
+from dataclasses import replace
+from torch import nn
+from gan_mpi.networks import ARCHITECTURES
+dense = ARCHITECTURES["dense"]
+class Same(nn.Module):
+    def __init__(self, *arguments):
+        super().__init__()
+        self.inner = dense.generator(*arguments)
+    def forward(self, latents):
+        return self.inner(latents * 0.0)
+ARCHITECTURES["dense"] = replace(dense, generator=Same)
+from gan_mpi.__main__ import main
+main()
+"""
+
+
+def test_a_sound_run_raises_none():
+    assert alarms(SOUND, LATER) == {}
+    only_G = {k: v for k, v in SOUND.items() if k in ("loss_G", "gradient_G", "spread")}
+    assert alarms(only_G, LATER) == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "figure"),
+    [
+        ({"loss_D": 0.004, "D_real": 0.999, "D_fake": 0.001}, "D has won", "0.004"),
+        ({"gradient_G": 250.0}, "gradient of G", "250"),
+        ({"gradient_D": 101.0}, "gradient of D", "101"),
+        ({"logit_fake": -60.0}, "exploding scores", "60"),
+        ({"D_real": 0.5002, "D_fake": 0.5}, "vanishing scores", "D(x) 0.500"),
+        ({"spread": 0.01}, COLLAPSE, "1.0%"),
+    ],
+)
+def test_each_fault_raises_its_alarm_with_its_figure(changes, name, figure):
+    found = alarms({**SOUND, **changes}, LATER)
+    assert list(found) == [name]
+    assert figure in found[name]
+
+
+def test_alike_samples_and_scores_are_no_fault_of_a_run_that_begins():
+    alike = {**SOUND, "spread": 0.01, "D_real": 0.5, "D_fake": 0.5}
+    assert alarms(alike, {"G": 199, "D": 400}) == {}
+    assert len(alarms(alike, LATER)) == 2
+
+
+def test_classes_that_are_hardly_drawn_are_named():
+    def found(*missing):
+        shares = [0.0 if digit in missing else 0.1 for digit in range(10)]
+        shares[3] = 1.0 - sum(shares) + shares[3]
+        figures = {"histogram": shares, "missing": list(missing)}
+        return alarms_of_evaluation({"figures": figures})
+
+    assert found() == {}
+    assert found(6, 7) == {
+        "missing modes": "2 of 10 classes are hardly drawn: 6, 7; 30% of the samples are taken "
+        "for class 3"
+    }
+    assert list(found(0, 1, 2, 5, 6, 7)) == [COLLAPSE]
+
+
+def test_a_generator_with_one_output_is_warned_of_and_can_end_the_run(start, tmp_path):
+    options = ("train", "--glyphs", "500", "--batch", "32", "--steps", "400")
+    for name, extra, code in (("on", (), 0), ("off", ("--stop-on-collapse",), 76)):
+        process = start(
+            *options, "--run-dir", name, *extra, size=2, timeout=100, code=ONE_OUTPUT
+        )
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == code, out + err
+        (warning,) = (line for line in err.splitlines() if "mode collapse" in line)
+        assert warning.startswith(
+            "Warning: step 200: the generator draws always the same"
+        )
+        lines = (tmp_path / name / "stats.jsonl").read_text().splitlines()
+        records = [json.loads(line) for line in lines]
+        assert [r["step"] for r in records if COLLAPSE in r.get("alarms", {})] == [200]
+    assert "stopped after 201 of 400 steps" in out and "(mode collapse)" in out
+    assert (tmp_path / "off" / "checkpoint-000201.pt").exists()

@@ -1,0 +1,205 @@
+"""Generators are compared with test images, alone or on many ranks, after training or during it."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import write_idx_files
+from PIL import Image
+
+from gan_mpi.datasets import Source, load_dataset
+from gan_mpi.datasets.glyphs import draw_glyphs
+from gan_mpi.evaluations import best_evaluation, read_evaluations
+from gan_mpi.extractor import bundled, read_classifier
+from gan_mpi.rundir import list_checkpoints
+
+
+@pytest.fixture(scope="module")
+def glyphs(tmp_path_factory):
+    """A folder with 500 training and 300 test images of glyphs."""
+    folder = tmp_path_factory.mktemp("glyphs")
+    for prefix, count, first in (("train", 500, 0), ("t10k", 300, 10_000)):
+        images, labels = draw_glyphs(count, first)
+        write_idx_files(folder, prefix, images[:, 0], labels)
+    return folder
+
+
+@pytest.fixture
+def small(glyphs):
+    """Options of a run that takes a moment."""
+    return "--datadir", str(glyphs), "--batch", "32"
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """A folder for classifiers, with that of `glyphs` once `classifier` has made it."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, cache):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+
+
+@pytest.fixture
+def classifier(gan_mpi, cache, glyphs):
+    """The classifier of `glyphs`, in the cache."""
+    folder = cache / "gan-mpi"
+    if not folder.exists():
+        result = gan_mpi("train-classifier", "--datadir", glyphs, "--epochs", 8, size=2)
+        assert result.returncode == 0, result.stderr
+        assert "epoch 8/8: loss" in result.stdout
+        assert "of 300 test images right, SHA-256" in result.stdout
+    (path,) = folder.glob("classifier-*.safetensors")
+    return path
+
+
+def test_the_bundled_classifier_knows_mnist(mnist):
+    path = bundled()["mnist"]
+    extractor = read_classifier(path.read_bytes(), path)
+    test = load_dataset(Source(str(mnist)), "test")
+    parts = np.array_split(test.images, 10)
+    found = np.concatenate([extractor.extract(part)[1].argmax(1) for part in parts])
+    right = (found == test.labels).mean()
+    assert right == extractor.accuracy >= 0.985
+
+
+@pytest.mark.long
+def test_the_first_minute_trains_a_classifier_as_good_as_the_bundled_one(
+    gan_mpi, tmp_path, mnist
+):
+    for size in (1, 2):
+        out = tmp_path / f"on{size}.safetensors"
+        command = ("train-classifier", "--datadir", mnist, "--out", out)
+        assert gan_mpi(*command, size=size, timeout=200).returncode == 0
+        accuracy = read_classifier(out.read_bytes(), out).accuracy
+        print(f"on {size} rank(s): {accuracy:.2%}")
+        assert accuracy >= 0.985
+
+
+def test_any_number_of_ranks_evaluates_alike(
+    mpirun, gan_mpi, tmp_path, classifier, small
+):
+    """1, 2 and 3 ranks, an odd number of samples, images and points."""
+    images = ("train", *small, "--steps", "30", "--run-dir", "images")
+    points = ("train", "--preset", "paddle-uniform", "--steps", "5")
+    for command in (images, (*points, "--run-dir", "points")):
+        assert gan_mpi(*command).returncode == 0
+    runs = [str(tmp_path / "images"), str(tmp_path / "points")]
+    found = mpirun(3, "evaluations_on_sizes", [1, 2, 3], runs, 333)[0]
+    for number, figures_of_run in enumerate(found["1"]):
+        for size in ("2", "3"):
+            other = found[size][number]
+            for kind in ("figures", "floor"):
+                for name, value in figures_of_run[kind].items():
+                    near = pytest.approx(value, rel=1e-9, abs=1e-9)
+                    assert other[kind][name] == near, name
+    images, points = found["1"]
+    assert images["extractor"]["name"].startswith("glyphs")
+    counts = [images[name] for name in ("samples", "floor_samples", "real")]
+    assert counts == [333, 333, 300]
+    assert images["figures"]["frechet"] > 3 * images["floor"]["frechet"] > 0
+    assert 0 <= images["floor"]["kl_uniform"] < 0.1
+    assert images["floor"]["memorised"] == pytest.approx(0.01, abs=0.004)
+    assert points["extractor"]["name"] == "points"
+    assert "histogram" not in points["figures"] and points["floor"]["density"] > 0.8
+    assert len(read_evaluations(tmp_path / "images")) == 3
+    with Image.open(tmp_path / "images" / "nearest-000030.png") as picture:
+        assert picture.info["extractor"] == images["extractor"]["sha256"]
+        assert picture.info["step"] == "30"
+    assert not (tmp_path / "points" / "nearest-000005.png").exists()
+
+
+def test_the_figures_are_printed_beside_their_floor(
+    gan_mpi, tmp_path, classifier, small
+):
+    gan_mpi("train", *small, "--steps", "3", "--run-dir", "run")
+    result = gan_mpi("evaluate", "run", "--samples", "100", size=2)
+    assert result.returncode == 0, result.stderr
+    record = read_evaluations(tmp_path / "run")[-1]
+    shown = {line.split("  ")[0]: line.split() for line in result.stdout.splitlines()}
+    assert shown["Frechet distance"][2] == f"{record['figures']['frechet']:.4f}"
+    assert shown["Frechet distance"][3] == f"{record['floor']['frechet']:.4f}"
+    assert shown["recall"][1:] == [
+        f"{record[kind]['recall']:.4f}" for kind in ("figures", "floor")
+    ]
+    assert f"SHA-256 {record['extractor']['sha256'][:16]}" in result.stdout
+    as_json = gan_mpi("evaluate", "run", "--samples", "100", "--json").stdout
+    assert json.loads(as_json)["figures"]["density"] == pytest.approx(
+        record["figures"]["density"]
+    )
+
+
+def test_what_cannot_be_evaluated_is_named(
+    gan_mpi, tmp_path, idx_folder, classifier, small
+):
+    data = ("--datadir", str(idx_folder), "--batch", "32", "--steps", "1")
+    gan_mpi("train", *data, "--run-dir", "untested")
+    gan_mpi("train", "--glyphs", "60", *small[2:], "--steps", "1", "--run-dir", "new")
+    gan_mpi("train", *small, "--steps", "1", "--run-dir", "known")
+    (tmp_path / "cut.safetensors").write_bytes(classifier.read_bytes()[:900])
+    cases = {
+        ("untested",): ("data holds no test images; sought were t10k-images", 1),
+        ("new",): ("gan-mpi train-classifier --glyphs 60", 1),
+        ("known", "--samples", "5"): ("'--samples': 5 is not in the range x>=6", 2),
+        ("known", "--classifier", "cut.safetensors"): ("is damaged, or no class", 1),
+        ("known", "--classifier", "absent"): (
+            "a file of gan-mpi train-classifier, or",
+            1,
+        ),
+        ("known", "--checkpoint", "7"): ("holds no step 7, but 1, 0", 2),
+        ("absent",): ("there is no run or checkpoint 'absent'", 2),
+    }
+    for arguments, (sentence, code) in cases.items():
+        result = gan_mpi("evaluate", *arguments, size=2)
+        assert (result.returncode, result.stderr.count(sentence)) == (code, 1), (
+            arguments,
+            result.stderr,
+        )
+    assert not (tmp_path / "known" / "metrics.jsonl").exists()
+    early = gan_mpi("train", *data, "--run-dir", "early", "--evaluate-every", "1")
+    assert early.returncode == 1 and "holds no test images" in early.stderr
+    assert not (tmp_path / "early").exists()
+
+
+def test_training_keeps_the_best_and_a_resume_repeats_the_figures(
+    mpirun, tmp_path, classifier, glyphs
+):
+    given = {"datadir": str(glyphs), "batch": 32, "evaluate_every": 10, "samples": 100}
+    runs = [
+        {**given, "steps": 60, "run_dir": "whole"},
+        {**given, "steps": 25, "run_dir": "parts"},
+    ]
+    assert mpirun(2, "train_outcomes", runs, str(tmp_path))[0] == [0, 0]
+    # As if it had been killed after step 25 and before anything later was saved.
+    again = [{**given, "steps": 60, "run_dir": "parts"}]
+    assert mpirun(2, "train_outcomes", again, str(tmp_path))[0] == [0]
+    whole, parts = (read_evaluations(tmp_path / name) for name in ("whole", "parts"))
+    assert [record["step"] for record in whole] == [0, 10, 20, 30, 40, 50, 60]
+    assert [record["step"] for record in parts] == [0, 10, 20, 25, 30, 40, 50, 60]
+    for record in whole:
+        (same,) = (each for each in parts if each["step"] == record["step"])
+        assert same["figures"] == record["figures"]
+    best = best_evaluation(whole)["step"]
+    kept = {step for step, _ in list_checkpoints(tmp_path / "whole")}
+    assert kept == {40, 50, 60, best}
+    log = (tmp_path / "whole" / "log.txt").read_text()
+    assert f"evaluation of step {best}: Frechet" in log
+    assert "evaluation" in next(li for li in log.splitlines() if "started in" in li)
+
+
+def test_the_best_is_kept_among_what_compares():
+    def record(step, distance, extractor="a"):
+        about = {"data": "mnist", "extractor": {"sha256": extractor}, "samples": 10}
+        return {"step": step, "figures": {"frechet": distance}, **about}
+
+    records = [record(1, 5.0), record(2, 1.0, "b"), record(3, 4.0), record(4, 6.0)]
+    assert best_evaluation(records)["step"] == 3
+    assert best_evaluation([]) is None
+
+
+def test_all_checkpoints_are_kept_if_asked(gan_mpi, tmp_path, small):
+    command = ("train", *small, "--steps", "12", "--checkpoint-every", "2")
+    assert gan_mpi(*command, "--keep", "all", "--run-dir", "run").returncode == 0
+    steps = [step for step, _ in list_checkpoints(tmp_path / "run")]
+    assert steps == [12, 10, 8, 6, 4, 2, 0]
