@@ -31,17 +31,20 @@ def read_evaluations(run_dir: Path) -> list[dict[str, Any]]:
     return read_lines(run_dir / METRICS_FILE)
 
 
-def best_evaluation(records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """Return the record with the smallest distance of those that compare with the last one.
-
-    These have the same data, extractor and number of samples.
-    """
-    alike = [each for each in records if _conditions(each) == _conditions(records[-1])]
-    return min(alike, key=lambda record: record["figures"]["frechet"], default=None)
-
-
-def _conditions(record: Mapping[str, Any]) -> tuple[Any, ...]:
+def conditions(record: Mapping[str, Any]) -> tuple[str, str, int]:
+    """Return the data, the extractor's SHA-256 and the number of samples: only alike compare."""
     return record["data"], record["extractor"]["sha256"], record["samples"]
+
+
+def comparable(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the records that compare with the last one."""
+    return [each for each in records if conditions(each) == conditions(records[-1])]
+
+
+def best_evaluation(records: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the record with the smallest distance of those that compare with the last one."""
+    alike = comparable(records)
+    return min(alike, key=lambda record: record["figures"]["frechet"], default=None)
 
 
 def forget_evaluations_after(run_dir: Path, step: int) -> None:

@@ -11,7 +11,14 @@ from typing import Any
 
 from gan_mpi import __version__
 from gan_mpi.errors import UserError
-from gan_mpi.evaluations import FIGURES, best_evaluation, floors, read_evaluations
+from gan_mpi.evaluations import (
+    FIGURES,
+    best_evaluation,
+    comparable,
+    conditions,
+    floors,
+    read_evaluations,
+)
 from gan_mpi.rundir import read_description, read_warnings
 from gan_mpi.segments import read_segments
 from gan_mpi.stats import read_stats
@@ -124,77 +131,91 @@ def differences(runs: Sequence[Run]) -> dict[str, list[Any]]:
     }
 
 
-Curves = dict[str, Callable[[Mapping[str, Any]], float | None]]
+Read = Callable[[Mapping[str, Any]], float | None]
+Curves = dict[str, Read]
+
+
+def _of(name: str) -> Read:
+    return lambda record: record.get(name)
+
+
+def _figure(name: str, kind: str = "figures") -> Read:
+    return lambda record: record[kind].get(name)
+
+
+# Title, whether the axis is logarithmic, and the curves over the records of stats.jsonl ...
+OF_RECORDS: tuple[tuple[str, bool, Curves], ...] = (
+    ("Losses", False, {"G": _of("loss_G"), "D": _of("loss_D")}),
+    (
+        "Mean scores of the discriminator",
+        False,
+        {"D(x), reals": _of("D_real"), "D(G(z)), fakes": _of("D_fake")},
+    ),
+    ("Spread of samples, of that of real images", False, {"spread": _of("spread")}),
+    ("Images per second", False, {"images/s": _of("images_per_second")}),
+    ("Share of the time spent communicating", False, {"share": _of("communication")}),
+)
+# ... and over those of metrics.jsonl.
+OF_EVALUATIONS: tuple[tuple[str, bool, Curves], ...] = (
+    (
+        "Frechet distance",
+        True,
+        {"samples": _figure("frechet"), "floor": _figure("frechet", "floor")},
+    ),
+    (
+        "Precision and recall",
+        False,
+        {"precision": _figure("precision"), "recall": _figure("recall")},
+    ),
+)
 
 
 def charts(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Return what report.js draws: charts of lines over the real images that were seen."""
+    """Return what report.js draws: charts of lines over the real images that were seen.
 
-    def of(name: str) -> Callable[[Mapping[str, Any]], float | None]:
-        return lambda record: record.get(name)
-
-    def figure(name: str) -> Callable[[Mapping[str, Any]], float | None]:
-        return lambda record: record["figures"].get(name)
-
+    Evaluations by different extractors, or of other data, are in charts of their own.
+    """
     by_kimg = all(any(record["kimg"] for record in run.records) for run in runs)
-    plans: list[tuple[str, str, bool, Curves]] = [
-        ("Losses", "records", False, {"G": of("loss_G"), "D": of("loss_D")}),
-        (
-            "Mean scores of the discriminator",
-            "records",
-            False,
-            {"D(x), reals": of("D_real"), "D(G(z)), fakes": of("D_fake")},
-        ),
-        (
-            "Frechet distance",
-            "evaluations",
-            True,
-            {"samples": figure("frechet"), "floor": lambda r: r["floor"]["frechet"]},
-        ),
-        (
-            "Precision and recall",
-            "evaluations",
-            False,
-            {"precision": figure("precision"), "recall": figure("recall")},
-        ),
-        (
-            "Spread of samples, of that of real images",
-            "records",
-            False,
-            {"spread": of("spread")},
-        ),
-        ("Images per second", "records", False, {"images/s": of("images_per_second")}),
-        (
-            "Share of the time spent communicating",
-            "records",
-            False,
-            {"share": of("communication")},
-        ),
-    ]
-    made = []
-    for title, kind, log, curves in plans:
-        series = [
-            {
-                "label": label if len(runs) == 1 else f"{run.name}: {label}",
-                "colour": (number if len(runs) > 1 else turn) % COLOURS,
-                "dashed": turn > 0,
-                "points": _points(getattr(run, kind), curve, by_kimg),
-            }
-            for number, run in enumerate(runs)
-            for turn, (label, curve) in enumerate(curves.items())
+    along = "kimg" if by_kimg else "step"
+    sets = [("", [run.records for run in runs], OF_RECORDS)]
+    evaluated = [comparable(run.evaluations) for run in runs]
+    kinds = dict.fromkeys(conditions(each[-1]) for each in evaluated if each)
+    for data, sha256, samples in kinds:
+        alike = [
+            each if each and conditions(each[-1]) == (data, sha256, samples) else []
+            for each in evaluated
         ]
-        series = [each for each in series if each["points"]]
-        if series:
-            x = "thousand real images" if by_kimg else "step"
-            made.append({"title": title, "x": x, "log": log, "series": series})
+        about = f", {samples} samples for {data} by {sha256[:8]}"
+        sets.append((about if len(kinds) > 1 else "", alike, OF_EVALUATIONS))
+    made = []
+    for about, records, plans in sets:
+        for title, log, curves in plans:
+            series = _series(runs, records, curves, along)
+            if series:
+                x = "thousand real images" if by_kimg else "step"
+                title = title + about
+                made.append({"title": title, "x": x, "log": log, "series": series})
     return made
 
 
-def _points(
-    records: Sequence[Mapping[str, Any]],
-    curve: Callable[[Mapping[str, Any]], float | None],
-    by_kimg: bool,
-) -> list[tuple[float, float]]:
-    along = "kimg" if by_kimg else "step"
-    found = ((record.get(along), curve(record)) for record in records)
-    return sorted((x, y) for x, y in found if x is not None and y is not None)
+def _series(
+    runs: Sequence[Run],
+    records: Sequence[Sequence[Mapping[str, Any]]],
+    curves: Curves,
+    along: str,
+) -> list[dict[str, Any]]:
+    """Return the lines of a chart; of several runs, each has a colour."""
+    alone = len(runs) == 1
+    found = []
+    for number, (run, rows) in enumerate(zip(runs, records, strict=True)):
+        for turn, (label, curve) in enumerate(curves.items()):
+            points = [(row.get(along), curve(row)) for row in rows]
+            points = [(x, y) for x, y in points if x is not None and y is not None]
+            line = {
+                "label": label if alone else f"{run.name}: {label}",
+                "colour": (turn if alone else number) % COLOURS,
+                "dashed": turn > 0,
+                "points": sorted(points),
+            }
+            found += [line] if points else []
+    return found

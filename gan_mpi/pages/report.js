@@ -134,7 +134,8 @@ class Chart {
     const at = this.xs[this.at], texts = [];
     for (const x of ["x1", "x2"]) this.cursor.setAttribute(x, this.x(at));
     this.spec.series.forEach((series, i) => {
-      const found = series.points.find((p) => p[0] === at);
+      const ended = at > series.points.at(-1)[0];
+      const found = ended ? undefined : series.points.findLast((p) => p[0] <= at);
       this.values[i].textContent = found ? short(found[1]) : "-";
       texts.push(`${series.label} ${this.values[i].textContent}`);
     });

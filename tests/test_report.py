@@ -1,0 +1,184 @@
+"""The page about runs says what their files say, alone, in a browser, by mouse and keyboard."""
+
+import json
+import re
+import shutil
+
+import pytest
+
+from gan_mpi.report import charts, differences, page, read_run
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+STEPS = (0, 100, 200, 300)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two run directories as training leaves them; the second has another batch and extractor."""
+    from PIL import Image
+
+    folders = []
+    for number, batch in enumerate((64, 32)):
+        folder = tmp_path_factory.mktemp("runs") / f"run-{number}"
+        folder.mkdir()
+        folders.append(folder)
+        config = {"preset": "basic", "steps": 300, "batch": batch, "G": {"lr": 0.1}}
+        about = {"config": config, "data": {"name": "mnist", "count": 60_000}}
+        (folder / "config.json").write_text(json.dumps(about))
+        records = [record(step, batch) for step in STEPS[1:]]
+        write_lines(folder / "stats.jsonl", records)
+        evaluations = [evaluation(step, batch, "ab"[number] * 64) for step in STEPS]
+        write_lines(folder / "metrics.jsonl", evaluations)
+        segment = {"date": "2026-01-01", "first_step": 1, "last_step": 300, "ranks": 2}
+        segment |= {"hosts": ["node1"], "devices": ["cpu"], "state": "done"}
+        segment |= {"versions": {"torch": "2.13"}, "node_hours": 0.5}
+        write_lines(folder / "segments.jsonl", [segment])
+        (folder / "log.txt").write_text("Warning: <b>step</b> 200 & so on\n")
+        for step in STEPS:
+            Image.new("L", (40, 40), step // 2).save(folder / f"fakes-{step:06d}.png")
+        Image.new("L", (40, 40), 255).save(folder / "reals.png")
+    return folders
+
+
+def record(step, batch):
+    figures = {"loss_G": 2 - step / 1000, "loss_D": 1.0, "D_real": 0.6, "D_fake": 0.4}
+    speed = {"images_per_second": 1000.0, "communication": 0.1, "spread": 0.9}
+    return {"step": step, "kimg": step * batch / 1000, **figures, **speed}
+
+
+def evaluation(step, batch, sha256):
+    figures = {"frechet": 9.0 - step / 50 + 8 * (step == 300), "precision": 0.5}
+    figures |= {"recall": 0.4, "histogram": [0.7, 0.3], "missing": []}
+    floor = {"frechet": 0.25, "precision": 0.9, "recall": 0.9, "histogram": [0.5, 0.5]}
+    extractor = {"name": "mnist-lenet", "sha256": sha256, "accuracy": 0.99}
+    about = {"data": "mnist", "samples": 100, "real": 100, "floor_samples": 100}
+    about |= {"extractor": extractor, "figures": figures, "floor": floor}
+    return {"step": step, "kimg": step * batch / 1000, **about}
+
+
+def write_lines(path, records):
+    path.write_text("".join(json.dumps(each) + "\n" for each in records))
+
+
+def test_one_file_holds_everything(runs):
+    text = page(runs[:1])
+    assert not re.search(r"(src|href)=\"(?!data:)", text)
+    assert "//" not in re.sub(r"http://www.w3.org/2000/svg|// Charts", "", text)
+    assert "&lt;b&gt;step&lt;/b&gt; 200 &amp; so on" in text
+    assert text.count("data:image/png") == 1 + 1 + len(
+        STEPS
+    )  # shown, real, the slider's
+    assert "5.0000 at step 200" in text and "What differs" not in text
+    assert "torch 2.13" in text and "node1" in text and "G.lr" in text
+
+
+def test_runs_are_compared_where_they_can_be(runs):
+    both = [read_run(folder) for folder in runs]
+    assert differences(both) == {"batch": [64, 32]}
+    assert "What differs" in page(runs)
+    titles = [chart["title"] for chart in charts(both)]
+    frechet = [title for title in titles if title.startswith("Frechet distance")]
+    assert frechet == [
+        "Frechet distance, 100 samples for mnist by aaaaaaaa",
+        "Frechet distance, 100 samples for mnist by bbbbbbbb",
+    ]
+    for chart in charts(both):
+        if chart["title"] in frechet:
+            owners = {series["label"].split(":")[0] for series in chart["series"]}
+            assert len(owners) == 1
+    losses = charts(both)[0]["series"]
+    assert [each["label"] for each in losses][:2] == ["run-0: G", "run-0: D"]
+    assert losses[0]["points"][0] == (6.4, 1.9)
+
+
+def test_what_is_no_run_is_named(gan_mpi, tmp_path, runs):
+    result = gan_mpi("report", tmp_path)
+    assert result.returncode == 1 and "is not a run directory" in result.stderr
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    shutil.copy(runs[0] / "config.json", fresh)
+    result = gan_mpi("report", "fresh")
+    assert result.returncode == 1 and "nothing is recorded yet" in result.stderr
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_report_needs_neither_torch_nor_mpi(gan_mpi, tmp_path, runs):
+    code = (
+        "import sys; from gan_mpi.__main__ import main\n"
+        "try: main()\n"
+        "finally: print('LOADED', 'torch' in sys.modules, 'mpi4py.MPI' in sys.modules)"
+    )
+    result = gan_mpi("report", *runs, code=code)
+    assert "report.html: 2 run(s)" in result.stdout
+    assert "LOADED False False" in result.stdout
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("no Chromium is installed")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as session:
+        yield session.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_works_in_a_browser(browser, tmp_path, runs, width, scheme):
+    path = tmp_path / "report.html"
+    path.write_text(page(runs))
+    screen = {"width": width, "height": 800}
+    context = browser.new_context(viewport=screen, color_scheme=scheme, offline=True)
+    tab = context.new_page()
+    said, asked = [], []
+    tab.on("console", lambda message: said.append(message.text))
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.goto(path.as_uri())
+    tab.wait_for_selector(".chart svg .cursor", state="attached")
+    reads_off_by_mouse_and_keys(tab)
+    slides_by_mouse_and_keys(tab)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    ground = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert ground == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 28)"}[scheme]
+    assert said == []
+    assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
+    context.close()
+
+
+def reads_off_by_mouse_and_keys(tab):
+    chart = tab.locator(".chart").first
+    slider = chart.locator("[role=slider]")
+    box = slider.bounding_box()
+    slider.hover(position={"x": 60, "y": 50})
+    assert "run-0: G -, run-0: D -, run-1: G 1.9" in slider.get_attribute(
+        "aria-valuetext"
+    )
+    slider.hover(position={"x": box["width"] - 12, "y": 50})
+    assert "at 19.2 thousand real images" in chart.inner_text()
+    assert "run-0: G 1.7" in chart.inner_text()
+    slider.focus()
+    slider.press("Home")
+    assert "at 3.2 thousand" in chart.inner_text()
+    slider.press("ArrowRight")
+    assert "at 6.4 thousand" in chart.inner_text()
+    assert "run-0: G 1.9" in chart.inner_text() and "run-1: G 1.8" in chart.inner_text()
+    slider.press("End")
+    assert slider.get_attribute("aria-valuetext").startswith(
+        "19.2 thousand real images"
+    )
+
+
+def slides_by_mouse_and_keys(tab):
+    slider = tab.locator("input[type=range]").first
+    image, output = tab.locator("img.fakes").first, tab.locator("output").first
+    last = image.get_attribute("src")
+    assert output.inner_text().startswith("step 300")
+    slider.focus()
+    slider.press("ArrowLeft")
+    assert output.inner_text() == "step 200, Frechet 5.000 (20.0 floors)"
+    assert image.get_attribute("src") != last
+    box = slider.bounding_box()
+    slider.click(position={"x": 2, "y": box["height"] / 2})
+    assert output.inner_text().startswith("step 0,")
+    assert image.get_attribute("alt").startswith("samples at step 0")
