@@ -6,6 +6,7 @@ from gan_mpi import __version__
 from gan_mpi.commands.data import data
 from gan_mpi.commands.doctor import doctor
 from gan_mpi.commands.evaluate import evaluate
+from gan_mpi.commands.export import export
 from gan_mpi.commands.jobscript import jobscript
 from gan_mpi.commands.presets import presets
 from gan_mpi.commands.report import report
@@ -29,6 +30,7 @@ cli.add_command(train)
 cli.add_command(sample)
 cli.add_command(evaluate)
 cli.add_command(train_classifier)
+cli.add_command(export)
 cli.add_command(presets)
 cli.add_command(data)
 cli.add_command(jobscript)

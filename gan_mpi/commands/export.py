@@ -1,0 +1,40 @@
+"""gan-mpi export."""
+
+from pathlib import Path
+
+import click
+
+from gan_mpi.commands.sample import checkpoint_option, checkpoint_step
+
+
+@click.command()
+@click.argument("run_or_checkpoint", required=False, type=click.Path(path_type=Path))
+@checkpoint_option
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["safetensors", "onnx", "pt2"]),
+    default="safetensors",
+    show_default=True,
+    help="Weights alone, or a program for onnxruntime or torch.export.load.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File to write.  [default: generator.FORMAT]",
+)
+def export(
+    run_or_checkpoint: Path | None, checkpoint: str, file_format: str, out: Path | None
+) -> int:
+    """Hand the generator of a run, or of one checkpoint file, to other programs.
+
+    The file takes latents, float32 (N, latent_dim), to samples, float32 (N, C, H, W), and says in
+    its metadata which latents and which range. It is written only if it draws the same 64 images.
+    """
+    step = checkpoint_step(checkpoint)
+    from gan_mpi.comm import world
+
+    comm = world()
+    from gan_mpi.export import export as run
+
+    return run(comm, run_or_checkpoint, step, file_format, out)

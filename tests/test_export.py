@@ -1,0 +1,124 @@
+"""An exported generator draws the same images in programs that know nothing of gan-mpi."""
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+
+from gan_mpi import checkpoint
+from gan_mpi.configure import new_config
+from gan_mpi.export import FORMATS
+from gan_mpi.networks import build_generator
+from gan_mpi.parallel import batch_norms
+from gan_mpi.prepare import load_generator
+from gan_mpi.streams import Purpose, draw_latents
+
+OTHERS = {
+    "safetensors": "from safetensors.numpy import load_file; samples = load_file({file!r})['0.weight']",
+    "onnx": "import onnxruntime; session = onnxruntime.InferenceSession({file!r}); "
+    "(samples,) = session.run(None, {{'latents': latents}})",
+    "pt2": "import torch; generator = torch.export.load({file!r}).module(); "
+    "samples = generator(torch.from_numpy(latents)).detach().numpy()",
+}
+
+
+def state_of(preset, shape, precision="fp32"):
+    """Return what a checkpoint holds of a generator that has seen something."""
+    config = new_config({"preset": preset, "precision": precision})
+    generator = build_generator(config, shape)
+    for number, layer in enumerate(batch_norms(generator)):
+        layer.running_mean.uniform_(-0.1, 0.1, generator=torch.manual_seed(number))
+        layer.running_var.uniform_(0.5, 2.0, generator=torch.manual_seed(number))
+    data = {"shape": list(shape), "name": "test"}
+    about = {"version": "0", "config": asdict(config), "progress": {"step": 7}}
+    return {**about, "data": data, "G": generator.state_dict()}
+
+
+def first_latents(preset, count):
+    config = new_config({"preset": preset})
+    drawn = draw_latents(
+        config.latents, 0, Purpose.SAMPLES, 0, count, config.latent_dim
+    )
+    return drawn.astype(np.float32)
+
+
+def save(run_dir, state):
+    run_dir.mkdir(parents=True)
+    checkpoint.save_checkpoint(run_dir, 7, state)
+
+
+@pytest.mark.parametrize(
+    ("name", "preset", "shape"),
+    [
+        *((name, "dcgan", (1, 28, 28)) for name in FORMATS),
+        ("onnx", "basic", (1, 28, 28)),
+        ("pt2", "paddle-uniform", (2,)),
+    ],
+)
+def test_another_program_draws_the_same(gan_mpi, tmp_path, name, preset, shape):
+    state = state_of(preset, shape)
+    save(tmp_path / "run", state)
+    result = gan_mpi("export", "run", "--format", name, "--out", "file")
+    assert (result.returncode, result.stderr) == (0, ""), result.stderr
+    assert "file: the generator of run/checkpoint-000007.pt; 64 images" in result.stdout
+    latents = first_latents(preset, 64)
+    np.save(tmp_path / "latents.npy", latents)
+    program = (
+        "import sys, numpy; latents = numpy.load('latents.npy'); "
+        + OTHERS[name].format(file="file")
+        + "; assert 'gan_mpi' not in sys.modules; numpy.save('samples.npy', samples)"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
+    samples = np.load(tmp_path / "samples.npy")
+    generator = load_generator(state).eval()
+    with torch.no_grad():
+        expected = generator(torch.from_numpy(latents)).numpy()
+    if name == "safetensors":
+        expected = state["G"]["0.weight"].float().numpy()
+    assert samples.shape == expected.shape
+    assert np.abs(samples - expected).max() < 1e-4
+
+
+def test_a_file_says_what_it_takes_and_draws(gan_mpi, tmp_path):
+    save(tmp_path / "run", state_of("lightning", (1, 28, 28), "fp64"))
+    assert gan_mpi("export", "run", size=2).returncode == 0
+    data = (tmp_path / "generator.safetensors").read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    about = json.loads(data[8 : 8 + size])["__metadata__"]
+    assert about["latents"] == "normal, (N, 100)"
+    assert about["samples"] == "(N, 1, 28, 28)"
+    assert about["range"] == "-1 (black) to 1 (white)"
+    assert (about["preset"], about["step"]) == ("lightning", "7")
+
+
+def test_a_generator_that_draws_otherwise_is_not_written(start, tmp_path):
+    save(tmp_path / "run", state_of("basic", (1, 28, 28)))
+    code = (
+        "from dataclasses import replace\n"
+        "from gan_mpi import export\n"
+        "sound = export.FORMATS['pt2']\n"
+        "wrong = lambda data: lambda latents: sound.load(data)(latents) + 1e-3\n"
+        "export.FORMATS['pt2'] = replace(sound, load=wrong)\n"
+        "from gan_mpi.__main__ import main; main()"
+    )
+    process = start("export", "run", "--format", "pt2", code=code)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "differs from that of run/checkpoint-000007.pt by 0.001, over 0.0001" in err
+    assert not (tmp_path / "generator.pt2").exists()
+
+
+def test_a_missing_package_is_named(start, tmp_path):
+    save(tmp_path / "run", state_of("basic", (1, 28, 28)))
+    code = (
+        "import sys; sys.modules['onnx'] = None\n"
+        "from gan_mpi.__main__ import main; main()"
+    )
+    process = start("export", "run", "--format", "onnx", code=code)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "this format needs the package onnx; install 'gan-mpi[export]'" in err
