@@ -8,16 +8,23 @@ from typing import Any
 import numpy as np
 
 
-def draw_losses(records: Sequence[dict[str, Any]], title: str) -> bytes:
-    """Return losses.png: the two losses above, D's mean scores below, against images seen."""
+def draw_losses(
+    records: Sequence[dict[str, Any]],
+    evaluations: Sequence[dict[str, Any]],
+    title: str,
+    facts: Mapping[str, object],
+) -> bytes:
+    """Return losses.png: the two losses, D's mean scores, and the distance if it was measured.
+
+    All are against the real images seen, or the steps where D was not trained.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 6), layout="constrained")
-    losses, scores = figure.subplots(2, sharex=True)
-    if any(record["kimg"] for record in records):
-        along, label_x = [r["kimg"] for r in records], "thousand real images"
-    else:  # D was not trained
-        along, label_x = [r["step"] for r in records], "steps"
+    rows = 3 if evaluations else 2
+    figure = Figure(figsize=(8, 3 * rows), layout="constrained")
+    losses, scores, *rest = figure.subplots(rows, sharex=True)
+    name_x = "kimg" if any(record["kimg"] for record in records) else "step"
+    along = [record[name_x] for record in records]
     marker = "o" if len(records) < 3 else None
     for axes, curves, label in (
         (losses, {"loss_G": "generator", "loss_D": "discriminator"}, "loss"),
@@ -33,10 +40,46 @@ def draw_losses(records: Sequence[dict[str, Any]], title: str) -> bytes:
             axes.legend()
     scores.set_ylim(0, 1)
     scores.axhline(0.5, color="grey", linewidth=0.8, linestyle=":")
-    scores.set_xlabel(label_x)
+    for axes in rest:
+        _draw_distance(axes, evaluations, name_x)
+    figure.axes[-1].set_xlabel("thousand real images" if name_x == "kimg" else "steps")
     losses.set_title(title)
+    return _png(figure, facts)
+
+
+def _draw_distance(
+    axes: Any, evaluations: Sequence[dict[str, Any]], name_x: str
+) -> None:
+    """Draw the Frechet distance, its floor, and the best of it; logarithmic."""
+    along = [each[name_x] for each in evaluations]
+    values = [each["figures"]["frechet"] for each in evaluations]
+    extractor, floor = evaluations[-1]["extractor"], evaluations[-1]["floor"]
+    axes.plot(along, values, marker="o", markersize=4, label="samples")
+    best = int(np.argmin(values))
+    axes.plot(along[best], values[best], "*", color="black", markersize=11)
+    axes.annotate(
+        f"best: {values[best]:.3g} at step {evaluations[best]['step']}",
+        (along[best], values[best]),
+        xytext=(0, -18),
+        textcoords="offset points",
+        horizontalalignment="left" if 2 * best < len(values) else "right",
+    )
+    axes.axhline(
+        floor["frechet"],
+        color="grey",
+        linestyle=":",
+        label=f"floor, {floor['frechet']:.3g}",
+    )
+    axes.set_yscale("log")
+    axes.set_ylabel("Frechet distance")
+    axes.grid(alpha=0.3)
+    axes.legend(title=f"{extractor['name']} {extractor['sha256'][:8]}")
+
+
+def _png(figure: Any, facts: Mapping[str, object]) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
+    texts = {name: str(value) for name, value in facts.items()}
+    figure.savefig(buffer, format="png", dpi=110, metadata=texts)
     return buffer.getvalue()
 
 
@@ -82,10 +125,7 @@ def draw_points(
             **look,
         )
     axes["points"].legend(loc="upper right", markerscale=6)
-    buffer = io.BytesIO()
-    texts = {name: str(value) for name, value in facts.items()}
-    figure.savefig(buffer, format="png", dpi=110, metadata=texts)
-    return buffer.getvalue()
+    return _png(figure, facts)
 
 
 def _beyond(points: np.ndarray | None, low: float, high: float) -> str:

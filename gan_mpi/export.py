@@ -22,7 +22,7 @@ from gan_mpi.files import write_aside
 from gan_mpi.images import RANGES, provenance
 from gan_mpi.prepare import build_generator, load_generator
 from gan_mpi.rundir import newest_run
-from gan_mpi.streams import Purpose, draw_latents
+from gan_mpi.sampling import sample_latents
 
 CHECKED = 64  # images that the exported generator must draw as the original does
 TOLERANCE = 1e-4
@@ -57,7 +57,8 @@ def export(
         )
         form = FORMATS[file_format]
         generator = load_generator(state).float().eval()
-        latents = _latents(state)
+        drawn = sample_latents(config_from_dict(state["config"]), 0, CHECKED)
+        latents = torch.from_numpy(drawn).float()
         data = _attempt(lambda: form.pack(generator, latents, describe(state)))
         apart = _difference(generator, _attempt(lambda: form.load(data)), latents)
         if not apart <= TOLERANCE:
@@ -106,14 +107,6 @@ def describe(state: dict[str, Any]) -> dict[str, str]:
         low, high = (-1, 1) if limits.tanh else (0, 1)
         about["range"] = f"{low} (black) to {high} (white)"
     return {name: str(value) for name, value in about.items()}
-
-
-def _latents(state: dict[str, Any]) -> Tensor:
-    config = config_from_dict(state["config"])
-    drawn = draw_latents(
-        config.latents, 0, Purpose.SAMPLES, 0, CHECKED, config.latent_dim
-    )
-    return torch.from_numpy(drawn).float()
 
 
 @torch.no_grad()

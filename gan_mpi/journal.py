@@ -15,6 +15,7 @@ from gan_mpi.config import RunConfig, grid_size
 from gan_mpi.datasets import points
 from gan_mpi.evaluations import (
     best_evaluation,
+    comparable,
     forget_evaluations_after,
     read_evaluations,
 )
@@ -200,7 +201,12 @@ class Journal:
         config, records = self.state.config, stats.read_stats(self.run_dir)
         if records:
             title = f"{config.preset} on {self.state.data['name']}, seed {config.seed}"
-            write_aside(self.run_dir / "losses.png", draw_losses(records, title))
+            facts = images.provenance(self.state.to_dict())
+            evaluations = comparable(read_evaluations(self.run_dir))
+            if evaluations:
+                facts["extractor"] = evaluations[-1]["extractor"]["sha256"]
+            picture = draw_losses(records, evaluations, title, facts)
+            write_aside(self.run_dir / "losses.png", picture)
 
     def _closing_lines(self, seconds: float, why: str) -> list[str]:
         step, steps = self.state.progress.step, self.state.config.steps

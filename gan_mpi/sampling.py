@@ -18,7 +18,6 @@ POINTS = 10_000  # seeds in a picture of points, and in their mean and deviation
 CHUNK = 64  # seeds; a product over another number of rows may round otherwise
 
 
-@torch.no_grad()
 def generate(
     generator: nn.Module, config: TrainConfig, seeds: Sequence[int]
 ) -> np.ndarray:
@@ -27,21 +26,34 @@ def generate(
     A seed s is always drawn as row s % 64 of the 64 seeds from s - s % 64 on, by one thread,
     so that its image does not depend on the other seeds, the ranks or the threads.
     """
-    parameter = next(generator.parameters())
     chunks: dict[int, np.ndarray] = {}
-    with inference(generator):
-        for chunk in sorted({seed // CHUNK for seed in seeds}):
-            drawn = draw_latents(
-                config.latents,
-                0,
-                Purpose.SAMPLES,
-                chunk * CHUNK,
-                (chunk + 1) * CHUNK,
-                config.latent_dim,
-            )
-            latents = torch.from_numpy(drawn).to(parameter.dtype).to(parameter.device)
-            chunks[chunk] = to_pixels(generator(latents), config.range)
+    for chunk in sorted({seed // CHUNK for seed in seeds}):
+        first = chunk * CHUNK
+        latents = sample_latents(config, first, first + CHUNK)
+        chunks[chunk] = draw_chunk(generator, config, latents)
     return np.stack([chunks[seed // CHUNK][seed % CHUNK] for seed in seeds])
+
+
+def sample_latents(config: TrainConfig, start: int, stop: int) -> np.ndarray:
+    """Return the latents of seeds start..stop, float64 (stop - start, latent_dim)."""
+    return draw_latents(
+        config.latents, 0, Purpose.SAMPLES, start, stop, config.latent_dim
+    )
+
+
+@torch.no_grad()
+def draw_chunk(
+    generator: nn.Module, config: TrainConfig, latents: np.ndarray
+) -> np.ndarray:
+    """Return what a generator draws from at most CHUNK latents (n, latent_dim), as `generate`."""
+    parameter = next(generator.parameters())
+    rows = np.zeros((CHUNK, config.latent_dim))
+    rows[: len(latents)] = latents
+    with inference(generator):
+        made = generator(
+            torch.from_numpy(rows).to(parameter.dtype).to(parameter.device)
+        )
+    return to_pixels(made, config.range)[: len(latents)]
 
 
 @contextmanager

@@ -183,6 +183,9 @@ def test_training_keeps_the_best_and_a_resume_repeats_the_figures(
     best = best_evaluation(whole)["step"]
     kept = {step for step, _ in list_checkpoints(tmp_path / "whole")}
     assert kept == {40, 50, 60, best}
+    with Image.open(tmp_path / "whole" / "losses.png") as picture:
+        assert picture.info["extractor"] == whole[0]["extractor"]["sha256"]
+        assert (picture.info["preset"], picture.info["step"]) == ("basic", "60")
     log = (tmp_path / "whole" / "log.txt").read_text()
     assert f"evaluation of step {best}: Frechet" in log
     assert "evaluation" in next(li for li in log.splitlines() if "started in" in li)

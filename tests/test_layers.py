@@ -40,6 +40,7 @@ LAYERS = [
         "sample",
         "evaluate",
         "export",
+        "animate",
         "train_classifier",
         "doctor",
         "status",

@@ -34,6 +34,25 @@ class SeedRange(click.ParamType):
         return seeds
 
 
+class TwoSeeds(click.ParamType):
+    """Two seeds, such as 0:7."""
+
+    name = "seeds"
+
+    def convert(
+        self,
+        value: str | tuple[int, int],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        first, colon, last = value.partition(":")
+        if not (colon and first.isdecimal() and last.isdecimal()):
+            self.fail(f"{value!r} is not like 0:7.", param, ctx)
+        return int(first), int(last)
+
+
 class GridSize(click.ParamType):
     """A grid as columns x rows, such as 6x6."""
 
@@ -97,7 +116,26 @@ def checkpoint_step(text: str) -> int | None:
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="File to write, or folder of pngs.  [default: samples.png, samples.npz or samples]",
+    help="File to write, or folder of pngs.  [default: samples.png, samples.npz or samples, "
+    "interpolation.gif, timelapse.gif]",
+)
+@click.option(
+    "--interpolate",
+    "ends",
+    type=TwoSeeds(),
+    metavar="A:B",
+    help="The way from the image of one seed to that of another: a GIF, or a strip if --out is "
+    "a .png.",
+)
+@click.option(
+    "--frames",
+    type=click.IntRange(2, 1000),
+    help="Images on that way.  [default: 60]",
+)
+@click.option(
+    "--timelapse",
+    is_flag=True,
+    help="A GIF of the same samples by every checkpoint of a run; 'train --keep all' keeps them.",
 )
 def sample(
     run_or_checkpoint: Path | None,
@@ -106,6 +144,9 @@ def sample(
     grid: tuple[int, int] | None,
     file_format: str,
     out: Path | None,
+    ends: tuple[int, int] | None,
+    frames: int | None,
+    timelapse: bool,
 ) -> int:
     """Draw images from the generator of a run, or of one checkpoint file.
 
@@ -118,9 +159,42 @@ def sample(
             f"{len(seeds)} seeds do not fit into {grid[0]}x{grid[1]}.",
             param_hint="'--grid'",
         )
+    _check_moving(ends, frames, timelapse)
     from gan_mpi.comm import world
 
     comm = world()
+    if ends is not None:
+        from gan_mpi.animate import interpolate
+
+        target = out or Path("interpolation.gif")
+        return interpolate(comm, run_or_checkpoint, step, ends, frames or 60, target)
+    if timelapse:
+        from gan_mpi.animate import timelapse as draw_all
+
+        return draw_all(
+            comm, run_or_checkpoint, grid or (6, 6), out or Path("timelapse.gif")
+        )
     from gan_mpi.sample import sample as draw
 
     return draw(comm, run_or_checkpoint, step, seeds, grid, file_format, out)
+
+
+def _check_moving(
+    ends: tuple[int, int] | None, frames: int | None, timelapse: bool
+) -> None:
+    """Refuse options of moving pictures that would do nothing.  Raises click.UsageError."""
+    if frames is not None and ends is None:
+        raise click.UsageError("--frames is for --interpolate A:B; give both.")
+    given = click.get_current_context().get_parameter_source
+    for name, is_chosen in (
+        ("--interpolate", ends is not None),
+        ("--timelapse", timelapse),
+    ):
+        unused = ["seeds", "file_format"]
+        unused += ["grid"] if name == "--interpolate" else ["ends", "checkpoint"]
+        for other in unused if is_chosen else ():
+            if given(other) == click.core.ParameterSource.COMMANDLINE:
+                option = {"file_format": "--format", "ends": "--interpolate"}
+                raise click.UsageError(
+                    f"{name} does not go with {option.get(other, '--' + other)}; give one."
+                )
