@@ -338,6 +338,9 @@ class RunConfig:
         "Progress lines: ours, or those of CNTK or Paddle.",
         choices=("plain", "cntk", "paddle"),
     )
+    tensorboard: bool = setting(
+        False, "Running", "Write a copy of figures and samples for TensorBoard, too."
+    )
     quiet: bool = setting(
         False, "Running", "Print errors only; log.txt is written all the same."
     )

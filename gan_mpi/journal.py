@@ -8,19 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from gan_mpi import checkpoint, images, rundir, stats
-from gan_mpi.charts import draw_losses, draw_points
+from gan_mpi import checkpoint, rundir, stats
+from gan_mpi.board import Board
 from gan_mpi.comm import Communicator
 from gan_mpi.config import RunConfig, grid_size
-from gan_mpi.datasets import points
 from gan_mpi.evaluations import (
     best_evaluation,
-    comparable,
     forget_evaluations_after,
     read_evaluations,
 )
-from gan_mpi.files import append_line, sweep, write_aside
+from gan_mpi.files import append_line, sweep
 from gan_mpi.formats import make_format
+from gan_mpi.gallery import Gallery
 from gan_mpi.log import Log
 from gan_mpi.monitor import Monitor
 from gan_mpi.opening import slowest, started_line
@@ -31,9 +30,6 @@ from gan_mpi.presets import PRESETS
 from gan_mpi.sampling import POINTS, generate
 from gan_mpi.segments import append_segment, read_segments, update_segment
 from gan_mpi.state import RunState
-from gan_mpi.streams import DataOrder
-
-REALS = "reals.png"
 
 
 class Journal:
@@ -63,9 +59,9 @@ class Journal:
         saves = [segment.get("seconds_of_a_save", 0.0) for segment in before]
         self.slowest_save = max(saves, default=0.0)
         self.seconds_to_start = 0.0
-        self.grid = grid_size(run.grid)
-        self.draws_points = len(state.data["shape"]) == 1
-        self.pictured = POINTS if self.draws_points else self.grid[0] * self.grid[1]
+        writes_board = run.tensorboard and comm.is_root
+        self.board = Board(run_dir if writes_board else None, state.progress.step)
+        self.gallery = Gallery(run_dir, state, grid_size(run.grid), self.board)
         self.format = make_format(run.log_format, PRESETS[state.config.preset].cntk_log)
         self.first_step = self.saved_step = self.ticked_step = state.progress.step
         self.began = self.ticked = time.perf_counter()
@@ -89,6 +85,7 @@ class Journal:
         if self.comm.is_root:
             self.monitor.look(record)
             append_line(self.run_dir / stats.STATS_FILE, json.dumps(record))
+            self.board.add_record(record)
             self._update_segment("running")
         if is_due or self.run.log_format == "plain":
             for line in self.format.lines(record, self.state):
@@ -112,7 +109,7 @@ class Journal:
             "communication": self.comm.seconds / seconds,
             "time": time.time(),
         }
-        if self.comm.is_root and self.draws_points:
+        if self.comm.is_root and self.gallery.draws_points:
             made = generate(game.G.network, self.state.config, range(POINTS))
             record |= {"mean": made.mean(0).tolist(), "std": made.std(0).tolist()}
         now = time.perf_counter()
@@ -122,7 +119,7 @@ class Journal:
     def evaluate(self) -> None:
         """Evaluate, outside the time that the speed of training is reckoned by.  Collective."""
         begin, communicated = time.perf_counter(), self.comm.seconds
-        self.monitor.evaluate()
+        self.board.add_evaluation(self.monitor.evaluate())
         self.ticked += time.perf_counter() - begin
         self.comm.seconds = communicated
 
@@ -137,34 +134,21 @@ class Journal:
         self.saved_step = self.state.progress.step
 
     def _save(self) -> None:
-        config, step = self.state.config, self.state.progress.step
+        step = self.state.progress.step
         if self.keep == "all":
             checkpoint.write_checkpoint(self.run_dir, step, self.state.to_dict())
         else:
             best = self._best_step() if self.keep == "best" else None
             checkpoint.save_checkpoint(self.run_dir, step, self.state.to_dict(), best)
-        samples = generate(self.state.game.G.network, config, range(self.pictured))
-        self._draw(f"fakes-{step:06d}.png", samples)
+        self.gallery.samples()
+
+    def show_reals(self, real: np.ndarray) -> None:
+        """Draw the first of the data as the run sees them, on root.  Collective."""
+        self.comm.on_root(lambda: self.gallery.reals(real))
 
     def _best_step(self) -> int | None:
         best = best_evaluation(read_evaluations(self.run_dir))
         return None if best is None else best["step"]
-
-    def show_reals(self, real: np.ndarray) -> None:
-        """Write REALS, the first of the data as the run sees them, on root.  Collective."""
-        count = min(self.pictured, len(real))
-        first = DataOrder(self.state.config.seed, len(real)).indices(0, count)
-        self.comm.on_root(lambda: self._draw(REALS, real[first]))
-
-    def _draw(self, name: str, samples: np.ndarray) -> None:
-        facts = images.provenance(self.state.to_dict())
-        if self.draws_points:
-            title = f"{name.removesuffix('.png')}, {len(samples)} points"
-            generated = None if name == REALS else samples
-            data = draw_points(points.draw_points(POINTS), generated, title, facts)
-        else:
-            data = images.png(images.grid(samples, *self.grid), facts)
-        write_aside(self.run_dir / name, data)
 
     def _update_segment(self, state: str) -> None:
         seconds = self.phases.total
@@ -191,22 +175,12 @@ class Journal:
         self.comm.on_root(
             lambda: self._update_segment("done" if is_done else f"stopped{why}")
         )
-        self.comm.on_root(self._draw_losses)
+        self.comm.on_root(self.gallery.curves)
+        self.board.close()
         seconds = time.perf_counter() - self.began
         closing = self.format.closing(self.state, seconds, self.comm.world_size)
         for line in [*closing, *self._closing_lines(seconds, why)]:
             self.log.line(line)
-
-    def _draw_losses(self) -> None:
-        config, records = self.state.config, stats.read_stats(self.run_dir)
-        if records:
-            title = f"{config.preset} on {self.state.data['name']}, seed {config.seed}"
-            facts = images.provenance(self.state.to_dict())
-            evaluations = comparable(read_evaluations(self.run_dir))
-            if evaluations:
-                facts["extractor"] = evaluations[-1]["extractor"]["sha256"]
-            picture = draw_losses(records, evaluations, title, facts)
-            write_aside(self.run_dir / "losses.png", picture)
 
     def _closing_lines(self, seconds: float, why: str) -> list[str]:
         step, steps = self.state.progress.step, self.state.config.steps

@@ -54,14 +54,15 @@ class Monitor:
             step % every == 0 or step == self.state.config.steps  # type: ignore[operator]
         )
 
-    def evaluate(self) -> None:
-        """Compare samples with the test images, and record it.  Collective."""
+    def evaluate(self) -> dict[str, Any]:
+        """Compare samples with the test images; return the record, once written.  Collective."""
         assert self.reference is not None
         state = self.state
         figures, pairs = self.reference.evaluate(state.game.G.network, state.config)
         progress = state.progress
         record = {"step": progress.step, "kimg": progress.images / 1000, **figures}
         self.comm.on_root(lambda: self._write(record, pairs))
+        return record
 
     def _write(self, record: dict[str, Any], pairs: np.ndarray) -> None:
         if self.state.progress.updates_G >= FIRST_UPDATES:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from gan_mpi.board import check_installed
 from gan_mpi.comm import Communicator
 from gan_mpi.configure import run_config
 from gan_mpi.deadline import End
@@ -50,6 +51,8 @@ def train(
     placement = place(comm, run.device)
     dataset, shared = share_dataset(comm, start.source)
     phases.end("data")
+    if run.tensorboard:
+        comm.on_root(check_installed)
     state = build_state(comm, start, dataset, placement.device)
     phases.end("networks")
     for line in opening_lines(comm, state.config, dataset, placement):
@@ -71,7 +74,7 @@ def train(
     journal = Journal(comm, state, run, log, run_dir, phases, monitor)
     if start.saved is None:
         if reference is not None:
-            monitor.evaluate()
+            journal.evaluate()
             phases.end("evaluation")
         journal.save()
         journal.show_reals(dataset.images)

@@ -26,6 +26,7 @@ LAYERS = [
         "optimizers",
         "images",
         "charts",
+        "board",
     },
     {"jobscript", "log", "rundir", "segments", "facts", "probes"},
     {"config", "checkpoint", "parallel", "device", "datasets"},
@@ -33,7 +34,7 @@ LAYERS = [
     {"state", "extractor"},
     {"prepare", "opening"},
     {"formats", "feed", "evaluation"},
-    {"monitor", "turn"},
+    {"monitor", "turn", "gallery"},
     {"journal"},
     {
         "train",

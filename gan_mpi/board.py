@@ -1,0 +1,88 @@
+"""A copy of what is reported of a run for TensorBoard; stats.jsonl stays the source of truth."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gan_mpi.errors import UserError
+
+FOLDER = "tensorboard"  # in the run directory
+SCALARS = {
+    "loss_G": "loss/generator",
+    "loss_D": "loss/discriminator",
+    "D_real": "score/reals",
+    "D_fake": "score/fakes",
+    "gradient_G": "gradient/generator",
+    "gradient_D": "gradient/discriminator",
+    "spread": "samples/spread",
+    "images_per_second": "speed/images_per_second",
+    "communication": "speed/communication",
+}
+
+
+class Board:
+    """The event files of one run, written by root; of no folder, nothing."""
+
+    def __init__(self, run_dir: Path | None, step: int = 0) -> None:
+        """Write to a run directory, forgetting what an earlier start wrote after `step`.
+
+        Raises UserError if tensorboard is not installed.
+        """
+        self._writer: Any = None
+        if run_dir is not None:
+            folder = str(run_dir / FOLDER)
+            self._writer = _writer_class()(folder, purge_step=step + 1)
+
+    def add_record(self, record: Mapping[str, Any]) -> None:
+        """Add the figures of a record of stats.jsonl."""
+        self._add({SCALARS[k]: v for k, v in record.items() if k in SCALARS}, record)
+
+    def add_evaluation(self, record: Mapping[str, Any]) -> None:
+        """Add the figures of a record of metrics.jsonl, and its floor."""
+        numbers = {
+            f"{kind}/{name}": value
+            for kind in ("figures", "floor")
+            for name, value in record[kind].items()
+            if isinstance(value, float)
+        }
+        self._add(numbers, record)
+
+    def add_picture(self, name: str, png: bytes, step: int) -> None:
+        """Add a PNG."""
+        if self._writer is not None:
+            from PIL import Image
+
+            with Image.open(io.BytesIO(png)) as picture:
+                pixels = np.asarray(picture.convert("RGB"))
+            self._writer.add_image(name, pixels, step, dataformats="HWC")
+            self._writer.flush()
+
+    def _add(self, numbers: Mapping[str, float], record: Mapping[str, Any]) -> None:
+        if self._writer is not None:
+            for name, value in numbers.items():
+                self._writer.add_scalar(name, value, record["step"])
+            self._writer.flush()
+
+    def close(self) -> None:
+        """Write what is left."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+def check_installed() -> None:
+    """Raise UserError if tensorboard is not installed."""
+    _writer_class()
+
+
+def _writer_class() -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise UserError(
+            "--tensorboard: the package tensorboard is not installed; install "
+            "'gan-mpi[tensorboard]'."
+        ) from None
+    return SummaryWriter

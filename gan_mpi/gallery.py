@@ -1,0 +1,65 @@
+"""The pictures of a run: samples, real images, and curves."""
+
+from pathlib import Path
+
+import numpy as np
+
+from gan_mpi import images, stats
+from gan_mpi.board import Board
+from gan_mpi.charts import draw_losses, draw_points
+from gan_mpi.datasets import points
+from gan_mpi.evaluations import comparable, read_evaluations
+from gan_mpi.files import write_aside
+from gan_mpi.sampling import POINTS, generate
+from gan_mpi.state import RunState
+from gan_mpi.streams import DataOrder
+
+REALS = "reals.png"
+
+
+class Gallery:
+    """What is drawn into a run directory, by root."""
+
+    def __init__(
+        self, run_dir: Path, state: RunState, grid: tuple[int, int], board: Board
+    ) -> None:
+        """`grid` is columns and rows of a picture of images; samples also go to `board`."""
+        self.run_dir, self.state, self.grid, self.board = run_dir, state, grid, board
+        self.draws_points = len(state.data["shape"]) == 1
+        self.count = POINTS if self.draws_points else grid[0] * grid[1]
+
+    def samples(self) -> None:
+        """Draw the first seeds' samples at this step."""
+        step = self.state.progress.step
+        made = generate(self.state.game.G.network, self.state.config, range(self.count))
+        data = self._picture(f"fakes-{step:06d}.png", made)
+        self.board.add_picture("samples", data, step)
+
+    def reals(self, real: np.ndarray) -> None:
+        """Draw the first of the data, as the run sees them."""
+        order = DataOrder(self.state.config.seed, len(real))
+        self._picture(REALS, real[order.indices(0, min(self.count, len(real)))])
+
+    def curves(self) -> None:
+        """Draw losses.png, if there is anything to draw."""
+        config, records = self.state.config, stats.read_stats(self.run_dir)
+        if not records:
+            return
+        title = f"{config.preset} on {self.state.data['name']}, seed {config.seed}"
+        facts = images.provenance(self.state.to_dict())
+        evaluations = comparable(read_evaluations(self.run_dir))
+        if evaluations:
+            facts["extractor"] = evaluations[-1]["extractor"]["sha256"]
+        picture = draw_losses(records, evaluations, title, facts)
+        write_aside(self.run_dir / "losses.png", picture)
+
+    def _picture(self, name: str, samples: np.ndarray) -> bytes:
+        facts = images.provenance(self.state.to_dict())
+        if self.draws_points:
+            title = f"{name.removesuffix('.png')}, {len(samples)} points"
+            generated = None if name == REALS else samples
+            data = draw_points(points.draw_points(POINTS), generated, title, facts)
+        else:
+            data = images.png(images.grid(samples, *self.grid), facts)
+        write_aside(self.run_dir / name, data)
+        return data
