@@ -1,11 +1,13 @@
 """The one exception that carries a sentence for the user."""
 
+DIVERGED = 76  # exit code
+
 
 class UserError(Exception):
     """Something that the user can mend, said in one sentence.
 
-    `exit_code` is 1 (could not) unless the caller asked wrongly (2) or started the
-    program with the launcher of another MPI (64).  `on_all_ranks` is true once every
+    `exit_code` is 1 (could not) unless the caller asked wrongly (2), started the program
+    with the launcher of another MPI (64), or the run has no finite numbers any more (76).  `on_all_ranks` is true once every
     rank is known to raise the same error, so that it is printed once and no rank has
     to be stopped by force.
     """

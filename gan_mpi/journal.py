@@ -27,7 +27,6 @@ from gan_mpi.parallel import check_replicas
 from gan_mpi.phases import Phases
 from gan_mpi.prepare import Start
 from gan_mpi.presets import PRESETS
-from gan_mpi.sampling import POINTS, generate
 from gan_mpi.segments import append_segment, read_segments, update_segment
 from gan_mpi.state import RunState
 
@@ -76,27 +75,32 @@ class Journal:
         self.comm.seconds = 0.0
 
     def report(self) -> None:
-        """Write the lines and the record of the steps since the last ones, if it is time."""
+        """Write lines and record of the steps since the last ones, if it is time.  Collective."""
         step, steps = self.state.progress.step, self.state.config.steps
         is_due = step % self.format.interval(steps) == 0
         if not is_due and step < steps:
             return
         record = self._record()
-        if self.comm.is_root:
-            self.monitor.look(record)
-            append_line(self.run_dir / stats.STATS_FILE, json.dumps(record))
-            self.board.add_record(record)
-            self._update_segment("running")
-        if is_due or self.run.log_format == "plain":
+        with_lines = is_due or self.run.log_format == "plain"
+        self.comm.on_root(lambda: self._write(record, with_lines))
+        now = time.perf_counter()
+        self.ticked, self.ticked_step, self.comm.seconds = now, step, 0.0
+        self.state.window = stats.Window()
+
+    def _write(self, record: dict[str, Any], with_lines: bool) -> None:
+        self.monitor.look(record)
+        append_line(self.run_dir / stats.STATS_FILE, json.dumps(record))
+        self.board.add_record(record)
+        self._update_segment("running")
+        if with_lines:
             for line in self.format.lines(record, self.state):
                 self.log.line(line)
-        self.state.window = stats.Window()
 
     def _record(self) -> dict[str, Any]:
         game, progress = self.state.game, self.state.progress
         now = time.perf_counter()
         seconds, steps = now - self.ticked, progress.step - self.ticked_step
-        record = {
+        return {
             "step": progress.step,
             "epoch": progress.images / self.state.data["count"],
             "kimg": progress.images / 1000,
@@ -109,12 +113,6 @@ class Journal:
             "communication": self.comm.seconds / seconds,
             "time": time.time(),
         }
-        if self.comm.is_root and self.gallery.draws_points:
-            made = generate(game.G.network, self.state.config, range(POINTS))
-            record |= {"mean": made.mean(0).tolist(), "std": made.std(0).tolist()}
-        now = time.perf_counter()
-        self.ticked, self.ticked_step, self.comm.seconds = now, progress.step, 0.0
-        return record
 
     def evaluate(self) -> None:
         """Evaluate, outside the time that the speed of training is reckoned by.  Collective."""
@@ -135,12 +133,12 @@ class Journal:
 
     def _save(self) -> None:
         step = self.state.progress.step
+        self.gallery.samples()  # fails if the generator has diverged
         if self.keep == "all":
             checkpoint.write_checkpoint(self.run_dir, step, self.state.to_dict())
         else:
             best = self._best_step() if self.keep == "best" else None
             checkpoint.save_checkpoint(self.run_dir, step, self.state.to_dict(), best)
-        self.gallery.samples()
 
     def show_reals(self, real: np.ndarray) -> None:
         """Draw the first of the data as the run sees them, on root.  Collective."""

@@ -12,7 +12,7 @@ from gan_mpi.evaluation import Reference
 from gan_mpi.evaluations import evaluation_line, write_evaluation
 from gan_mpi.images import provenance
 from gan_mpi.log import Log
-from gan_mpi.sampling import CHUNK, generate
+from gan_mpi.sampling import CHUNK, POINTS, generate
 from gan_mpi.state import RunState
 from gan_mpi.stopping import StopRequest
 
@@ -40,9 +40,16 @@ class Monitor:
         self.raised: set[str] = set()
 
     def look(self, record: dict[str, Any]) -> None:
-        """Add the spread of samples to a record of stats.jsonl, and raise its alarms; on root."""
-        samples = generate(self.state.game.G.network, self.state.config, range(CHUNK))
+        """Add the spread of samples to a record of stats.jsonl, and raise its alarms; on root.
+
+        Of points, also their mean and deviation (2,).  Raises UserError if G has diverged.
+        """
+        are_points = len(self.state.data["shape"]) == 1
+        seeds = range(POINTS if are_points else CHUNK)
+        samples = generate(self.state.game.G.network, self.state.config, seeds)
         record["spread"] = spread(samples) / self.real_spread
+        if are_points:
+            record |= {"mean": samples.mean(0).tolist(), "std": samples.std(0).tolist()}
         progress = self.state.progress
         updates = {"G": progress.updates_G, "D": progress.updates_D}
         self._raise(alarms(record, updates), record)

@@ -9,6 +9,7 @@ from torch import nn
 
 from gan_mpi.comm import Communicator
 from gan_mpi.config import TrainConfig
+from gan_mpi.errors import DIVERGED, UserError
 from gan_mpi.images import to_pixels
 from gan_mpi.streams import Purpose, draw_latents, shard
 
@@ -45,13 +46,22 @@ def sample_latents(config: TrainConfig, start: int, stop: int) -> np.ndarray:
 def draw_chunk(
     generator: nn.Module, config: TrainConfig, latents: np.ndarray
 ) -> np.ndarray:
-    """Return what a generator draws from at most CHUNK latents (n, latent_dim), as `generate`."""
+    """Return what a generator draws from at most CHUNK latents (n, latent_dim), as `generate`.
+
+    Raises UserError if it draws numbers that are not finite.
+    """
     parameter = next(generator.parameters())
     rows = np.zeros((CHUNK, config.latent_dim))
     rows[: len(latents)] = latents
     with inference(generator):
         made = generator(
             torch.from_numpy(rows).to(parameter.dtype).to(parameter.device)
+        )
+    if not made.isfinite().all():
+        raise UserError(
+            "diverged: what the generator draws is not finite any more. Checkpoints from before "
+            "that are kept; a lower --g-lr may help.",
+            exit_code=DIVERGED,
         )
     return to_pixels(made, config.range)[: len(latents)]
 
@@ -75,12 +85,15 @@ def in_chunks(
 ) -> Arrays:
     """Return the rows that compute(first, last) gives for each CHUNK of `count`, joined.
 
-    Each rank computes some chunks; all get the same rows, on any number of ranks.  Collective.
+    Each rank computes some chunks; all get the same rows, on any number of ranks.  A UserError
+    on any of them is raised on all.  Collective.
     """
     lo, hi = shard(-(-count // CHUNK), comm.rank, comm.world_size)
-    mine = [
-        compute(chunk * CHUNK, min((chunk + 1) * CHUNK, count))
-        for chunk in range(lo, hi)
-    ]
+    mine = comm.agree(
+        lambda: [
+            compute(chunk * CHUNK, min((chunk + 1) * CHUNK, count))
+            for chunk in range(lo, hi)
+        ]
+    )
     parts = [part for rank in comm.allgather(mine) for part in rank]
     return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))

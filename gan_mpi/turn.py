@@ -6,15 +6,13 @@ import torch
 
 from gan_mpi.comm import Communicator
 from gan_mpi.config import OptimizerConfig, TrainConfig
-from gan_mpi.errors import UserError
+from gan_mpi.errors import DIVERGED, UserError
 from gan_mpi.feed import Feed
 from gan_mpi.optimizers import schedule_factor
 from gan_mpi.parallel import Averages
 from gan_mpi.state import Progress, RunState
 from gan_mpi.step import discriminator_step, generator_step, measure
 from gan_mpi.stopping import StopRequest
-
-DIVERGED = 76  # exit code
 
 
 def take_step(

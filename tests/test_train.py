@@ -104,6 +104,15 @@ def test_a_diverging_run_ends_with_exit_code_76_and_keeps_its_checkpoint(
     assert [step for step, _ in rundir.list_checkpoints(tmp_path / "run")] == [0]
 
 
+def test_a_generator_that_draws_no_finite_numbers_is_not_saved(gan_mpi, tmp_path):
+    """After the last update no loss is computed that would tell."""
+    options = ("--steps", "1", "--g-optimizer", "adam", "--g-lr", "3e38")
+    result = gan_mpi("train", *SMALL, *options, "--run-dir", "run", size=2)
+    assert result.returncode == 76, result.stderr
+    assert result.stderr.count("diverged: what the generator draws is not finite") == 1
+    assert [step for step, _ in rundir.list_checkpoints(tmp_path / "run")] == [0]
+
+
 def test_two_rates_are_in_the_log(gan_mpi, tmp_path):
     options = (
         "--d-optimizer",
