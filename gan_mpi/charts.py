@@ -76,6 +76,42 @@ def _draw_distance(
     axes.legend(title=f"{extractor['name']} {extractor['sha256'][:8]}")
 
 
+def draw_study(
+    results: Sequence[dict[str, Any]], metric: str, facts: Mapping[str, object]
+) -> bytes:
+    """Return study.png: a figure of each setting against its seconds of training."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    for result in results:
+        minutes = np.array(result["seconds_at"]) / 60
+        (line,) = axes.plot(
+            minutes,
+            result["figures"],
+            marker="o",
+            markersize=4,
+            label=result["setting"],
+        )
+        best = result["best"]
+        axes.plot(
+            minutes[best],
+            result["figures"][best],
+            "*",
+            markersize=12,
+            color=line.get_color(),
+        )
+    floor = results[0]["floor"]
+    axes.axhline(floor, color="grey", linestyle=":", label=f"floor, {floor:.3g}")
+    if metric == "frechet":
+        axes.set_yscale("log")
+    axes.set_xlabel("minutes of training")
+    axes.set_ylabel("Frechet distance" if metric == "frechet" else metric)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return _png(figure, facts)
+
+
 def _png(figure: Any, facts: Mapping[str, object]) -> bytes:
     buffer = io.BytesIO()
     texts = {name: str(value) for name, value in facts.items()}

@@ -12,6 +12,7 @@ from gan_mpi.commands.presets import presets
 from gan_mpi.commands.report import report
 from gan_mpi.commands.sample import sample
 from gan_mpi.commands.status import status
+from gan_mpi.commands.study import study
 from gan_mpi.commands.train import train
 from gan_mpi.commands.train_classifier import train_classifier
 
@@ -37,3 +38,4 @@ cli.add_command(jobscript)
 cli.add_command(doctor)
 cli.add_command(status)
 cli.add_command(report)
+cli.add_command(study)

@@ -81,6 +81,12 @@ class Communicator:
         """Return the values of the ranks of this node, on each of them.  Collective."""
         return self.node.allgather(value)
 
+    def first_ranks(self, count: int) -> "Communicator | None":
+        """Return a group of the first `count` ranks, None on the others.  Collective."""
+        inside = self.rank < count
+        part = self.mpi.Split(0 if inside else 1, self.rank)
+        return Communicator(MPI.Intracomm(part)) if inside else None
+
     def barrier(self) -> None:
         """Wait for all ranks, asleep rather than spinning on a core others need.  Collective."""
         _wait_for_all(self.mpi)

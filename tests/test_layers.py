@@ -47,6 +47,7 @@ LAYERS = [
         "status",
         "report",
     },
+    {"study"},
     {"commands"},
     {"cli"},
     {"__main__"},

@@ -183,13 +183,9 @@ def _check_command(ctx: click.Context, words: tuple[str, ...]) -> None:
     if name != "train":
         group.commands[name].make_context(name, rest, parent=ctx.parent).close()
         return
-    from gan_mpi.commands.train import check
+    from gan_mpi.commands.train import parse
 
-    parsed = group.commands[name].make_context(name, rest, parent=ctx.parent)
-    given = {key: value for key, value in parsed.params.items() if value is not None}
-    del given["dry_run"]
-    check(given)
-    if not given.keys() & {"run_dir", "resume"}:
+    if not parse(rest, ctx.parent).keys() & {"run_dir", "resume"}:
         raise click.UsageError(
             "a job that is submitted again must find its run; give train --run-dir RUN."
         )

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -81,6 +82,15 @@ def train(dry_run: bool, **options: Any) -> int:
     from gan_mpi.train import train as run_training
 
     return run_training(comm, given, stop, phases, end)
+
+
+def parse(words: Sequence[str], parent: click.Context | None = None) -> dict[str, Any]:
+    """Return the options that a command line of train gives, checked.  Raises click.UsageError."""
+    parsed = train.make_context("train", list(words), parent=parent)
+    given = {name: value for name, value in parsed.params.items() if value is not None}
+    del given["dry_run"]
+    check(given)
+    return given
 
 
 def check(given: dict[str, Any]) -> None:

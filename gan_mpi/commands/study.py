@@ -1,0 +1,108 @@
+"""gan-mpi study."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import click
+
+METRICS = ("frechet", "precision", "recall", "density", "coverage", "score")
+
+
+class Varied(click.ParamType):
+    """An option of train and the values that it takes, such as batch=32,128."""
+
+    name = "varied"
+
+    def convert(
+        self,
+        value: str | tuple[str, list[str]],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> tuple[str, list[str]]:
+        if isinstance(value, tuple):
+            return value
+        name, equals, values = value.partition("=")
+        found = [each.strip() for each in values.split(",")]
+        if not (name.strip("- ") and equals and all(found)):
+            self.fail(f"{value!r} is not like batch=32,128,512.", param, ctx)
+        return name.strip("- "), found
+
+
+@click.command()
+@click.option(
+    "--vary",
+    type=Varied(),
+    multiple=True,
+    required=True,
+    metavar="NAME=V,V,...",
+    help="An option of train and its values, or ranks=1,2; several options make a grid.",
+)
+@click.option(
+    "--dir",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="study",
+    show_default=True,
+    help="Folder of the runs; the same command again goes on there.",
+)
+@click.option(
+    "--metric",
+    type=click.Choice(METRICS),
+    default="frechet",
+    show_default=True,
+    help="Figure that the settings are compared by.",
+)
+@click.option(
+    "--only",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Run the Nth setting alone, for job arrays, then show all that are done.",
+)
+@click.argument("options", metavar="[-- OPTIONS OF TRAIN]", nargs=-1)
+@click.pass_context
+def study(
+    ctx: click.Context,
+    vary: tuple[tuple[str, list[str]], ...],
+    folder: Path,
+    metric: str,
+    only: int | None,
+    options: tuple[str, ...],
+) -> int:
+    """Train a grid of settings, and show what it comes to: quality against time.
+
+    'mpiexec -n 2 gan-mpi study --vary batch=32,128,512 --vary ranks=1,2 -- --kimg 500' trains six
+    runs of equally many images, evaluates each five times, and ends in a table and a plot.
+    """
+    from gan_mpi.commands.train import parse
+
+    varied: dict[str, list[str]] = dict(vary)
+    if len(varied) < len(vary):
+        raise click.UsageError(
+            "--vary names one option twice; give all its values at once."
+        )
+
+    def given(words: list[str]) -> dict[str, Any]:
+        found = parse([*options, *words], ctx)
+        if wrong := found.keys() & {"run_dir", "resume", "outdir"}:
+            flag = "--" + min(wrong).replace("_", "-")
+            raise click.UsageError(
+                f"{flag} does not go with study; give study --dir DIR."
+            )
+        return found
+
+    of_train = {name: values for name, values in vary if name != "ranks"}
+    for chosen in itertools.product(*of_train.values()):
+        pairs = zip(of_train, chosen, strict=True)
+        given([word for name, value in pairs for word in (f"--{name}", value)])
+    from gan_mpi.stopping import StopRequest
+
+    stop = StopRequest()
+    stop.install()
+    from gan_mpi.comm import world
+
+    comm = world()
+    stop.install()
+    from gan_mpi.study import study as run
+
+    return run(comm, folder, varied, given, metric, only, stop)

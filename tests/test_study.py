@@ -1,0 +1,110 @@
+"""A grid of settings ends in a table and a plot, and goes on where it was stopped."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from gan_mpi.errors import UserError
+from gan_mpi.evaluations import read_evaluations
+from gan_mpi.rundir import list_checkpoints
+from gan_mpi.study import Setting, read_result, settings, table
+
+GRID = ("--vary", "batch=16,32", "--vary", "ranks=1,2")
+POINTS = ("--", "--preset", "paddle-uniform", "--samples", "50", "--kimg", "1")
+
+
+def test_the_grid_is_every_combination():
+    grid = settings({"batch": ["16", "32"], "ranks": ["1", "2"]}, world_size=2)
+    assert [each.name for each in grid] == [
+        "batch16-ranks1",
+        "batch16-ranks2",
+        "batch32-ranks1",
+        "batch32-ranks2",
+    ]
+    assert grid[3] == Setting({"batch": "32", "ranks": "2"}, ranks=2)
+    assert grid[3].arguments() == ["--batch", "32"]
+    assert settings({"seed": ["0"]}, world_size=3)[0].ranks == 3
+    with pytest.raises(UserError, match="ranks=3, but mpiexec started 2"):
+        settings({"ranks": ["3"]}, world_size=2)
+
+
+def test_time_is_that_of_training_alone(tmp_path):
+    records = [
+        {"step": 10, "kimg": 1.0, "seconds_per_step": 0.5},
+        {"step": 30, "kimg": 3.0, "seconds_per_step": 0.1},
+    ]
+    about = {"data": "x", "samples": 9, "extractor": {"sha256": "a"}}
+    evaluations = [
+        {
+            "step": step,
+            "figures": {"frechet": value},
+            "floor": {"frechet": 0.1},
+            **about,
+        }
+        for step, value in ((0, 9.0), (10, 2.0), (20, 1.0), (30, 3.0))
+    ]
+    for name, lines in (("stats", records), ("metrics", evaluations)):
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (tmp_path / f"{name}.jsonl").write_text(text)
+    result = read_result(tmp_path, "frechet")
+    assert result["seconds"] == pytest.approx(7.0)
+    assert result["seconds_at"] == pytest.approx([0.0, 5.0, 6.0, 7.0])
+    assert (result["best"], result["steps"][2]) == (2, 20)
+    assert table([result], "frechet")[1].split()[1:] == [
+        *("3.0", "0:07", "429", "1.0000", "20", "0:06", "3.0000")
+    ]
+    assert read_result(tmp_path, "score") is None
+
+
+def test_a_study_of_two_options(gan_mpi, tmp_path):
+    first = gan_mpi("study", *GRID, "--only", "2", *POINTS, size=2)
+    assert first.returncode == 0, first.stderr
+    assert "1/1: batch16-ranks2 on 2 rank(s)" in first.stdout
+    whole = gan_mpi("study", *GRID, *POINTS, size=2, timeout=120)
+    assert whole.returncode == 0, whole.stderr
+    rows = [line.split() for line in whole.stdout.splitlines() if "batch" in line]
+    rows = [row for row in rows if len(row) == 8]
+    names = {f"batch{batch}-ranks{ranks}" for batch in (16, 32) for ranks in (1, 2)}
+    assert {row[0] for row in rows} == names
+    figures = [float(row[4]) for row in rows]
+    assert figures == sorted(figures)
+    results = json.loads((tmp_path / "study" / "study.json").read_text())
+    for result in results:
+        run = tmp_path / "study" / result["setting"]
+        steps = [each["step"] for each in read_evaluations(run)]
+        assert result["steps"] == steps and len(steps) >= 6
+        segments = (run / "segments.jsonl").read_text().splitlines()
+        ranks = int(result["setting"][-1])
+        assert [json.loads(line)["ranks"] for line in segments] == [ranks]
+    with Image.open(tmp_path / "study" / "study.png") as picture:
+        assert picture.info["study"] == "study"
+
+
+def test_what_is_wrong_with_a_study_is_said_before_any_work(gan_mpi, tmp_path):
+    cases = {
+        ("--vary", "batch"): ("'batch' is not like batch=32,128,512", 2),
+        ("--vary", "batch=16", "--vary", "batch=32"): ("names one option twice", 2),
+        ("--vary", "bach=16"): ("No such option", 2),
+        ("--vary", "batch=16,x"): ("'x' is not a valid integer", 2),
+        ("--vary", "ranks=1,4"): ("ranks=4, but mpiexec started 2", 2),
+        ("--vary", "seed=0", "--only", "2"): ("--only: 2, but there are 1 settings", 2),
+        ("--vary", "seed=0", "--", "--run-dir", "x"): ("--run-dir does not go with", 2),
+    }
+    for arguments, (sentence, code) in cases.items():
+        result = gan_mpi("study", *arguments, size=2)
+        assert (result.returncode, result.stderr.count(sentence)) == (code, 1), (
+            arguments,
+            result.stderr,
+        )
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_setting_that_diverges_is_noted_and_the_others_go_on(gan_mpi, tmp_path):
+    options = ("--vary", "lr=1e38,1e-4", *POINTS)
+    result = gan_mpi("study", *options, size=2)
+    assert result.returncode == 0, result.stderr
+    assert "lr1e38: diverged: what the generator draws" in result.stdout
+    assert [step for step, _ in list_checkpoints(tmp_path / "study" / "lr1e38")] == [0]
+    rows = [line for line in result.stdout.splitlines() if line.startswith("lr1e-4 ")]
+    assert len(rows) == 1
