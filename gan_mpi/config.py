@@ -164,6 +164,13 @@ class TrainConfig:
         "and 1 more with sum, as CNTK has it.",
         choices=("sum", "mean"),
     )
+    batch_norm: str = setting(
+        "global",
+        "Model",
+        "Batch normalisation over the global batch, or local, over the part that a rank has of it; "
+        "then the result depends on the number of ranks.",
+        choices=("global", "local"),
+    )
     batch: int = setting(
         1024,
         "Schedule",
@@ -337,6 +344,11 @@ class RunConfig:
         "Running",
         "Progress lines: ours, or those of CNTK or Paddle.",
         choices=("plain", "cntk", "paddle"),
+    )
+    explain: bool = setting(
+        False,
+        "Running",
+        "Print the shard, sums and times of every rank in each update; for a few steps.",
     )
     tensorboard: bool = setting(
         False, "Running", "Write a copy of figures and samples for TensorBoard, too."

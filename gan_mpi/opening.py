@@ -44,6 +44,11 @@ def opening_lines(
             "These are drawn glyphs, not MNIST: digits in Pillow's own font. To train on MNIST, "
             "give the folder with its files: --datadir DIR."
         )
+    if config.batch_norm == "local" and comm.world_size > 1:
+        lines.append(
+            "batch norm is local: the result depends on the number of ranks, here "
+            f"{comm.world_size}."
+        )
     named = ", ".join(hosts[:4]) + (", ..." if len(hosts) > 4 else "")
     return [
         *lines,

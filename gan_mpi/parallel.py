@@ -167,10 +167,12 @@ class BatchNorm(nn.Module):
     Ioffe and Szegedy, arXiv 1502.03167.  Count, sum and sum of squares are added over images
     and ranks in float64.  Running statistics (biased mean, unbiased variance, weight `momentum` of each
     new batch, as in torch.nn.BatchNorm2d) are kept aside by every pass that trains this layer
-    and committed with the network's update; other passes leave no trace.
+    and committed with the network's update; other passes leave no trace.  With `local`, each rank
+    normalises by its own share, and the running statistics are the average over ranks.
     """
 
-    comm: Communicator | None = None  # None: this rank's own batch
+    comm: Communicator | None = None  # None: the only rank
+    local = False
     running_mean: Tensor
     running_var: Tensor
 
@@ -182,7 +184,7 @@ class BatchNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(features))
         self.register_buffer("running_mean", torch.zeros(features))
         self.register_buffer("running_var", torch.ones(features))
-        self._pending: list[tuple[Tensor, Tensor]] = []
+        self._pending: list[tuple[Tensor, Tensor]] = []  # (1,) count; (2, C) statistics
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Normalise per channel.  Collective while training."""
@@ -199,19 +201,28 @@ class BatchNorm(nn.Module):
         total, squares = _channel_sums(inputs)
         count = total.new_tensor([inputs.numel() // inputs.shape[1]])
         moments = torch.cat([count, total, squares])
-        if self.comm is not None:
+        if self.comm is not None and not self.local:
             moments = all_reduce_sum(self.comm, moments)
         count, total, squares = moments.split([1, inputs.shape[1], inputs.shape[1]])
         mean = total / count
         variance = (squares / count - mean.square()).clamp(min=0)
         if torch.is_grad_enabled() and self.weight.requires_grad:
             unbiased = variance * count / (count - 1).clamp(min=1)
-            self._pending.append((mean.detach(), unbiased.detach()))
+            statistics = torch.stack([mean, unbiased])
+            self._pending.append((count.detach(), statistics.detach()))
         return mean, variance
 
     def commit(self) -> None:
-        """Move the running statistics towards those of the passes since the last commit."""
-        for mean, variance in self._pending:
+        """Move the running statistics towards those of the passes since the last commit.
+
+        Collective if local.
+        """
+        for count, statistics in self._pending:
+            if self.comm is not None and self.local:
+                weighted = torch.cat([count, (count * statistics).flatten()])
+                count, total = all_reduce_sum(self.comm, weighted).tensor_split([1])
+                statistics = (total / count).view_as(statistics)
+            mean, variance = statistics
             self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
             self.running_var.lerp_(variance.to(self.running_var), self.momentum)
         self._pending.clear()
@@ -238,13 +249,15 @@ def batch_norms(network: nn.Module) -> Iterator[BatchNorm]:
     return (layer for layer in network.modules() if isinstance(layer, BatchNorm))
 
 
-def synchronise_batch_norm(comm: Communicator, network: nn.Module) -> None:
-    """Let every batch normalisation of a network span the ranks from now on."""
+def connect_batch_norm(
+    comm: Communicator, network: nn.Module, local: bool = False
+) -> None:
+    """Let every batch normalisation of a network span the ranks, or only its statistics if local."""
     for layer in batch_norms(network):
-        layer.comm = comm
+        layer.comm, layer.local = comm, local
 
 
 def commit_running_statistics(network: nn.Module) -> None:
-    """Commit the running statistics of a network with its update."""
+    """Commit the running statistics of a network with its update.  Collective if local."""
     for layer in batch_norms(network):
         layer.commit()

@@ -18,7 +18,7 @@ from gan_mpi.datasets import Dataset, Source, find_source, load_dataset
 from gan_mpi.errors import UserError
 from gan_mpi.losses import LOSSES
 from gan_mpi.networks import build_discriminator, build_generator
-from gan_mpi.parallel import broadcast_network, synchronise_batch_norm
+from gan_mpi.parallel import batch_norms, broadcast_network, connect_batch_norm
 from gan_mpi.state import RunState
 from gan_mpi.step import Game, make_player
 
@@ -190,18 +190,43 @@ def build_game(
     shape: tuple[int, ...],
     device: torch.device,
 ) -> Game:
-    """Return the two players with the same initial weights on all ranks.  Collective."""
+    """Return the two players with the same initial weights on all ranks.  Collective.
+
+    Raises UserError if batch norm should be local, and cannot be.
+    """
     dtype = DTYPES[config.precision]
     generator = build_generator(config, shape).to(device, dtype)
     discriminator = build_discriminator(config, shape).to(device, dtype)
+    local = config.batch_norm == "local"
+    if local:
+        _check_local(comm, config, [generator, discriminator])
     for network in (generator, discriminator):
-        synchronise_batch_norm(comm, network)
+        connect_batch_norm(comm, network, local)
         broadcast_network(comm, network)
     return Game(
         G=make_player(generator, config.G, config.batch),
         D=make_player(discriminator, config.D, config.batch),
         loss=LOSSES[config.loss],
     )
+
+
+def _check_local(
+    comm: Communicator, config: TrainConfig, networks: list[nn.Module]
+) -> None:
+    wrong = None
+    if not any(list(batch_norms(network)) for network in networks):
+        wrong = f"--network {config.network} has no batch normalisation"
+    elif config.batch < comm.world_size:
+        wrong = (
+            f"a batch of {config.batch} leaves some of {comm.world_size} ranks without images, "
+            "and so without statistics"
+        )
+    if wrong:
+        raise UserError(
+            f"Invalid value for '--batch-norm': local, but {wrong}; leave it out.",
+            exit_code=2,
+            on_all_ranks=True,
+        )
 
 
 def load_generator(state: dict[str, Any]) -> nn.Module:

@@ -9,6 +9,7 @@ from gan_mpi.configure import run_config
 from gan_mpi.deadline import End
 from gan_mpi.device import place
 from gan_mpi.evaluation import Wanted, make_reference
+from gan_mpi.explain import Explainer
 from gan_mpi.facts import require_agreement
 from gan_mpi.feed import Feed
 from gan_mpi.journal import Journal, open_run_dir
@@ -83,12 +84,13 @@ def train(
     feed = Feed(comm, state, dataset.images, placement.device)
     lookout = Lookout(stop, end, run_dir)
     comm.on_root(lambda: lookout.check_room(journal.slowest_save))
+    take = Explainer(comm, log).take_step if run.explain else take_step
     stopping = False
     with log.progress(state.progress.step, state.config.steps) as bar:
         while state.progress.step < state.config.steps and not stopping:
             if comm.is_root:
                 lookout.look(journal.slowest_save)
-            stopping = take_step(comm, state, feed, stop)
+            stopping = take(comm, state, feed, stop)
             journal.report()
             bar.advance_to(state.progress.step)
             if evaluates := monitor.is_due() and not stopping:

@@ -19,15 +19,7 @@ def take_step(
     comm: Communicator, state: RunState, feed: Feed, stop: StopRequest
 ) -> bool:
     """Do one turn of the schedule; return whether to stop.  Collective."""
-    turn = Turn(comm, state, feed, stop)
-    if state.config.schedule == "balance":
-        turn.train_the_worse()
-    else:
-        for player in state.config.turn:
-            turn.train_D() if player == "D" else turn.train_G()
-    state.window.add({f"last_{name}": loss for name, loss in state.losses.items()})
-    state.progress.step += 1
-    return turn.stopping
+    return Turn(comm, state, feed, stop).play()
 
 
 class Turn:
@@ -40,6 +32,18 @@ class Turn:
         self.lr = {p: learning_rate(state.config, p, state.progress) for p in "GD"}
         self.latents_G: torch.Tensor | None = None
         self.stopping = False
+
+    def play(self) -> bool:
+        """Train whom the schedule says; return whether to stop.  Collective."""
+        state = self.state
+        if state.config.schedule == "balance":
+            self.train_the_worse()
+        else:
+            for player in state.config.turn:
+                self.train_D() if player == "D" else self.train_G()
+        state.window.add({f"last_{name}": loss for name, loss in state.losses.items()})
+        state.progress.step += 1
+        return self.stopping
 
     def train_D(self) -> None:
         """Train D on the next reals and latents.  Collective."""
@@ -81,16 +85,17 @@ class Turn:
             self.comm, self.state.game, real, fake, self.stop.requested
         )
         self.state.progress.updates_D += 1
-        return self._apply("D", averages)
+        return self.finish_update("D", averages)
 
     def _update_G(self, latents: torch.Tensor) -> dict[str, float]:
         averages = generator_step(
             self.comm, self.state.game, latents, self.stop.requested
         )
         self.state.progress.updates_G += 1
-        return self._apply("G", averages)
+        return self.finish_update("G", averages)
 
-    def _apply(self, name: str, averages: Averages) -> dict[str, float]:
+    def finish_update(self, name: str, averages: Averages) -> dict[str, float]:
+        """Update a player, G or D, by the averages just taken; return the mean figures."""
         player = self.state.game.G if name == "G" else self.state.game.D
         for key, value in averages.means.items():
             if key.startswith("loss"):

@@ -103,6 +103,24 @@ def batch_norm_against_torch(comm, shape, shares):
     return gap
 
 
+def local_batch_norm(comm, shares):
+    """Return how far outputs are from torch's on this share, and statistics from the average."""
+    torch.manual_seed(1)
+    parts = torch.randn(sum(shares), 2, 3, 3, dtype=torch.double).split(shares)
+    layer = BatchNorm(2).double()
+    layer.comm, layer.local = comm, True
+    outputs = layer(parts[comm.rank])
+    layer.commit()
+    references = [nn.BatchNorm2d(2).double() for _ in shares]
+    expected = [ref(part) for ref, part in zip(references, parts, strict=True)]
+    gaps = [(outputs - expected[comm.rank]).abs().max().item()]
+    for name in ("running_mean", "running_var"):
+        each = torch.stack([getattr(reference, name) for reference in references])
+        mean = torch.tensor(shares).double() @ each / sum(shares)
+        gaps.append((getattr(layer, name) - mean).abs().max().item())
+    return gaps
+
+
 def second_derivative(comm):
     """gradcheck and gradgradcheck of the layer on this rank's own communicator."""
     from mpi4py import MPI

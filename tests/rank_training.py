@@ -211,7 +211,7 @@ def state_round_trip(comm):
     fresh.load(checkpoint.unpack(checkpoint.pack(state.to_dict()), Path("x")))
     return [
         fresh.progress == state.progress and state.progress.updates_D == 4,
-        fresh.window == state.window and len(state.window.totals) == 13,
+        fresh.window == state.window and len(state.window.totals) == 17,
         distance(everything(fresh), everything(state))[0] == 0,
     ]
 

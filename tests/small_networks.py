@@ -4,7 +4,7 @@ from torch import nn
 
 from gan_mpi.losses import LOSSES
 from gan_mpi.networks.layers import draw_weights, xavier_as_cntk
-from gan_mpi.parallel import BatchNorm, broadcast_network, synchronise_batch_norm
+from gan_mpi.parallel import BatchNorm, broadcast_network, connect_batch_norm
 from gan_mpi.step import Game, make_player
 from gan_mpi.streams import Purpose
 
@@ -52,7 +52,7 @@ def batch_normalised_game(comm, config, shape, device):
     ):
         network.double()
         draw_weights(network, config.seed, purpose, xavier_as_cntk)
-        synchronise_batch_norm(comm, network)
+        connect_batch_norm(comm, network)
         broadcast_network(comm, network)
         players.append(make_player(network, optimizer, config.batch))
     return Game(*players, LOSSES[config.loss])

@@ -35,7 +35,7 @@ LAYERS = [
     {"prepare", "opening"},
     {"formats", "feed", "evaluation"},
     {"monitor", "turn", "gallery"},
-    {"journal"},
+    {"journal", "explain"},
     {
         "train",
         "sample",

@@ -9,6 +9,7 @@ CALLS = {
     "staged": ["averages", True],
     "vectors": VECTORS,
     "images": IMAGES,
+    "local": ["local_batch_norm", [4, 3, 2]],
     "bright": ["batch_norm_of_bright_images"],
     "second derivative": ["second_derivative"],
     "traces": ["which_passes_leave_a_trace"],
@@ -45,6 +46,10 @@ def test_batch_norm_over_uneven_and_empty_shares_is_that_of_one_big_batch(
 ):
     for gaps in answers[shape]:
         assert max(gaps.values()) < 1e-11, gaps
+
+
+def test_local_batch_norm_sees_one_share_and_its_statistics_are_the_average(answers):
+    assert max(gap for gaps in answers["local"] for gap in gaps) < 1e-12
 
 
 def test_batch_norm_is_accurate_where_the_mean_is_far_from_zero(answers):

@@ -113,6 +113,29 @@ def test_a_generator_that_draws_no_finite_numbers_is_not_saved(gan_mpi, tmp_path
     assert [step for step, _ in rundir.list_checkpoints(tmp_path / "run")] == [0]
 
 
+def test_local_batch_norm_trains_and_says_what_it_costs(gan_mpi, tmp_path):
+    """The replicas, buffers too, are compared when a checkpoint is written."""
+    options = ("--preset", "lightning", "--glyphs", "50", "--batch", "5")
+    options += ("--batch-norm", "local")
+    result = gan_mpi("train", *options, "--steps", "3", "--run-dir", "run", size=2)
+    assert result.returncode == 0, result.stderr
+    told = "batch norm is local: the result depends on the number of ranks, here 2."
+    assert told in result.stdout
+    config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
+    assert config["batch_norm"] == "local"
+
+
+def test_local_batch_norm_is_refused_where_it_cannot_be(gan_mpi):
+    for options, said in (
+        (("--preset", "lightning", "--batch", "1"), "a batch of 1 leaves some of 2"),
+        ((), "--network dense has no batch normalisation"),
+    ):
+        command = ("train", "--glyphs", "50", *options, "--batch-norm", "local")
+        result = gan_mpi(*command, "--steps", "1", size=2)
+        assert result.returncode == 2
+        assert result.stderr.count(said) == 1 and len(result.stderr.splitlines()) == 1
+
+
 def test_two_rates_are_in_the_log(gan_mpi, tmp_path):
     options = (
         "--d-optimizer",
