@@ -60,8 +60,14 @@ def _of_scores(record: Mapping[str, Any], updates: Mapping[str, int]) -> dict[st
     return found
 
 
-def alarms_of_evaluation(record: Mapping[str, Any]) -> dict[str, str]:
-    """Return the sentences that an evaluation gives rise to: classes that are not drawn."""
+def alarms_of_evaluation(
+    record: Mapping[str, Any], fewest_missing: int
+) -> dict[str, str]:
+    """Return the sentences that an evaluation gives rise to: classes that are not drawn.
+
+    `fewest_missing` classes were missing in the best evaluation before.  It is a collapse if most
+    are missing that were drawn; a generator that has yet to learn them has not collapsed.
+    """
     figures = record["figures"]
     shares, missing = figures.get("histogram"), figures.get("missing")
     if not missing:
@@ -72,6 +78,6 @@ def alarms_of_evaluation(record: Mapping[str, Any]) -> dict[str, str]:
         f"{len(missing)} of {len(shares)} classes are hardly drawn: {names}; {shares[most]:.0%} of "
         f"the samples are taken for class {most}"
     )
-    if 2 * len(missing) > len(shares):
-        return {COLLAPSE: f"most modes are missing (mode collapse): {sentence}"}
+    if 2 * len(missing) > len(shares) >= 2 * fewest_missing:
+        return {COLLAPSE: f"most modes are lost (mode collapse): {sentence}"}
     return {"missing modes": sentence}

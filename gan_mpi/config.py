@@ -337,7 +337,7 @@ class RunConfig:
     stop_on_collapse: bool = setting(
         False,
         "Evaluation",
-        "End with exit code 76 when the generator draws always the same.",
+        "End with exit code 76 when the generator draws always the same, or loses most classes.",
     )
     log_format: str = setting(
         "plain",

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
+from pathlib import Path
 from typing import Any
 
 from gan_mpi.config import OPTIMIZERS, RATES, OptimizerConfig, RunConfig, TrainConfig
@@ -104,6 +105,17 @@ def run_config(preset: str, given: Mapping[str, Any]) -> RunConfig:
     return RunConfig(
         **{f.name: chosen[f.name] for f in fields(RunConfig) if f.name in chosen}
     )
+
+
+REMEMBERED = ("evaluate_every", "samples", "classifier", "keep")
+
+
+def remembered(run: RunConfig) -> dict[str, Any]:
+    """Return the options that a run that goes on has again: how it is evaluated and what it keeps."""
+    given = {name: getattr(run, name) for name in REMEMBERED}
+    if run.classifier is not None and Path(run.classifier).exists():
+        given["classifier"] = str(Path(run.classifier).resolve())
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def resumed_config(saved: TrainConfig, given: Mapping[str, Any]) -> TrainConfig:

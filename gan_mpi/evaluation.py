@@ -13,6 +13,7 @@ from gan_mpi.comm import Communicator
 from gan_mpi.config import TrainConfig
 from gan_mpi.datasets import Dataset, Source
 from gan_mpi.errors import UserError
+from gan_mpi.evaluations import Conditions
 from gan_mpi.extractor import POINTS, Extractor, find_classifier, read_classifier
 from gan_mpi.metrics import classes, frechet, kernel, memory, neighbours
 from gan_mpi.prepare import share_dataset
@@ -102,7 +103,7 @@ class Reference:
         samples: int,
     ) -> None:
         """Take the features of the test images and of so many training images.  Collective."""
-        check_counts(samples, test, on_all_ranks=True)
+        check_counts(samples, train, test)
         self.comm, self.extractor, self.samples = comm, extractor, samples
         self.name = train.name
         self.real = self._extract(test.images)
@@ -119,6 +120,11 @@ class Reference:
         self.floor_samples = len(chosen)
         drawn = self._extract(train.images[np.sort(chosen)])
         self.floor = self._compare(drawn) | (self.memory.floor if self.memory else {})
+
+    @property
+    def conditions(self) -> Conditions:
+        """What evaluations must have in common to be compared with those made here."""
+        return self.name, self.extractor.sha256, self.samples
 
     def evaluate(
         self, generator: nn.Module, config: TrainConfig
@@ -183,13 +189,13 @@ class Reference:
         return figures
 
 
-def check_counts(samples: int, test: Dataset, on_all_ranks: bool = False) -> None:
-    """Raise UserError unless there are enough samples and test images for every figure."""
-    if min(samples, len(test.images)) > neighbours.K:
+def check_counts(samples: int, train: Dataset, test: Dataset) -> None:
+    """Raise UserError, on all ranks, unless there is enough of everything for every figure."""
+    if min(samples, len(train.images), len(test.images)) > neighbours.K:
         return
     raise UserError(
-        f"--samples: {samples} samples and {len(test.images)} test images are too few; every "
-        f"figure needs more than {neighbours.K} of both.",
+        f"--samples: {samples} samples, {len(train.images)} training and {len(test.images)} test "
+        f"images are too few; every figure needs more than {neighbours.K} of each.",
         exit_code=2,
-        on_all_ranks=on_all_ranks,
+        on_all_ranks=True,
     )

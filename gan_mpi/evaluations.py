@@ -10,6 +10,7 @@ import numpy as np
 from gan_mpi.files import append_line, read_lines, write_aside
 
 METRICS_FILE = "metrics.jsonl"
+KEYS = {"step", "data", "samples", "extractor", "figures", "floor"}
 PAIRS = 9  # samples shown with their nearest training images
 # Name, legend and format of each figure; those of the nearest images have another floor.
 FIGURES = (
@@ -27,31 +28,38 @@ FIGURES = (
 
 
 def read_evaluations(run_dir: Path) -> list[dict[str, Any]]:
-    """Return the records of metrics.jsonl, the oldest first."""
-    return read_lines(run_dir / METRICS_FILE)
+    """Return the records of metrics.jsonl, the oldest first.  Raises UserError."""
+    return [each for each in read_lines(run_dir / METRICS_FILE) if each.keys() >= KEYS]
 
 
-def conditions(record: Mapping[str, Any]) -> tuple[str, str, int]:
+Conditions = tuple[str, str, int]
+
+
+def conditions(record: Mapping[str, Any]) -> Conditions:
     """Return the data, the extractor's SHA-256 and the number of samples: only alike compare."""
     return record["data"], record["extractor"]["sha256"], record["samples"]
 
 
-def comparable(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the records that compare with the last one."""
-    return [each for each in records if conditions(each) == conditions(records[-1])]
+def comparable(
+    records: Sequence[dict[str, Any]], like: Conditions | None = None
+) -> list[dict[str, Any]]:
+    """Return the records under these conditions, by default those of the last one."""
+    wanted = like or (conditions(records[-1]) if records else None)
+    return [each for each in records if conditions(each) == wanted]
 
 
-def best_evaluation(records: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """Return the record with the smallest distance of those that compare with the last one."""
-    alike = comparable(records)
+def best_evaluation(
+    records: Sequence[dict[str, Any]], like: Conditions | None = None
+) -> dict[str, Any] | None:
+    """Return the record with the smallest distance of those that compare."""
+    alike = comparable(records, like)
     return min(alike, key=lambda record: record["figures"]["frechet"], default=None)
 
 
 def forget_evaluations_after(run_dir: Path, step: int) -> None:
     """Drop the records of steps that a resumed run is going to do again."""
-    records = read_evaluations(run_dir)
-    kept = [record for record in records if record["step"] <= step]
-    if len(kept) < len(records):
+    if (run_dir / METRICS_FILE).exists():
+        kept = [each for each in read_evaluations(run_dir) if each["step"] <= step]
         text = "".join(json.dumps(record) + "\n" for record in kept)
         write_aside(run_dir / METRICS_FILE, text.encode())
 

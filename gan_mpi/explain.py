@@ -93,7 +93,7 @@ class ExplainedTurn(Turn):
         }
         row = _largest(player, witness.total)
         part = Part(
-            share=self._share(name),
+            share=self._share(means),
             sums=_sums(player, witness.mine, list(means), row),
             seconds={phase: spent for phase, spent in seconds.items() if spent > 0},
             weights=_digest(player),
@@ -105,20 +105,23 @@ class ExplainedTurn(Turn):
         self._start_clocks()
         return means
 
-    def _share(self, name: str) -> str:
-        """Say what this rank's part of the last batch is."""
+    def _share(self, means: dict[str, float]) -> str:
+        """Say what this rank's part of the last batch is, of what led to these figures."""
         progress, batch = self.state.progress, self.state.config.batch
         lo, hi = self.feed.lo, self.feed.hi
         if lo == hi:
             return "nothing: there are more ranks than images in a batch"
-        first = progress.latents - batch
-        latents = f"latents {first + lo} to {first + hi - 1}"
-        if name == "G":
-            return latents
-        first = progress.images - batch
-        rows = self.feed.order.indices(first + lo, first + hi)
-        named = ", ".join(map(str, rows[:NAMED])) + ", ..." * (len(rows) > NAMED)
-        return f"real images {first + lo} to {first + hi - 1} (in the file {named}), {latents}"
+        parts = []
+        if "loss_real" in means:
+            first = progress.images - batch
+            rows = self.feed.order.indices(first + lo, first + hi)
+            named = ", ".join(map(str, rows[:NAMED])) + ", ..." * (len(rows) > NAMED)
+            span = f"{first + lo} to {first + hi - 1}"
+            parts.append(f"real images {span} (in the file {named})")
+        if means.keys() & {"loss_fake", "loss_G"}:
+            first = progress.latents - batch
+            parts.append(f"latents {first + lo} to {first + hi - 1}")
+        return ", ".join(parts)
 
     def _say(
         self,
@@ -129,9 +132,8 @@ class ExplainedTurn(Turn):
         total: dict[str, float],
     ) -> None:
         batch = self.state.config.batch
-        what = (
-            f"{batch} fakes" if name == "G" else f"{batch} real images, {batch} fakes"
-        )
+        kinds = {"loss_real": "real images", "loss_fake": "fakes", "loss_G": "fakes"}
+        what = ", ".join(f"{batch} {kinds[key]}" for key in kinds if key in total)
         lines = [f"step {self.state.progress.step + 1}: {name} learns from {what}"]
         lines += [f"  rank {rank}: {part.share}" for rank, part in enumerate(parts)]
         shown = [key for key in ("count", *SHOWN, "gradient") if key in total]

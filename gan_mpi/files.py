@@ -38,22 +38,36 @@ def _sync_folder(folder: Path) -> None:
 
 
 def append_line(path: Path, text: str) -> None:
-    """Append one line to a file in one write.  Raises UserError."""
+    """Append one line to a file in one write, after one cut off by a crash too.  Raises UserError."""
     try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(text + "\n")
+        with path.open("ab+") as file:
+            cut_off = False
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                cut_off = file.read(1) != b"\n"
+            file.write(b"\n" * cut_off + text.encode() + b"\n")
     except OSError as error:
         raise UserError(f"cannot write {path}: {reason(error)}.") from None
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the JSON objects of a file's lines, without a last one cut off by a crash."""
+    """Return the JSON objects of a file's lines, without those cut off or damaged by a crash.
+
+    There are none if there is no file.  Raises UserError if it cannot be read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {reason(error)}.") from None
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    for line in text.splitlines():
         try:
-            records.append(json.loads(line))
+            found = json.loads(line)
         except json.JSONDecodeError:
-            break
+            continue
+        records += [found] if isinstance(found, dict) else []
     return records
 
 

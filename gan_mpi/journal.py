@@ -12,11 +12,8 @@ from gan_mpi import checkpoint, rundir, stats
 from gan_mpi.board import Board
 from gan_mpi.comm import Communicator
 from gan_mpi.config import RunConfig, grid_size
-from gan_mpi.evaluations import (
-    best_evaluation,
-    forget_evaluations_after,
-    read_evaluations,
-)
+from gan_mpi.configure import remembered
+from gan_mpi.evaluations import forget_evaluations_after
 from gan_mpi.files import append_line, sweep
 from gan_mpi.formats import make_format
 from gan_mpi.gallery import Gallery
@@ -137,16 +134,12 @@ class Journal:
         if self.keep == "all":
             checkpoint.write_checkpoint(self.run_dir, step, self.state.to_dict())
         else:
-            best = self._best_step() if self.keep == "best" else None
+            best = self.monitor.best_step() if self.keep == "best" else None
             checkpoint.save_checkpoint(self.run_dir, step, self.state.to_dict(), best)
 
     def show_reals(self, real: np.ndarray) -> None:
         """Draw the first of the data as the run sees them, on root.  Collective."""
         self.comm.on_root(lambda: self.gallery.reals(real))
-
-    def _best_step(self) -> int | None:
-        best = best_evaluation(read_evaluations(self.run_dir))
-        return None if best is None else best["step"]
 
     def _update_segment(self, state: str) -> None:
         seconds = self.phases.total
@@ -216,7 +209,8 @@ def open_run_dir(
     sweep(run_dir)
     stats.forget_stats_after(run_dir, step)
     forget_evaluations_after(run_dir, step)
-    rundir.write_config(run_dir, {"config": asdict(config), "data": state.data})
+    about = {"config": asdict(config), "data": state.data}
+    rundir.write_config(run_dir, {**about, "evaluation": remembered(run)})
     append_segment(run_dir, segment)
     going_on = f", going on after step {step}" if start.saved else ""
     log.line(f"run directory: {run_dir}{going_on}")

@@ -9,7 +9,13 @@ from gan_mpi.alarms import COLLAPSE, FIRST_UPDATES, alarms, alarms_of_evaluation
 from gan_mpi.comm import Communicator
 from gan_mpi.config import RunConfig
 from gan_mpi.evaluation import Reference
-from gan_mpi.evaluations import evaluation_line, write_evaluation
+from gan_mpi.evaluations import (
+    best_evaluation,
+    comparable,
+    evaluation_line,
+    read_evaluations,
+    write_evaluation,
+)
 from gan_mpi.images import provenance
 from gan_mpi.log import Log
 from gan_mpi.sampling import CHUNK, POINTS, generate
@@ -47,7 +53,8 @@ class Monitor:
         are_points = len(self.state.data["shape"]) == 1
         seeds = range(POINTS if are_points else CHUNK)
         samples = generate(self.state.game.G.network, self.state.config, seeds)
-        record["spread"] = spread(samples) / self.real_spread
+        if self.real_spread:
+            record["spread"] = spread(samples) / self.real_spread
         if are_points:
             record |= {"mean": samples.mean(0).tolist(), "std": samples.std(0).tolist()}
         progress = self.state.progress
@@ -61,6 +68,30 @@ class Monitor:
             step % every == 0 or step == self.state.config.steps  # type: ignore[operator]
         )
 
+    def is_owed(self) -> bool:
+        """Return whether the evaluation of the step just done is due and not there.  Collective."""
+        step = self.state.progress.step
+        return self.is_due() and self.comm.on_root(
+            lambda: all(each["step"] != step for each in self._evaluations())
+        )
+
+    @property
+    def longest(self) -> float:
+        """Seconds of the longest evaluation of this run so far, on root."""
+        return max(
+            (each.get("seconds", 0.0) for each in self._evaluations()), default=0.0
+        )
+
+    def best_step(self) -> int | None:
+        """Return the step of the best evaluation, on root."""
+        best = best_evaluation(self._evaluations())
+        return None if best is None else best["step"]
+
+    def _evaluations(self) -> list[dict[str, Any]]:
+        """Return the evaluations that compare with those of this start, or with the last one."""
+        like = None if self.reference is None else self.reference.conditions
+        return comparable(read_evaluations(self.run_dir), like)
+
     def evaluate(self) -> dict[str, Any]:
         """Compare samples with the test images; return the record, once written.  Collective."""
         assert self.reference is not None
@@ -73,7 +104,13 @@ class Monitor:
 
     def _write(self, record: dict[str, Any], pairs: np.ndarray) -> None:
         if self.state.progress.updates_G >= FIRST_UPDATES:
-            self._raise(alarms_of_evaluation(record), record)
+            missing = [
+                each["figures"].get("missing", ()) for each in self._evaluations()
+            ]
+            fewest = min(
+                map(len, missing), default=len(record["figures"].get("histogram", ()))
+            )
+            self._raise(alarms_of_evaluation(record, fewest), record)
         write_evaluation(self.run_dir, record, pairs, provenance(self.state.to_dict()))
         self.log.line(evaluation_line(record))
 

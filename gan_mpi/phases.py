@@ -16,8 +16,9 @@ def process_start() -> float:
 class Phases:
     """Seconds by phase of a start, in order."""
 
-    def __init__(self) -> None:
-        self.began = self._last = process_start()
+    def __init__(self, began: float | None = None) -> None:
+        """Count from `began`, seconds since 1970, or from when the process began."""
+        self.began = self._last = process_start() if began is None else began
         self.seconds: dict[str, float] = {}
 
     def end(self, name: str) -> None:

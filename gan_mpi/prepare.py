@@ -35,6 +35,9 @@ class Start:
     saved: dict[str, Any] | None = None
     transferred: dict[str, Any] | None = None
     warnings: list[str] = field(default_factory=list)
+    remembered: dict[str, Any] = field(
+        default_factory=dict
+    )  # options of earlier starts
 
     @property
     def finished(self) -> str | None:
@@ -69,7 +72,8 @@ def find_start(given: Mapping[str, Any]) -> Start:
     if "transfer" in given:
         _check_transfer(Path(given["transfer"]), saved["data"].get("transfer"), run_dir)
     config = resumed_config(config_from_dict(saved["config"]), given)
-    return Start(config, source, run_dir, saved, warnings=warnings)
+    before = rundir.read_evaluation_options(run_dir)
+    return Start(config, source, run_dir, saved, warnings=warnings, remembered=before)
 
 
 def _check_transfer(asked: Path, before: str | None, run_dir: Path) -> None:

@@ -2,7 +2,6 @@
 
 import base64
 import datetime
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -19,7 +18,7 @@ from gan_mpi.evaluations import (
     floors,
     read_evaluations,
 )
-from gan_mpi.rundir import read_description, read_warnings
+from gan_mpi.rundir import list_numbered, read_description, read_warnings
 from gan_mpi.segments import read_segments
 from gan_mpi.stats import read_stats
 
@@ -57,14 +56,13 @@ class Run:
 
     def pictures(self) -> list[dict[str, Any]]:
         """Return the grids of samples by step, each a data URI with its evaluation, if any."""
-        found = sorted(self.folder.glob("fakes-*.png"))
+        found = list_numbered(self.folder, "fakes", "png")
         last = len(found) - 1
         kept = sorted({round(i * last / (PICTURES - 1)) for i in range(PICTURES)})
         chosen = found if len(found) <= PICTURES else [found[i] for i in kept]
         figures = {each["step"]: each for each in self.evaluations}
         pictures = []
-        for path in chosen:
-            step = int(re.sub(r"\D", "", path.stem))
+        for step, path in chosen:
             text = f"step {step}"
             if step in figures:
                 text += f", Frechet {figures[step]['figures']['frechet']:.3f}"
@@ -72,10 +70,17 @@ class Run:
             pictures.append({"step": step, "text": text, "uri": data_uri(path)})
         return pictures
 
-    def picture(self, pattern: str) -> str | None:
-        """Return the last picture whose name fits as a data URI, None if there is none."""
-        found = sorted(self.folder.glob(pattern))
-        return data_uri(found[-1]) if found else None
+    @property
+    def reals(self) -> str | None:
+        """The picture of real images as a data URI, if there is one."""
+        path = self.folder / "reals.png"
+        return data_uri(path) if path.exists() else None
+
+    @property
+    def nearest(self) -> str | None:
+        """The last picture of samples above training images as a data URI, if there is one."""
+        found = list_numbered(self.folder, "nearest", "png")
+        return data_uri(found[-1][1]) if found else None
 
 
 def data_uri(path: Path) -> str:

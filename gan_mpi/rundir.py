@@ -19,11 +19,16 @@ def checkpoint_path(run_dir: Path, step: int) -> Path:
 
 def list_checkpoints(run_dir: Path) -> list[tuple[int, Path]]:
     """Return the steps and files of all checkpoints of a run, the newest first."""
+    return list_numbered(run_dir, "checkpoint", "pt")[::-1]
+
+
+def list_numbered(run_dir: Path, name: str, ending: str) -> list[tuple[int, Path]]:
+    """Return the steps and files name-STEP.ending of a run, in the order of steps."""
     found = []
-    for path in run_dir.glob("checkpoint-*.pt"):
-        if match := re.fullmatch(r"checkpoint-(\d{6,})\.pt", path.name):
+    for path in run_dir.glob(f"{name}-*.{ending}"):
+        if match := re.fullmatch(rf"{name}-(\d{{6,}})\.{ending}", path.name):
             found.append((int(match[1]), path))
-    return sorted(found, reverse=True)
+    return sorted(found)
 
 
 def make_numbered(outdir: Path, description: str) -> Path:
@@ -101,8 +106,16 @@ def read_description(run_dir: Path) -> dict[str, Any]:
         raise UserError(
             f"{run_dir} is not a run directory: {CONFIG_FILE}: {reason(error)}."
         ) from None
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         raise UserError(f"{run_dir / CONFIG_FILE} is damaged.") from None
+
+
+def read_evaluation_options(run_dir: Path) -> dict[str, Any]:
+    """Return the options in config.json that a run has again when it goes on; none if it is damaged."""
+    try:
+        return dict(json.loads((run_dir / CONFIG_FILE).read_text())["evaluation"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def read_warnings(run_dir: Path) -> list[str]:

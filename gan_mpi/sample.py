@@ -92,10 +92,14 @@ def _draw_together(
     chunks = sorted({seed // CHUNK for seed in seeds})
     mine = set(chunks[comm.rank :: comm.world_size])
     wanted = sorted({seed for seed in seeds if seed // CHUNK in mine})
-    drawn = {}
-    if wanted:
-        config = config_from_dict(state["config"])
-        drawn = dict(zip(wanted, generate(generator, config, wanted), strict=True))
+    config = config_from_dict(state["config"])
+
+    def draw() -> dict[int, np.ndarray]:
+        if not wanted:
+            return {}
+        return dict(zip(wanted, generate(generator, config, wanted), strict=True))
+
+    drawn = comm.agree(draw)
     everyone: dict[int, np.ndarray] = {}
     for part in comm.gather(drawn):
         everyone |= part

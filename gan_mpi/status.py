@@ -51,7 +51,7 @@ def read_status(run_dir: Path) -> dict[str, Any]:
         "images_per_second": last.get("images_per_second"),
         "seconds_per_step": last.get("seconds_per_step"),
         "seconds_left": left,
-        "node_hours": sum(each.get("node_hours", 0.0) for each in segments),
+        "node_hours": sum(each["node_hours"] for each in segments),
         "node_hours_to_go": to_go,
         "checkpoint_step": checkpoints[0][0] if checkpoints else None,
         "checkpoint_age": _age(checkpoints[0][1]) if checkpoints else None,
@@ -129,11 +129,10 @@ def _progress(status: dict[str, Any]) -> str:
 
 def _segment(segment: dict[str, Any]) -> str:
     where = f"{segment['ranks']} rank(s) on {len(segment['hosts'])} host(s)"
-    last = segment.get("last_step", "")
-    took = duration(segment["seconds"]) if "seconds" in segment else "-"
+    last = segment["last_step"] or ""
     return (
         f"{segment['date'][:16].replace('T', ' ')}  steps {segment['first_step']}-{last}  {where}  "
-        f"{took}  {segment.get('node_hours', 0):.2f} node-hours  {segment.get('state', 'starting')}"
+        f"{duration(segment['seconds'])}  {segment['node_hours']:.2f} node-hours  {segment['state']}"
     )
 
 

@@ -33,6 +33,11 @@ class StopRequest:
         """Ask for a stop since the generator has collapsed."""
         self.reason, self.collapsed = "mode collapse", True
 
+    def forget_collapse(self) -> None:
+        """Take a request for collapse back, for the next run."""
+        if self.collapsed:
+            self.reason, self.collapsed = None, False
+
     def install(self) -> None:
         """Catch SIGUSR1, SIGTERM and SIGINT; called again after MPI has set its own handlers."""
         for number in STOPPING:
@@ -53,12 +58,15 @@ class StopRequest:
 class Lookout:
     """What root watches besides signals: the clock, and whether somebody made a file STOP."""
 
-    def __init__(self, stop: StopRequest, end: End | None, run_dir: Path) -> None:
+    def __init__(
+        self, stop: StopRequest, end: End | None, run_dir: Path, longest: float = 0.0
+    ) -> None:
+        """`longest` are the seconds that an evaluation, which is part of some steps, took before."""
         self._stop = stop
         self._end = end
         self._file = run_dir / STOP_FILE
         self._looked = self._last = time.monotonic()
-        self._longest_step = 0.0
+        self._longest_step = longest
 
     def check_room(self, slowest_save: float) -> None:
         """Raise UserError if the job ends before a first step; 75 would be tried for ever."""

@@ -3,6 +3,7 @@
 import itertools
 import json
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,11 @@ import numpy as np
 from gan_mpi.charts import draw_study
 from gan_mpi.comm import Communicator
 from gan_mpi.configure import new_config
+from gan_mpi.deadline import End
 from gan_mpi.errors import DIVERGED, UserError, reason
 from gan_mpi.evaluations import comparable, conditions, read_evaluations
 from gan_mpi.files import write_aside
+from gan_mpi.phases import Phases
 from gan_mpi.stats import duration, read_stats
 from gan_mpi.stopping import StopRequest
 from gan_mpi.train import STOPPED, train
@@ -76,12 +79,13 @@ def study(
     metric: str,
     only: int | None,
     stop: StopRequest,
+    end: End | None,
 ) -> int:
     """Train every setting in a folder, then draw and print what there is; return the exit code.
 
     `parse` turns a setting's part of train's command line into all options of its run.  With `only`
-    it is that setting alone, counted from 1.  Runs that are done are not done again.  Raises
-    UserError.  Collective.
+    it is that setting alone, counted from 1.  Runs that are done are not done again.  `end` is when
+    the job ends.  Raises UserError.  Collective.
     """
     grid = settings(varied, comm.world_size)
     if only is not None and only > len(grid):
@@ -95,7 +99,7 @@ def study(
     comm.on_root(lambda: _make(folder))
     for number, setting in enumerate(chosen, 1):
         _say(comm, f"{number}/{len(chosen)}: {setting.name} on {setting.ranks} rank(s)")
-        if _run(comm, setting, plans[setting.name], stop) == STOPPED:
+        if _run(comm, setting, plans[setting.name], stop, end) == STOPPED:
             _say(comm, "stopped early; the same command goes on")
             return STOPPED
     comm.on_root(lambda: _summarise(folder, [each.name for each in grid], metric))
@@ -112,22 +116,30 @@ def _options(
 
 
 def _run(
-    comm: Communicator, setting: Setting, given: dict[str, Any], stop: StopRequest
+    comm: Communicator,
+    setting: Setting,
+    given: dict[str, Any],
+    stop: StopRequest,
+    end: End | None,
 ) -> int:
     """Train a setting on the first ranks; the others wait.  A setting that diverges is noted."""
     part = comm.first_ranks(setting.ranks)
-
-    def attempt() -> int:
-        return 0 if part is None else train(part, given, stop)
-
+    code, text = 0, ""
     try:
-        codes = comm.allgather(comm.agree(attempt))
+        if part is not None:
+            code = train(part, given, stop, Phases(time.time()), end)
     except UserError as error:
-        if error.exit_code != DIVERGED:
-            raise
-        _say(comm, f"{setting.name}: {error}")
-        return error.exit_code
-    return max(codes)
+        if not error.on_all_ranks:
+            raise  # the others are in the middle of something: the job ends
+        code, text = error.exit_code, str(error)
+    stop.forget_collapse()
+    comm.barrier()
+    code, text = max(comm.allgather((code, text)))
+    if text and code != DIVERGED:
+        raise UserError(text, code, on_all_ranks=True)
+    if text:
+        _say(comm, f"{setting.name}: {text}")
+    return code
 
 
 def _make(folder: Path) -> None:

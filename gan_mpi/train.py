@@ -42,7 +42,7 @@ def train(
     comm.barrier()
     require_agreement(comm)
     start = comm.on_root(lambda: find_start(given))
-    run = run_config(start.config.preset, given)
+    run = run_config(start.config.preset, {**start.remembered, **given})
     log = Log(comm.is_root, run.quiet)
     for warning in start.warnings:
         log.warning(warning)
@@ -73,16 +73,16 @@ def train(
     run_dir = comm.on_root(lambda: open_run_dir(run, state, start, about, log))
     monitor = Monitor(comm, state, run, log, run_dir, dataset.images, reference, stop)
     journal = Journal(comm, state, run, log, run_dir, phases, monitor)
+    if monitor.is_owed():
+        journal.evaluate()
+        phases.end("evaluation")
     if start.saved is None:
-        if reference is not None:
-            journal.evaluate()
-            phases.end("evaluation")
         journal.save()
         journal.show_reals(dataset.images)
         phases.end("first checkpoint")
     journal.begin()
     feed = Feed(comm, state, dataset.images, placement.device)
-    lookout = Lookout(stop, end, run_dir)
+    lookout = Lookout(stop, end, run_dir, monitor.longest if comm.is_root else 0.0)
     comm.on_root(lambda: lookout.check_room(journal.slowest_save))
     take = Explainer(comm, log).take_step if run.explain else take_step
     stopping = False
@@ -93,7 +93,8 @@ def train(
             stopping = take(comm, state, feed, stop)
             journal.report()
             bar.advance_to(state.progress.step)
-            if evaluates := monitor.is_due() and not stopping:
+            is_done = state.progress.step == state.config.steps
+            if evaluates := monitor.is_due() and (is_done or not stopping):
                 journal.evaluate()
             if evaluates or state.progress.step % run.checkpoint_every == 0:
                 journal.save()

@@ -67,11 +67,11 @@ def test_alike_samples_and_scores_are_no_fault_of_a_run_that_begins():
 
 
 def test_classes_that_are_hardly_drawn_are_named():
-    def found(*missing):
+    def found(*missing, fewest_missing=0):
         shares = [0.0 if digit in missing else 0.1 for digit in range(10)]
         shares[3] = 1.0 - sum(shares) + shares[3]
         figures = {"histogram": shares, "missing": list(missing)}
-        return alarms_of_evaluation({"figures": figures})
+        return alarms_of_evaluation({"figures": figures}, fewest_missing)
 
     assert found() == {}
     assert found(6, 7) == {
@@ -79,6 +79,8 @@ def test_classes_that_are_hardly_drawn_are_named():
         "for class 3"
     }
     assert list(found(0, 1, 2, 5, 6, 7)) == [COLLAPSE]
+    never_drawn = found(0, 1, 2, 5, 6, 7, fewest_missing=6)
+    assert list(never_drawn) == ["missing modes"]
 
 
 def test_a_generator_with_one_output_is_warned_of_and_can_end_the_run(start, tmp_path):

@@ -199,6 +199,49 @@ def test_the_best_is_kept_among_what_compares():
     records = [record(1, 5.0), record(2, 1.0, "b"), record(3, 4.0), record(4, 6.0)]
     assert best_evaluation(records)["step"] == 3
     assert best_evaluation([]) is None
+    assert best_evaluation(records, ("mnist", "b", 10))["step"] == 2
+
+
+def test_a_run_that_goes_on_is_evaluated_and_kept_as_before(
+    gan_mpi, tmp_path, classifier, small
+):
+    """Nobody has to repeat the options, and what one evaluated besides decides nothing."""
+    run = ("--run-dir", "run", "--checkpoint-every", "1")
+    first = ("--evaluate-every", "2", "--samples", "100", "--steps", "4")
+    assert gan_mpi("train", *small, *run, *first).returncode == 0
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    records = read_evaluations(tmp_path / "run")
+    best = {**records[1], "figures": {**records[1]["figures"], "frechet": 1e-3}}
+    other = {**records[1], "samples": 50}
+    lines = [json.dumps(each) + "\n" for each in (records[0], best, other)]
+    metrics.write_text("".join(lines) + '{"step": 4, "cut off')
+    result = gan_mpi("train", "--resume", "run", "--steps", "8")
+    assert result.returncode == 0, result.stderr
+    steps = [each["step"] for each in read_evaluations(tmp_path / "run")]
+    assert steps == [0, 2, 2, 4, 6, 8], "the one of step 4 was owed"
+    kept = [step for step, _ in list_checkpoints(tmp_path / "run")]
+    assert kept == [8, 6, 4, 2]
+
+
+def test_too_few_training_images_are_named(gan_mpi, tmp_path, glyphs, classifier):
+    images, labels = draw_glyphs(4)
+    for name in ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"):
+        (tmp_path / name).write_bytes((glyphs / name).read_bytes())
+    write_idx_files(tmp_path, "train", images[:, 0], labels)
+    options = ("--batch", "4", "--steps", "1", "--evaluate-every", "1")
+    options += ("--classifier", classifier, "--datadir", tmp_path)
+    result = gan_mpi("train", *options, size=2)
+    assert result.returncode == 2
+    assert result.stderr.count("4 training and 300 test images are too few") == 1
+
+
+def test_equal_images_have_no_spread_to_compare_with(gan_mpi, tmp_path):
+    images, labels = draw_glyphs(1)
+    write_idx_files(tmp_path, "train", images[:, 0], labels)
+    options = ("--batch", "4", "--steps", "1", "--run-dir", "run")
+    result = gan_mpi("train", *options, "--datadir", tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "spread" not in json.loads((tmp_path / "run" / "stats.jsonl").read_text())
 
 
 def test_all_checkpoints_are_kept_if_asked(gan_mpi, tmp_path, small):

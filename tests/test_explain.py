@@ -80,6 +80,20 @@ def test_it_changes_nothing(gan_mpi, tmp_path):
             assert tensor.equal(told[player][name])
 
 
+def test_separate_updates_of_D_are_told_apart(gan_mpi):
+    options = ("--preset", "paddle-mnist", "--glyphs", "20", "--batch", "4")
+    result = gan_mpi("train", *options, "--steps", "1", "--explain")
+    assert result.returncode == 0, result.stderr
+    fakes, reals = re.findall(
+        r"^step 1: D learns from .*\n.*$", result.stdout, re.MULTILINE
+    )
+    assert fakes == "step 1: D learns from 4 fakes\n  rank 0: latents 0 to 3"
+    assert reals.startswith(
+        "step 1: D learns from 4 real images\n  rank 0: real images"
+    )
+    assert "latents" not in reals
+
+
 def test_batch_norms_sums_and_empty_shares_are_told_apart(gan_mpi):
     options = ("--preset", "lightning", "--glyphs", "20", "--batch", "2")
     result = gan_mpi("train", *options, "--steps", "1", "--explain", size=3)

@@ -91,6 +91,35 @@ def test_runs_are_compared_where_they_can_be(runs):
     assert losses[0]["points"][0] == (6.4, 1.9)
 
 
+def test_runs_that_have_said_little_yet_are_shown(runs, tmp_path):
+    """One start in its first interval, one run without a record, points without classes."""
+    folder = tmp_path / "run"
+    shutil.copytree(runs[0], folder)
+    resumed = {"date": "2026-01-02", "first_step": 301, "ranks": 1, "hosts": ["node2"]}
+    resumed |= {"devices": ["cpu"], "versions": {"torch": "2.13"}}
+    with (folder / "segments.jsonl").open("a") as file:
+        file.write(json.dumps(resumed) + "\n")
+    points = evaluation(300, 64, "c" * 64)
+    for kind in ("figures", "floor"):
+        points[kind].pop("histogram")
+    points["figures"].pop("missing")
+    write_lines(folder / "metrics.jsonl", [points])
+    assert "node2" in page([folder]) and "<td>starting</td>" in page([folder])
+    (runs[1] / "stats.jsonl").rename(runs[1] / "aside")
+    try:
+        assert "<td>0 of 300</td>" in page(runs)
+    finally:
+        (runs[1] / "aside").rename(runs[1] / "stats.jsonl")
+
+
+def test_pictures_are_in_the_order_of_steps(runs, tmp_path):
+    for name in ("fakes-999999", "fakes-1000000", "fakes-x"):
+        shutil.copy(runs[0] / "reals.png", tmp_path / f"{name}.png")
+    shutil.copy(runs[0] / "config.json", tmp_path)
+    steps = [each["step"] for each in read_run(tmp_path).pictures()]
+    assert steps == [999999, 1000000]
+
+
 def test_what_is_no_run_is_named(gan_mpi, tmp_path, runs):
     result = gan_mpi("report", tmp_path)
     assert result.returncode == 1 and "is not a run directory" in result.stderr

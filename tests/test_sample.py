@@ -56,6 +56,19 @@ def test_a_generator_with_batch_norm_draws_from_its_running_statistics():
     assert (seen[0], torch.get_num_threads()) == (1, threads)
 
 
+def test_a_generator_that_diverged_is_said_once(gan_mpi, tmp_path):
+    path = save(tmp_path / "run")
+    state = checkpoint.read_checkpoint(path)
+    del state["format"]
+    next(iter(state["G"].values())).fill_(float("nan"))
+    checkpoint.save_checkpoint(tmp_path / "run", 7, state)
+    result = gan_mpi("sample", "run", "--seeds", "0-200", size=2)
+    assert result.returncode == 76
+    assert result.stderr.count("diverged: what the generator draws") == 1
+    assert "ends the job" not in result.stderr
+    assert not (tmp_path / "samples.png").exists()
+
+
 def latents_of(seeds, dimension):
     drawn = draw_latents("uniform", 0, Purpose.SAMPLES, 0, max(seeds) + 1, dimension)
     return torch.from_numpy(drawn[seeds]).float()

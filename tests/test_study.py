@@ -8,6 +8,7 @@ from PIL import Image
 from gan_mpi.errors import UserError
 from gan_mpi.evaluations import read_evaluations
 from gan_mpi.rundir import list_checkpoints
+from gan_mpi.stopping import StopRequest
 from gan_mpi.study import Setting, read_result, settings, table
 
 GRID = ("--vary", "batch=16,32", "--vary", "ranks=1,2")
@@ -77,6 +78,7 @@ def test_a_study_of_two_options(gan_mpi, tmp_path):
         segments = (run / "segments.jsonl").read_text().splitlines()
         ranks = int(result["setting"][-1])
         assert [json.loads(line)["ranks"] for line in segments] == [ranks]
+        assert json.loads(segments[0])["seconds"] < 30, "of this setting alone"
     with Image.open(tmp_path / "study" / "study.png") as picture:
         assert picture.info["study"] == "study"
 
@@ -90,6 +92,7 @@ def test_what_is_wrong_with_a_study_is_said_before_any_work(gan_mpi, tmp_path):
         ("--vary", "ranks=1,4"): ("ranks=4, but mpiexec started 2", 2),
         ("--vary", "seed=0", "--only", "2"): ("--only: 2, but there are 1 settings", 2),
         ("--vary", "seed=0", "--", "--run-dir", "x"): ("--run-dir does not go with", 2),
+        ("--vary", "seed=0", "--", "-n"): ("--dry-run trains nothing", 2),
     }
     for arguments, (sentence, code) in cases.items():
         result = gan_mpi("study", *arguments, size=2)
@@ -98,6 +101,23 @@ def test_what_is_wrong_with_a_study_is_said_before_any_work(gan_mpi, tmp_path):
             result.stderr,
         )
     assert not (tmp_path / "study").exists()
+
+
+def test_a_study_stops_in_time(gan_mpi, tmp_path):
+    options = ("--vary", "seed=0,1", *POINTS, "--time-limit", "0:05")
+    result = gan_mpi("study", *options, size=2)
+    assert result.returncode == 1
+    assert result.stderr.count("--time-limit 0:05 leaves") == 1
+
+
+def test_a_collapse_of_one_setting_is_forgotten_in_the_next():
+    stop = StopRequest()
+    stop.request_for_collapse()
+    stop.forget_collapse()
+    assert not stop.requested and not stop.collapsed
+    stop.reason = "SIGUSR1"
+    stop.forget_collapse()
+    assert stop.requested
 
 
 def test_a_setting_that_diverges_is_noted_and_the_others_go_on(gan_mpi, tmp_path):

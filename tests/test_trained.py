@@ -16,9 +16,11 @@ import pytest
 from conftest import MPIEXEC, environment
 
 from gan_mpi.datasets import find_source, load_dataset
+from gan_mpi.evaluations import floors, read_evaluations
 
 hours = pytest.mark.hours
 RUNS = Path(__file__).parents[1] / "runs" / "trained"
+EVALUATED = ("--evaluate-every", 500, "--keep", "all")
 BAND = slice(25, 28)  # rows and columns that the discriminator of 206B does not see
 
 
@@ -43,6 +45,20 @@ def trained():
         return run, records
 
     return train
+
+
+def told_evaluations(run):
+    """Print the evaluations of a run; return them."""
+    records = read_evaluations(run)
+    for record in records:
+        figures = record["figures"]
+        named = {key: figures[key] for key in ("precision", "recall", "score")}
+        told = ", ".join(f"{key} {value:.2f}" for key, value in named.items())
+        print(
+            f"step {record['step']}: {floors(record):.2f} floors, {told}, rarest class "
+            f"{min(figures['histogram']):.1%}, {record['seconds']:.0f} s"
+        )
+    return records
 
 
 def samples(run, count):
@@ -87,8 +103,25 @@ def test_dcgan_206b_settles_where_its_original_did_and_keeps_the_band(trained, m
 
 
 @hours
+def test_dcgan_comes_near_the_floor_and_draws_all_classes(trained, mnist):
+    run, _ = trained("dcgan", *EVALUATED, "--datadir", mnist)
+    record = told_evaluations(run)[-1]
+    assert record["step"] == 5000
+    assert floors(record) <= 6
+    assert min(record["figures"]["histogram"]) >= 0.06
+
+
+@hours
+def test_basic_at_full_length(trained, mnist):
+    options = ("--full", "--evaluate-every", 2000, "--keep", "all")
+    run, _ = trained("basic", *options, "--datadir", mnist)
+    first, *others = told_evaluations(run)
+    assert min(map(floors, others)) < floors(first) / 20
+
+
+@hours
 def test_dcgan_has_no_band(trained, mnist):
-    run, records = trained("dcgan", "--datadir", mnist)
+    run, records = trained("dcgan", *EVALUATED, "--datadir", mnist)
     extra = brightness(samples(run, 1000)) - of_data(mnist)
     losses = last_thousand(records, "G"), last_thousand(records, "D")
     print(

@@ -6,6 +6,8 @@ import click
 
 from gan_mpi.config import grid_size
 
+LAST_SEED = 2**48
+
 
 class SeedRange(click.ParamType):
     """Seeds as numbers and inclusive ranges, such as 0,1,4-6."""
@@ -26,7 +28,7 @@ class SeedRange(click.ParamType):
             if not first.isdecimal() or (dash and not last.isdecimal()):
                 self.fail(f"{value!r} is not like 0,1,4-6.", param, ctx)
             stop = int(last) if dash else int(first)
-            if not int(first) <= stop < 2**48:
+            if not int(first) <= stop < LAST_SEED:
                 self.fail(
                     f"{part!r} ends before it begins, or beyond 2**48.", param, ctx
                 )
@@ -50,6 +52,8 @@ class TwoSeeds(click.ParamType):
         first, colon, last = value.partition(":")
         if not (colon and first.isdecimal() and last.isdecimal()):
             self.fail(f"{value!r} is not like 0:7.", param, ctx)
+        if max(int(first), int(last)) >= LAST_SEED:
+            self.fail(f"{value!r} goes beyond 2**48.", param, ctx)
         return int(first), int(last)
 
 

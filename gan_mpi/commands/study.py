@@ -74,7 +74,7 @@ def study(
     'mpiexec -n 2 gan-mpi study --vary batch=32,128,512 --vary ranks=1,2 -- --kimg 500' trains six
     runs of equally many images, evaluates each five times, and ends in a table and a plot.
     """
-    from gan_mpi.commands.train import parse
+    from gan_mpi.commands.train import begin, parse
 
     varied: dict[str, list[str]] = dict(vary)
     if len(varied) < len(vary):
@@ -95,14 +95,7 @@ def study(
     for chosen in itertools.product(*of_train.values()):
         pairs = zip(of_train, chosen, strict=True)
         given([word for name, value in pairs for word in (f"--{name}", value)])
-    from gan_mpi.stopping import StopRequest
-
-    stop = StopRequest()
-    stop.install()
-    from gan_mpi.comm import world
-
-    comm = world()
-    stop.install()
+    comm, stop, _, end = begin(parse(options, ctx).get("time_limit"))
     from gan_mpi.study import study as run
 
-    return run(comm, folder, varied, given, metric, only, stop)
+    return run(comm, folder, varied, given, metric, only, stop, end)

@@ -3,14 +3,19 @@
 import json
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gan_mpi.commands.options import GroupedCommand, GroupedOption, config_options
 from gan_mpi.config import RunConfig, TrainConfig, grid_size
 from gan_mpi.configure import flag, new_config
-from gan_mpi.deadline import find_end, seconds_of
+from gan_mpi.deadline import End, find_end, seconds_of
+
+if TYPE_CHECKING:
+    from gan_mpi.comm import Communicator
+    from gan_mpi.phases import Phases
+    from gan_mpi.stopping import StopRequest
 
 EXCLUSIVE = (
     ("steps", "kimg"),
@@ -61,13 +66,22 @@ def train(dry_run: bool, **options: Any) -> int:
     if dry_run:
         return _show(given)
 
+    comm, stop, phases, end = begin(given.get("time_limit"))
+    from gan_mpi.train import train as run_training
+
+    return run_training(comm, given, stop, phases, end)
+
+
+def begin(
+    time_limit: str | None,
+) -> "tuple[Communicator, StopRequest, Phases, End | None]":
+    """Find out when the job ends, catch signals, and start MPI.  Collective."""
     from gan_mpi.launcher import speaks_first
     from gan_mpi.phases import Phases
     from gan_mpi.stopping import StopRequest
 
     phases, stop = Phases(), StopRequest()
     stop.install()
-    time_limit = given.get("time_limit")
     end, unknown = (
         find_end(time_limit, phases.began) if speaks_first() else (None, None)
     )
@@ -79,16 +93,15 @@ def train(dry_run: bool, **options: Any) -> int:
     comm = world()
     stop.install()
     phases.end("MPI")
-    from gan_mpi.train import train as run_training
-
-    return run_training(comm, given, stop, phases, end)
+    return comm, stop, phases, end
 
 
 def parse(words: Sequence[str], parent: click.Context | None = None) -> dict[str, Any]:
     """Return the options that a command line of train gives, checked.  Raises click.UsageError."""
     parsed = train.make_context("train", list(words), parent=parent)
     given = {name: value for name, value in parsed.params.items() if value is not None}
-    del given["dry_run"]
+    if given.pop("dry_run"):
+        raise click.UsageError("--dry-run trains nothing; leave it out here.")
     check(given)
     return given
 
