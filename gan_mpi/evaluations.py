@@ -10,6 +10,7 @@ import numpy as np
 from gan_mpi.files import append_line, read_lines, write_aside
 
 METRICS_FILE = "metrics.jsonl"
+Conditions = tuple[str, str, int]  # data, SHA-256 of the extractor, samples
 KEYS = {"step", "data", "samples", "extractor", "figures", "floor"}
 PAIRS = 9  # samples shown with their nearest training images
 # Name, legend and format of each figure; those of the nearest images have another floor.
@@ -28,11 +29,17 @@ FIGURES = (
 
 
 def read_evaluations(run_dir: Path) -> list[dict[str, Any]]:
-    """Return the records of metrics.jsonl, the oldest first.  Raises UserError."""
-    return [each for each in read_lines(run_dir / METRICS_FILE) if each.keys() >= KEYS]
+    """Return the records of metrics.jsonl, the oldest first; of one step done again, the last.
 
-
-Conditions = tuple[str, str, int]
+    Raises UserError.
+    """
+    found: dict[tuple[int, Conditions], dict[str, Any]] = {}
+    for record in read_lines(run_dir / METRICS_FILE):
+        if record.keys() >= KEYS:
+            key = record["step"], conditions(record)
+            found.pop(key, None)
+            found[key] = record
+    return list(found.values())
 
 
 def conditions(record: Mapping[str, Any]) -> Conditions:

@@ -103,7 +103,7 @@ def test_any_number_of_ranks_evaluates_alike(
     assert images["floor"]["memorised"] == pytest.approx(0.01, abs=0.004)
     assert points["extractor"]["name"] == "points"
     assert "histogram" not in points["figures"] and points["floor"]["density"] > 0.8
-    assert len(read_evaluations(tmp_path / "images")) == 3
+    assert len(read_evaluations(tmp_path / "images")) == 1, "the last of three"
     with Image.open(tmp_path / "images" / "nearest-000030.png") as picture:
         assert picture.info["extractor"] == images["extractor"]["sha256"]
         assert picture.info["step"] == "30"
@@ -200,6 +200,18 @@ def test_the_best_is_kept_among_what_compares():
     assert best_evaluation(records)["step"] == 3
     assert best_evaluation([]) is None
     assert best_evaluation(records, ("mnist", "b", 10))["step"] == 2
+
+
+def test_a_step_that_is_evaluated_again_has_its_last_figures(tmp_path):
+    def line(step, samples, distance):
+        about = {"data": "mnist", "extractor": {"sha256": "a"}, "floor": {}}
+        figures = {"figures": {"frechet": distance}}
+        return json.dumps({"step": step, "samples": samples, **about, **figures})
+
+    lines = [line(1, 10, 5.0), line(2, 10, 4.0), line(1, 20, 3.0), line(1, 10, 2.0)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    found = read_evaluations(tmp_path)
+    assert [each["figures"]["frechet"] for each in found] == [4.0, 3.0, 2.0]
 
 
 def test_a_run_that_goes_on_is_evaluated_and_kept_as_before(
