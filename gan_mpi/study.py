@@ -111,7 +111,7 @@ def _options(
 ) -> dict[str, Any]:
     given = parse(setting.arguments())
     given |= {"run_dir": str(folder / setting.name), "quiet": True}
-    given.setdefault("evaluate_every", max(1, new_config(given).steps // EVALUATIONS))
+    given.setdefault("evaluate_every", -(-new_config(given).steps // EVALUATIONS))
     return given
 
 
