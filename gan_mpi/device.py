@@ -1,6 +1,8 @@
 """Which device and how many threads each rank of a node computes with."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -35,6 +37,17 @@ def place(comm: Communicator, requested: str) -> Placement:
     idle = idle_cores(masks, comm.node_allgather(threads))
     idle = idle if device.type == "cpu" else ""
     return Placement(device, threads, tuple(filter(None, (sharing, idle))))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread: sums in the same order, and the same bits, whatever a rank was given."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _choose_device(comm: Communicator, requested: str) -> tuple[torch.device, str]:

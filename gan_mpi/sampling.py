@@ -9,6 +9,7 @@ from torch import nn
 
 from gan_mpi.comm import Communicator
 from gan_mpi.config import TrainConfig
+from gan_mpi.device import one_thread
 from gan_mpi.errors import DIVERGED, UserError
 from gan_mpi.images import to_pixels
 from gan_mpi.streams import Purpose, draw_latents, shard
@@ -69,15 +70,13 @@ def draw_chunk(
 @contextmanager
 def inference(network: nn.Module) -> Iterator[None]:
     """Let a network compute as after training, on one thread."""
-    threads = torch.get_num_threads()
     was_training = network.training
-    torch.set_num_threads(1)
     network.eval()
     try:
-        yield
+        with one_thread():
+            yield
     finally:
         network.train(was_training)
-        torch.set_num_threads(threads)
 
 
 def in_chunks(

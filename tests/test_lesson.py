@@ -64,8 +64,9 @@ def follow(number, folder):
             assert found, f"{commands}: no such line, in this order: {line}"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [2, 3])
-def test_what_the_lesson_shows(tmp_path, number):
+def test_the_first_minute_of_the_lesson(tmp_path, number):
     follow(number, tmp_path)
 
 

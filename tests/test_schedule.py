@@ -4,6 +4,7 @@ import random
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from gan_mpi import turn
 from gan_mpi.configure import new_config
@@ -90,7 +91,8 @@ class Recorder:
 )
 def test_a_turn_trains_in_order(monkeypatch, given, expected):
     feed = Recorder(monkeypatch)
-    player = SimpleNamespace(update=lambda lr: None)
+    bucket = SimpleNamespace(gradients=torch.zeros(1))
+    player = SimpleNamespace(update=lambda lr: None, bucket=bucket)
     loss = SimpleNamespace(discriminator=lambda real, fake: real + fake)
     state = SimpleNamespace(
         config=new_config(given),

@@ -11,7 +11,7 @@ from gan_mpi.rundir import list_checkpoints
 from gan_mpi.stopping import StopRequest
 from gan_mpi.study import Setting, read_result, settings, table
 
-GRID = ("--vary", "batch=16,32", "--vary", "ranks=1,2")
+GRID = ("--vary", "batch=16", "--vary", "ranks=1,2")
 POINTS = ("--", "--preset", "paddle-uniform", "--samples", "50", "--kimg", "1")
 
 
@@ -66,8 +66,7 @@ def test_a_study_of_two_options(gan_mpi, tmp_path):
     assert whole.returncode == 0, whole.stderr
     rows = [line.split() for line in whole.stdout.splitlines() if "batch" in line]
     rows = [row for row in rows if len(row) == 8]
-    names = {f"batch{batch}-ranks{ranks}" for batch in (16, 32) for ranks in (1, 2)}
-    assert {row[0] for row in rows} == names
+    assert {row[0] for row in rows} == {"batch16-ranks1", "batch16-ranks2"}
     figures = [float(row[4]) for row in rows]
     assert figures == sorted(figures)
     results = json.loads((tmp_path / "study" / "study.json").read_text())

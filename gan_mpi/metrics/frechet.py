@@ -6,8 +6,10 @@ Heusel et al., arXiv 1706.08500:  |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)).
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from gan_mpi.comm import Communicator
+from gan_mpi.device import one_thread
 from gan_mpi.streams import shard
 
 PARTS = (
@@ -31,11 +33,12 @@ def moments(comm: Communicator, features: np.ndarray) -> Moments:
     """
     count, width = features.shape
     sums = np.zeros((PARTS, width + width * width))
-    for part in range(*shard(PARTS, comm.rank, comm.world_size)):
-        lo, hi = shard(count, part, PARTS)
-        # About one and the same row, so that a mean far from zero costs no digits.
-        rows = features[lo:hi] - features[0]
-        sums[part] = np.concatenate([rows.sum(0), (rows.T @ rows).ravel()])
+    with one_thread():
+        for part in range(*shard(PARTS, comm.rank, comm.world_size)):
+            lo, hi = shard(count, part, PARTS)
+            # About one and the same row, so that a mean far from zero costs no digits.
+            rows = torch.from_numpy(features[lo:hi] - features[0])
+            sums[part] = torch.cat([rows.sum(0), (rows.T @ rows).flatten()]).numpy()
     comm.sum_in_place(sums)
     total = sums.sum(0)
     mean = total[:width] / count
@@ -50,12 +53,13 @@ def frechet_distance(one: Moments, other: Moments) -> float:
     The trace of (C1 C2)^(1/2) is the sum of the singular values of C1^(1/2) C2^(1/2), which
     unlike the eigenvalues of a product lose no digits where features are nearly dependent.
     """
-    roots = _root(one.covariance) @ _root(other.covariance)
-    overlap = np.linalg.svd(roots, compute_uv=False).sum()
+    with one_thread():
+        roots = _root(one.covariance) @ _root(other.covariance)
+        overlap = torch.linalg.svdvals(roots).sum().item()
     spread = np.trace(one.covariance) + np.trace(other.covariance) - 2.0 * overlap
     return float(np.square(one.mean - other.mean).sum() + spread)
 
 
-def _root(covariance: np.ndarray) -> np.ndarray:
-    values, vectors = np.linalg.eigh(covariance)
-    return (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+def _root(covariance: np.ndarray) -> torch.Tensor:
+    values, vectors = torch.linalg.eigh(torch.from_numpy(covariance))
+    return (vectors * values.clamp(min=0.0).sqrt()) @ vectors.T
