@@ -3,11 +3,13 @@
 import contextlib
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 from rank_training import on_sizes
 
+from gan_mpi.errors import UserError
 from gan_mpi.evaluate import evaluate
 from gan_mpi.metrics import frechet, kernel, neighbours
 from gan_mpi.streams import Purpose, draw_latents
@@ -57,6 +59,20 @@ def evaluated(comm, run_dir, samples):
         evaluate(comm, Path(run_dir), None, None, samples, None, as_json=True)
     lines = (Path(run_dir) / "metrics.jsonl").read_text().splitlines()
     return json.loads(lines[-1])
+
+
+def evaluate_outcomes(comm, calls, folder):
+    """Call evaluate() for each source, step and classifier; return the error, as train_outcomes."""
+    os.chdir(folder)
+    found = []
+    for source, step, classifier in calls:
+        try:
+            found.append(
+                evaluate(comm, Path(source), step, None, 100, classifier, True)
+            )
+        except UserError as error:
+            found.append([str(error), error.exit_code, error.on_all_ranks])
+    return found
 
 
 def distances_to_first(comm, path):

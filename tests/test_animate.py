@@ -23,7 +23,7 @@ def test_normal_latents_are_joined_on_a_great_circle():
     assert np.allclose(between(one, one, 3, spherical=True), one)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [pytest.param(1, marks=pytest.mark.long), 3])
 def test_a_strip_and_a_gif_go_from_one_seed_to_the_other(gan_mpi, tmp_path, channels):
     save(tmp_path / "run", channels=channels)
     seeds = "--seeds", "70,3", "--grid", "2x1", "--out", "ends.png"

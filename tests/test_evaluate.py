@@ -131,35 +131,44 @@ def test_the_figures_are_printed_beside_their_floor(
 
 
 def test_what_cannot_be_evaluated_is_named(
-    gan_mpi, tmp_path, idx_folder, classifier, small
+    mpirun, gan_mpi, tmp_path, idx_folder, classifier, glyphs
 ):
-    data = ("--datadir", str(idx_folder), "--batch", "32", "--steps", "1")
-    gan_mpi("train", *data, "--run-dir", "untested")
-    gan_mpi("train", "--glyphs", "60", *small[2:], "--steps", "1", "--run-dir", "new")
-    gan_mpi("train", *small, "--steps", "1", "--run-dir", "known")
+    once = {"batch": 32, "steps": 1}
+    trained = [
+        {**once, "datadir": str(idx_folder), "run_dir": "untested"},
+        {**once, "glyphs": 60, "run_dir": "new"},
+        {**once, "datadir": str(glyphs), "run_dir": "known"},
+        {**once, "datadir": str(idx_folder), "run_dir": "early", "evaluate_every": 1},
+    ]
+    *codes, early = mpirun(2, "train_outcomes", trained, str(tmp_path))[0]
+    assert codes == [0, 0, 0]
+    assert early[1:] == [1, True] and "holds no test images" in early[0]
+    assert not (tmp_path / "early").exists()
     (tmp_path / "cut.safetensors").write_bytes(classifier.read_bytes()[:900])
-    cases = {
-        ("untested",): ("data holds no test images; sought were t10k-images", 1),
-        ("new",): ("gan-mpi train-classifier --glyphs 60", 1),
-        ("known", "--samples", "5"): ("'--samples': 5 is not in the range x>=6", 2),
-        ("known", "--classifier", "cut.safetensors"): ("is damaged, or no class", 1),
-        ("known", "--classifier", "absent"): (
-            "a file of gan-mpi train-classifier, or",
+    cases = [
+        (
+            "untested",
+            None,
+            None,
+            "data holds no test images; sought were t10k-images",
             1,
         ),
-        ("known", "--checkpoint", "7"): ("holds no step 7, but 1, 0", 2),
-        ("absent",): ("there is no run or checkpoint 'absent'", 2),
-    }
-    for arguments, (sentence, code) in cases.items():
-        result = gan_mpi("evaluate", *arguments, size=2)
-        assert (result.returncode, result.stderr.count(sentence)) == (code, 1), (
-            arguments,
-            result.stderr,
-        )
+        ("new", None, None, "gan-mpi train-classifier --glyphs 60", 1),
+        ("known", None, "cut.safetensors", "is damaged, or no classifier", 1),
+        ("known", None, "absent", "a file of gan-mpi train-classifier, or", 1),
+        ("known", 7, None, "holds no step 7, but 1, 0", 2),
+        ("absent", None, None, "there is no run or checkpoint 'absent'", 2),
+    ]
+    calls = [case[:3] for case in cases]
+    everyone = mpirun(2, "evaluate_outcomes", calls, str(tmp_path))
+    assert everyone[0] == everyone[1]
+    for (*_, sentence, code), (text, found, on_all) in zip(
+        cases, everyone[0], strict=True
+    ):
+        assert sentence in text and (found, on_all) == (code, True), text
     assert not (tmp_path / "known" / "metrics.jsonl").exists()
-    early = gan_mpi("train", *data, "--run-dir", "early", "--evaluate-every", "1")
-    assert early.returncode == 1 and "holds no test images" in early.stderr
-    assert not (tmp_path / "early").exists()
+    few = gan_mpi("evaluate", "known", "--samples", "5", size=2)
+    assert (few.returncode, few.stderr.count("5 is not in the range x>=6")) == (2, 1)
 
 
 def test_training_keeps_the_best_and_a_resume_repeats_the_figures(

@@ -55,8 +55,8 @@ def save(run_dir, state):
     ("name", "preset", "shape"),
     [
         *((name, "dcgan", (1, 28, 28)) for name in FORMATS),
-        ("onnx", "basic", (1, 28, 28)),
-        ("pt2", "paddle-uniform", (2,)),
+        pytest.param("onnx", "basic", (1, 28, 28), marks=pytest.mark.long),
+        pytest.param("pt2", "paddle-uniform", (2,), marks=pytest.mark.long),
     ],
 )
 def test_another_program_draws_the_same(gan_mpi, tmp_path, name, preset, shape):
