@@ -35,9 +35,8 @@ class Start:
     saved: dict[str, Any] | None = None
     transferred: dict[str, Any] | None = None
     warnings: list[str] = field(default_factory=list)
-    remembered: dict[str, Any] = field(
-        default_factory=dict
-    )  # options of earlier starts
+    # Options of earlier starts, by parameter name.
+    remembered: dict[str, Any] = field(default_factory=dict)
 
     @property
     def finished(self) -> str | None:
