@@ -16,7 +16,15 @@ from gan_mpi.errors import UserError
 from gan_mpi.files import write_aside
 from gan_mpi.prepare import load_generator
 from gan_mpi.rundir import list_checkpoints, newest_run
-from gan_mpi.sampling import draw_chunk, generate, in_chunks, sample_latents
+from gan_mpi.sampling import (
+    check_classes,
+    draw_chunk,
+    generate,
+    in_chunks,
+    one_class_a_row,
+    sample_inputs,
+    sample_labels,
+)
 
 STEP_TIME, FRAME_TIME = 300, 60  # milliseconds of a checkpoint's and of another frame
 LAST_TIME = 1500
@@ -31,10 +39,13 @@ def interpolate(
     ends: tuple[int, int],
     frames: int,
     out: Path,
+    label: int | None = None,
+    averaged: bool = True,
 ) -> int:
     """Draw the way from one seed's image to another's, as a GIF or, if `out` is a PNG, a strip.
 
-    Normal latents are joined on a great circle, others on a line.  Raises UserError.  Collective.
+    Normal latents are joined on a great circle, others on a line; dropout stays that of the first, and
+    so does the label where none is given.  Raises UserError.  Collective.
     """
     path, state = comm.on_root(
         lambda: checkpoint.find_checkpoint(
@@ -42,14 +53,24 @@ def interpolate(
         )
     )
     _check_draws_images(path, state["data"]["shape"])
-    config, generator = config_from_dict(state["config"]), load_generator(state)
-    one, other = (sample_latents(config, seed, seed + 1)[0] for seed in ends)
-    along = between(one, other, frames, spherical=config.latents == "normal")
-    (pixels,) = in_chunks(
-        comm,
-        frames,
-        lambda first, last: (draw_chunk(generator, config, along[first:last]),),
+    config = config_from_dict(state["config"])
+    generator = load_generator(state, averaged)
+    check_classes(path, state["data"], [] if label is None else [label])
+    one, other = (sample_inputs(generator, config, seed, seed + 1)[0] for seed in ends)
+    width = config.latent_dim
+    along = between(
+        one[:width], other[:width], frames, spherical=config.latents != "uniform"
     )
+    inputs = np.hstack([along, np.tile(one[width:], (frames, 1))])
+    if label is None:
+        (label,) = sample_labels(generator, ends[0], ends[0] + 1)
+    labels = np.full(frames, label)
+
+    def draw(first: int, last: int) -> tuple[np.ndarray]:
+        part = slice(first, last)
+        return (draw_chunk(generator, config, inputs[part], labels[part]),)
+
+    (pixels,) = in_chunks(comm, frames, draw)
     facts = {**images.provenance(state), "interpolation": f"{ends[0]}:{ends[1]}"}
 
     def write() -> None:
@@ -93,7 +114,11 @@ def between(
 
 
 def timelapse(
-    comm: Communicator, run: Path | None, grid: tuple[int, int], out: Path
+    comm: Communicator,
+    run: Path | None,
+    grid: tuple[int, int],
+    out: Path,
+    averaged: bool = True,
 ) -> int:
     """Draw the same latents by every checkpoint of a run, as a GIF.  Raises UserError.  Collective.
 
@@ -102,7 +127,7 @@ def timelapse(
     run_dir, paths = comm.on_root(lambda: _all_checkpoints(run))
     mine = comm.agree(
         lambda: {
-            number: _grid_of(paths[number], grid)
+            number: _grid_of(paths[number], grid, averaged)
             for number in range(comm.rank, len(paths), comm.world_size)
         }
     )
@@ -131,11 +156,16 @@ def _all_checkpoints(run: Path | None) -> tuple[Path, list[Path]]:
     return run_dir, paths
 
 
-def _grid_of(path: Path, grid: tuple[int, int]) -> tuple[Image.Image, dict]:
+def _grid_of(
+    path: Path, grid: tuple[int, int], averaged: bool
+) -> tuple[Image.Image, dict]:
     state = checkpoint.read_checkpoint(path)
     _check_draws_images(path, state["data"]["shape"])
     config = config_from_dict(state["config"])
-    pixels = generate(load_generator(state), config, range(grid[0] * grid[1]))
+    classes = range(len(state["data"].get("label_counts", ())))
+    count = grid[0] * grid[1]
+    labels = one_class_a_row(count, grid[0], classes)
+    pixels = generate(load_generator(state, averaged), config, range(count), labels)
     return images.grid(pixels, *grid), images.provenance(state)
 
 

@@ -43,6 +43,10 @@ class Communicator:
         self.seconds = 0.0  # in sum_in_place, waiting for slower ranks included
         self._windows: list[MPI.Win] = []
 
+    def __deepcopy__(self, memo: dict) -> "Communicator":
+        """Return itself: a copy of a network spans the same ranks."""
+        return self
+
     @property
     def is_root(self) -> bool:
         """Whether this is the rank that prints and writes."""

@@ -6,24 +6,26 @@ from pathlib import Path
 from typing import Any
 
 from gan_mpi.config import OPTIMIZERS, RATES, OptimizerConfig, RunConfig, TrainConfig
+from gan_mpi.contradictions import (
+    check_beyond,
+    check_schedule,
+    check_uses,
+    chosen_optimizer,
+    flag,
+    option_names,
+)
 from gan_mpi.errors import UserError
 from gan_mpi.presets import PRESETS
-
-TURN = ("d_steps", "g_steps", "first", "g_latents")  # options of --schedule steps
-
-
-def option_names(player: str, name: str) -> tuple[str, str]:
-    """Return the parameter names that set `name` of one player: its own, and the shared one."""
-    return f"{player.lower()}_{name}", name
 
 
 def apply_options(config: TrainConfig, given: Mapping[str, Any]) -> TrainConfig:
     """Return `config` with the options given on the command line, by parameter name."""
     own = {f.name: given[f.name] for f in fields(TrainConfig) if f.name in given}
-    _check_uses(config, given)
+    check_uses(config, given)
     generator, discriminator = (_apply_to_player(config, given, p) for p in "GD")
     changed = replace(config, **own, G=generator, D=discriminator)
-    _check_schedule(changed, given)
+    check_schedule(changed, given)
+    check_beyond(changed)
     if "kimg" in given:
         images = changed.images_per_step
         changed = replace(
@@ -32,54 +34,11 @@ def apply_options(config: TrainConfig, given: Mapping[str, Any]) -> TrainConfig:
     return changed
 
 
-def _check_schedule(config: TrainConfig, given: Mapping[str, Any]) -> None:
-    """Refuse options of the schedule that contradict each other."""
-    if config.schedule == "balance" and config.train != "both":
-        raise UserError(
-            f"Invalid value for '--train': {config.train}, but --schedule balance chooses who is "
-            "trained; it needs both.",
-            exit_code=2,
-        )
-    unused = [name for name in TURN if name in given]
-    if config.schedule == "balance" and unused:
-        raise UserError(
-            f"Invalid value for '{flag(unused[0])}': --schedule balance decides by itself who is "
-            "trained in a step; leave it out, or give --schedule steps.",
-            exit_code=2,
-        )
-    if "kimg" in given and not config.images_per_step:
-        raise UserError(
-            "Invalid value for '--kimg': --train generator consumes no real images; give --steps.",
-            exit_code=2,
-        )
-
-
-def _chosen(config: TrainConfig, given: Mapping[str, Any], player: str) -> str:
-    own, shared = option_names(player, "optimizer")
-    return given.get(own, given.get(shared, getattr(config, player).optimizer))
-
-
-def _check_uses(config: TrainConfig, given: Mapping[str, Any]) -> None:
-    """Refuse a rate or momentum that none of the optimizers it is meant for would use."""
-    for name in RATES:
-        for option, players in ((name, "GD"), (f"g_{name}", "G"), (f"d_{name}", "D")):
-            kinds = sorted({_chosen(config, given, player) for player in players})
-            if option in given and not any(name in OPTIMIZERS[kind] for kind in kinds):
-                users = " and ".join(
-                    kind for kind in OPTIMIZERS if name in OPTIMIZERS[kind]
-                )
-                raise UserError(
-                    f"Invalid value for '{flag(option)}': {' and '.join(kinds)} has no {name}; "
-                    f"it is for {users}.",
-                    exit_code=2,
-                )
-
-
 def _apply_to_player(
     config: TrainConfig, given: Mapping[str, Any], player: str
 ) -> OptimizerConfig:
     before: OptimizerConfig = getattr(config, player)
-    kind = _chosen(config, given, player)
+    kind = chosen_optimizer(config, given, player)
     kept = before.settings if kind == before.optimizer else {}
     values = {**OPTIMIZERS[kind], **{k: v for k, v in kept.items() if v is not None}}
     unused = dict.fromkeys(set(RATES) - values.keys())
@@ -158,11 +117,6 @@ def _differences(
         item for item in found if item[1] != item[2] and item[0] in given
     )
     return list(unique)
-
-
-def flag(option: str) -> str:
-    """Return a parameter name as the command line spells it."""
-    return "--" + option.replace("_", "-")
 
 
 def config_from_dict(values: Mapping[str, Any]) -> TrainConfig:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,13 @@ from torch import nn
 from gan_mpi import checkpoint
 from gan_mpi.comm import Communicator
 from gan_mpi.configure import config_from_dict
-from gan_mpi.datasets import Dataset, Source
+from gan_mpi.datasets import Dataset
 from gan_mpi.device import place
 from gan_mpi.errors import UserError
 from gan_mpi.evaluation import Wanted, make_reference
 from gan_mpi.evaluations import evaluation_lines, write_evaluation
 from gan_mpi.images import provenance
-from gan_mpi.prepare import load_generator, share_dataset
+from gan_mpi.prepare import load_generator, saved_source, share_dataset
 from gan_mpi.rundir import newest_run
 
 
@@ -28,6 +29,7 @@ def evaluate(
     samples: int,
     classifier: str | None,
     as_json: bool,
+    averaged: bool = True,
 ) -> int:
     """Evaluate a run's checkpoint or a checkpoint file; return the exit code.
 
@@ -40,12 +42,13 @@ def evaluate(
         )
     )
     device = place(comm, "auto").device
-    data = Source(datadir or state["data"]["datadir"], state["data"]["glyphs"])
+    data = saved_source(state["data"])
+    data = replace(data, datadir=datadir) if datadir else data
     train, _ = share_dataset(comm, data)
     _check_data(comm, state, train)
     wanted = Wanted(samples, classifier, path.parent)
     reference = make_reference(comm, wanted, data, train, device)
-    generator: nn.Module = load_generator(state).to(device)
+    generator: nn.Module = load_generator(state, averaged).to(device)
     figures, pairs = reference.evaluate(generator, config_from_dict(state["config"]))
     progress = state["progress"]
     about = {"step": progress["step"], "kimg": progress["images"] / 1000}

@@ -17,7 +17,7 @@ from gan_mpi.evaluations import Conditions
 from gan_mpi.extractor import POINTS, Extractor, find_classifier, read_classifier
 from gan_mpi.metrics import classes, frechet, kernel, memory, neighbours
 from gan_mpi.prepare import share_dataset
-from gan_mpi.sampling import generate, in_chunks
+from gan_mpi.sampling import generate, in_chunks, sample_labels
 from gan_mpi.streams import DataOrder
 
 
@@ -133,6 +133,9 @@ class Reference:
         begin = time.perf_counter()
         drawn = self._draw(generator, config)
         figures, pairs = self._compare(drawn), np.empty(0)
+        if getattr(generator, "label_counts", ()) and self.extractor.classes:
+            labels = sample_labels(generator, 0, self.samples)
+            figures["agreement"] = classes.agreement(drawn.probabilities, labels)
         if self.memory:
             memorised, pairs = self.memory.compare(drawn.pixels)
             figures |= memorised

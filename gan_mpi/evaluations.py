@@ -99,6 +99,9 @@ def evaluation_lines(record: Mapping[str, Any]) -> list[str]:
             lines.append(f"{'classes of the ' + name:34}{shares}")
         missing = ", ".join(map(str, figures["missing"])) or "none"
         lines.append(f"missing classes: {missing}")
+    if "agreement" in figures:
+        shares = " ".join(f"{share:5.1%}" for share in figures["agreement"])
+        lines.append(f"{'judged to be of the class asked':34}{shares}")
     drawn = record["floor_samples"]
     lines.append(f"floor: the same of {drawn} training images")
     lines.append(
@@ -115,6 +118,8 @@ def evaluation_line(record: Mapping[str, Any]) -> str:
     if "missing" in figures:
         missing = ", ".join(map(str, figures["missing"])) or "none"
         parts += [f"score {figures['score']:.3f}", f"missing classes {missing}"]
+    if "agreement" in figures:
+        parts.append(f"of the class asked {min(figures['agreement']):.1%} or more")
     return f"evaluation of step {record['step']}: {'  '.join(parts)}"
 
 

@@ -5,7 +5,7 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,20 @@ from torch import Tensor, nn
 
 from gan_mpi import checkpoint
 from gan_mpi.comm import Communicator
+from gan_mpi.config import TrainConfig
 from gan_mpi.configure import config_from_dict
 from gan_mpi.errors import UserError
 from gan_mpi.files import write_aside
 from gan_mpi.images import RANGES, provenance
 from gan_mpi.prepare import build_generator, load_generator
 from gan_mpi.rundir import newest_run
-from gan_mpi.sampling import sample_latents
+from gan_mpi.sampling import sample_inputs, sample_labels
 
 CHECKED = 64  # images that the exported generator must draw as the original does
 TOLERANCE = 1e-4
-Draw = Callable[[Tensor], Tensor]
+NAMES = ("latents", "labels")
+Inputs = Sequence[Tensor]
+Draw = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Format:
     """How a generator becomes a file, and how the file draws again."""
 
     ending: str
-    pack: Callable[[nn.Module, Tensor, dict[str, str]], bytes]
+    pack: Callable[[nn.Module, Inputs, dict[str, str]], bytes]
     load: Callable[[bytes], Draw]
 
 
@@ -44,11 +47,13 @@ def export(
     step: int | None,
     file_format: str,
     out: Path | None,
+    averaged: bool = True,
 ) -> int:
     """Write the generator of a run or checkpoint file, and check the file; return the exit code.
 
-    Its input is latents, float32 (N, latent_dim), its output samples, float32 (N, *shape), in the
-    range that the file names.  Raises UserError.  Collective.
+    Its input is latents, float32 (N, latent_dim), followed by uniform numbers if it has dropout,
+    and labels, int64 (N,), if it is conditional; its output samples, float32 (N, *shape), in the range
+    that the file names.  Raises UserError.  Collective.
     """
 
     def write() -> str:
@@ -56,11 +61,15 @@ def export(
             source or newest_run(Path("runs")), step, _warn
         )
         form = FORMATS[file_format]
-        generator = load_generator(state).float().eval()
-        drawn = sample_latents(config_from_dict(state["config"]), 0, CHECKED)
-        latents = torch.from_numpy(drawn).float()
-        data = _attempt(lambda: form.pack(generator, latents, describe(state)))
-        apart = _difference(generator, _attempt(lambda: form.load(data)), latents)
+        generator = load_generator(state, averaged).float().eval()
+        config = config_from_dict(state["config"])
+        drawn = sample_inputs(generator, config, 0, CHECKED)
+        inputs = [torch.from_numpy(drawn).float()]
+        if state["data"].get("label_counts"):
+            inputs.append(torch.from_numpy(sample_labels(generator, 0, CHECKED)))
+        about = describe(state, inputs[0].shape[1])
+        data = _attempt(lambda: form.pack(generator, inputs, about))
+        apart = _difference(generator, _attempt(lambda: form.load(data)), inputs)
         if not apart <= TOLERANCE:
             raise UserError(
                 f"the generator exported as {file_format} differs from that of {path} by {apart:.2g}, "
@@ -92,13 +101,17 @@ def _attempt(function: Callable[[], Any]) -> Any:
         ) from None
 
 
-def describe(state: dict[str, Any]) -> dict[str, str]:
-    """Return what a file says of itself: how to feed it, and where it comes from."""
+def describe(state: dict[str, Any], width: int) -> dict[str, str]:
+    """Return what a file says of itself: how to feed it, and where it comes from.
+
+    `width` is the number of latents and, with dropout, of uniform numbers after them.
+    """
     config = config_from_dict(state["config"])
     limits = RANGES[config.range]
     about = {
         **provenance(state),
         "latents": f"{config.latents}, (N, {config.latent_dim})",
+        **_further_inputs(config, state["data"], width),
         "samples": f"(N, {', '.join(map(str, state['data']['shape']))})",
         "config": json.dumps(asdict(config)),
         "shape": json.dumps(state["data"]["shape"]),
@@ -109,17 +122,29 @@ def describe(state: dict[str, Any]) -> dict[str, str]:
     return {name: str(value) for name, value in about.items()}
 
 
+def _further_inputs(
+    config: TrainConfig, data: dict[str, Any], width: int
+) -> dict[str, Any]:
+    found = {}
+    if width > config.latent_dim:
+        more = width - config.latent_dim
+        found["dropout"] = f"uniform in 0..1, (N, {more}), joined to the latents"
+    if data.get("label_counts"):
+        found["labels"] = f"int64 0..{len(data['label_counts']) - 1}, (N,)"
+        found["label_counts"] = json.dumps(data["label_counts"])
+    return found
+
+
 @torch.no_grad()
-def _difference(generator: nn.Module, other: Draw, latents: Tensor) -> float:
-    """Return the largest difference of two generators' samples, of all latents and of one."""
-    gaps = [
-        (generator(part) - other(part)).abs().max() for part in (latents, latents[:1])
-    ]
+def _difference(generator: nn.Module, other: Draw, inputs: Inputs) -> float:
+    """Return the largest difference of two generators' samples, of all inputs and of one."""
+    first = [each[:1] for each in inputs]
+    gaps = [(generator(*part) - other(*part)).abs().max() for part in (inputs, first)]
     return float(torch.stack(gaps).max())
 
 
 def _pack_safetensors(
-    generator: nn.Module, latents: Tensor, about: dict[str, str]
+    generator: nn.Module, inputs: Inputs, about: dict[str, str]
 ) -> bytes:
     from safetensors.torch import save
 
@@ -132,12 +157,14 @@ def _load_safetensors(data: bytes) -> Draw:
     size = int.from_bytes(data[:8], "little")
     about = json.loads(data[8 : 8 + size])["__metadata__"]
     config = config_from_dict(json.loads(about["config"]))
-    generator = build_generator(config, tuple(json.loads(about["shape"]))).float()
+    counts = json.loads(about.get("label_counts", "[]"))
+    shape = tuple(json.loads(about["shape"]))
+    generator = build_generator(config, shape, counts).float()
     generator.load_state_dict(load(data))
     return generator.eval()
 
 
-def _pack_onnx(generator: nn.Module, latents: Tensor, about: dict[str, str]) -> bytes:
+def _pack_onnx(generator: nn.Module, inputs: Inputs, about: dict[str, str]) -> bytes:
     import onnx
     import onnxscript  # noqa: F401 - torch's exporter needs it, and says so at length
 
@@ -146,10 +173,10 @@ def _pack_onnx(generator: nn.Module, latents: Tensor, about: dict[str, str]) -> 
         warnings.simplefilter("ignore")  # the exporter's, of its own use of torch
         program = torch.onnx.export(
             generator,
-            (latents,),
-            input_names=["latents"],
+            tuple(inputs),
+            input_names=list(NAMES[: len(inputs)]),
             output_names=["samples"],
-            dynamic_shapes=({0: torch.export.Dim("N")},),
+            dynamic_shapes=_dynamic(inputs),
             dynamo=True,
             verbose=False,
         )
@@ -165,16 +192,23 @@ def _load_onnx(data: bytes) -> Draw:
 
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
 
-    def draw(latents: Tensor) -> Tensor:
-        (samples,) = session.run(["samples"], {"latents": latents.numpy()})
+    def draw(*inputs: Tensor) -> Tensor:
+        given = {n: each.numpy() for n, each in zip(NAMES, inputs, strict=False)}
+        (samples,) = session.run(["samples"], given)
         return torch.from_numpy(np.asarray(samples))
 
     return draw
 
 
-def _pack_pt2(generator: nn.Module, latents: Tensor, about: dict[str, str]) -> bytes:
-    shapes = ({0: torch.export.Dim("N")},)
-    program = torch.export.export(generator, (latents,), dynamic_shapes=shapes)
+def _dynamic(inputs: Inputs) -> tuple[Any, ...]:
+    """Say that the number of samples may be another in each call."""
+    samples = torch.export.Dim("N")
+    return tuple({0: samples} for _ in inputs)
+
+
+def _pack_pt2(generator: nn.Module, inputs: Inputs, about: dict[str, str]) -> bytes:
+    shapes = _dynamic(inputs)
+    program = torch.export.export(generator, tuple(inputs), dynamic_shapes=shapes)
     buffer = io.BytesIO()
     torch.export.save(program, buffer, extra_files={"about.json": json.dumps(about)})
     return buffer.getvalue()

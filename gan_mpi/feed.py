@@ -3,11 +3,13 @@
 import numpy as np
 import torch
 
+from gan_mpi.batch import Batch
 from gan_mpi.comm import Communicator
 from gan_mpi.images import to_range
+from gan_mpi.latents import generator_inputs
 from gan_mpi.prepare import DTYPES
 from gan_mpi.state import RunState
-from gan_mpi.streams import DataOrder, Purpose, draw_latents, shard
+from gan_mpi.streams import DataOrder, Purpose, draw_labels, shard
 
 
 class Feed:
@@ -19,31 +21,42 @@ class Feed:
         state: RunState,
         real: np.ndarray,
         device: torch.device,
+        labels: np.ndarray | None = None,
     ) -> None:
+        """`labels` are those of `real`, if the networks are given labels."""
         self.state, self.real, self.device = state, real, device
+        self.labels = labels
         self.dtype = DTYPES[state.config.precision]
         self.order = DataOrder(state.config.seed, len(real))
         self.lo, self.hi = shard(state.config.batch, comm.rank, comm.world_size)
 
-    def next_real(self) -> torch.Tensor:
+    def next_real(self) -> Batch:
         """Return this rank's share of the next reals, (n, *shape), in the range of the run."""
-        at = self.state.progress.images
-        pixels = self.real[self.order.indices(at + self.lo, at + self.hi)]
-        config = self.state.config
+        at, config = self.state.progress.images, self.state.config
+        rows = self.order.indices(at + self.lo, at + self.hi)
         self.state.progress.images += config.batch
-        on_device = torch.from_numpy(pixels).to(self.device)
-        return to_range(on_device, self.dtype, config.range)
+        on_device = torch.from_numpy(self.real[rows]).to(self.device)
+        values = to_range(on_device, self.dtype, config.range)
+        labels = None if self.labels is None else self._labels(self.labels[rows])
+        return Batch("real", values, at + self.lo, labels)
 
-    def next_latents(self) -> torch.Tensor:
-        """Return this rank's share of the next latents, (n, latent_dim)."""
+    def next_latents(self) -> Batch:
+        """Return this rank's share of the next latents, (n, latent_dim), and masks of dropout.
+
+        Labels are drawn as often as the data have them.
+        """
         config, at = self.state.config, self.state.progress.latents
-        latents = draw_latents(
-            config.latents,
-            config.seed,
-            Purpose.LATENTS,
-            at + self.lo,
-            at + self.hi,
-            config.latent_dim,
-        )
+        first, last = at + self.lo, at + self.hi
+        purposes = Purpose.LATENTS, Purpose.DROPOUT
+        generator = self.state.game.G.network
+        drawn = generator_inputs(generator, config, config.seed, purposes, first, last)
         self.state.progress.latents += config.batch
-        return torch.from_numpy(latents).to(self.dtype).to(self.device)
+        values = torch.from_numpy(drawn).to(self.dtype).to(self.device)
+        if self.labels is None:
+            return Batch("fake", values, first)
+        counts = self.state.data["label_counts"]
+        labels = draw_labels(counts, config.seed, Purpose.LABELS, first, last)
+        return Batch("fake", values, first, self._labels(labels))
+
+    def _labels(self, labels: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(labels.astype(np.int64)).to(self.device)

@@ -1,6 +1,8 @@
 """The pictures of a run: samples, real images, and curves."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,11 +12,17 @@ from gan_mpi.charts import draw_losses, draw_points
 from gan_mpi.datasets import points
 from gan_mpi.evaluations import comparable, read_evaluations
 from gan_mpi.files import write_aside
-from gan_mpi.sampling import POINTS, generate
+from gan_mpi.sampling import POINTS, generate, one_class_a_row
 from gan_mpi.state import RunState
 from gan_mpi.streams import DataOrder
 
 REALS = "reals.png"
+
+
+def default_grid(data: Mapping[str, Any]) -> str:
+    """Return columns x rows of a picture: a row for each class, if samples have classes."""
+    classes = len(data.get("label_counts", ()))
+    return f"10x{classes}" if classes else "6x6"
 
 
 class Gallery:
@@ -31,7 +39,13 @@ class Gallery:
     def samples(self) -> None:
         """Draw the first seeds' samples at this step."""
         step = self.state.progress.step
-        made = generate(self.state.game.G.network, self.state.config, range(self.count))
+        classes = len(self.state.data.get("label_counts", ()))
+        made = generate(
+            self.state.game.sampler,
+            self.state.config,
+            range(self.count),
+            one_class_a_row(self.count, self.grid[0], range(classes)),
+        )
         data = self._picture(f"fakes-{step:06d}.png", made)
         self.board.add_picture("samples", data, step)
 

@@ -16,7 +16,7 @@ from gan_mpi.configure import remembered
 from gan_mpi.evaluations import forget_evaluations_after
 from gan_mpi.files import append_line, sweep
 from gan_mpi.formats import make_format
-from gan_mpi.gallery import Gallery
+from gan_mpi.gallery import Gallery, default_grid
 from gan_mpi.log import Log
 from gan_mpi.monitor import Monitor
 from gan_mpi.opening import slowest, started_line
@@ -57,7 +57,9 @@ class Journal:
         self.seconds_to_start = 0.0
         writes_board = run.tensorboard and comm.is_root
         self.board = Board(run_dir if writes_board else None, state.progress.step)
-        self.gallery = Gallery(run_dir, state, grid_size(run.grid), self.board)
+        self.gallery = Gallery(
+            run_dir, state, grid_size(run.grid or default_grid(state.data)), self.board
+        )
         self.format = make_format(run.log_format, PRESETS[state.config.preset].cntk_log)
         self.first_step = self.saved_step = self.ticked_step = state.progress.step
         self.began = self.ticked = time.perf_counter()
@@ -120,22 +122,22 @@ class Journal:
 
     def save(self) -> None:
         """Compare the replicas, then write the checkpoint and a picture.  Collective."""
-        check_replicas(
-            self.comm, G=self.state.game.G.network, D=self.state.game.D.network
-        )
+        check_replicas(self.comm, **self.state.game.networks)
         begin = time.perf_counter()
-        self.comm.on_root(self._save)
+        gathered = self.state.gather(self.comm)
+        self.comm.on_root(lambda: self._save(gathered))
         self.slowest_save = max(self.slowest_save, time.perf_counter() - begin)
         self.saved_step = self.state.progress.step
 
-    def _save(self) -> None:
+    def _save(self, gathered: dict[str, Any]) -> None:
         step = self.state.progress.step
+        state = {**self.state.to_dict(), **gathered}
         self.gallery.samples()  # fails if the generator has diverged
         if self.keep == "all":
-            checkpoint.write_checkpoint(self.run_dir, step, self.state.to_dict())
+            checkpoint.write_checkpoint(self.run_dir, step, state)
         else:
             best = self.monitor.best_step() if self.keep == "best" else None
-            checkpoint.save_checkpoint(self.run_dir, step, self.state.to_dict(), best)
+            checkpoint.save_checkpoint(self.run_dir, step, state, best)
 
     def show_reals(self, real: np.ndarray) -> None:
         """Draw the first of the data as the run sees them, on root.  Collective."""

@@ -4,42 +4,130 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import relu, softplus
 
 T = TypeVar("T", float, Tensor)
 
 
-@dataclass(frozen=True)
 class Loss:
-    """Cross-entropy with D(x) = sigmoid(logit).
+    """What each player loses by a sample; a logit above 0 says real, one below says fake.
 
-    softplus(-s) is -log D and softplus(s) is -log(1 - D), exact where D rounds to 0 or 1.
-    `weight` multiplies the sum of D's two terms; `constant` is added to G's loss.
+    `weight` multiplies the sum of D's two terms.  `targets` (n,), if D is told others than 1 for
+    reals and 0 for fakes, are not for hinge and wasserstein.
     """
 
-    weight: float
-    constant: float
+    weight: float = 1.0
 
-    def real(self, real_logits: Tensor) -> Tensor:
-        """Return -log D(x) of each real image; 0.693 where D is 1/2."""
-        return softplus(-real_logits)
+    def real(self, logits: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Return D's loss of each real, (n,)."""
+        raise NotImplementedError
 
-    def fake(self, fake_logits: Tensor) -> Tensor:
-        """Return -log(1 - D(G(z))) of each fake; 0.693 where D is 1/2."""
-        return softplus(fake_logits)
+    def fake(self, logits: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Return D's loss of each fake, (n,)."""
+        raise NotImplementedError
+
+    def generator(self, fake_logits: Tensor) -> Tensor:
+        """Return G's loss of each fake, (n,)."""
+        raise NotImplementedError
 
     def discriminator(self, real: T, fake: T) -> T:
-        """Return D's loss from its two terms: their sum or their mean."""
+        """Return D's loss from its two terms."""
         return self.weight * (real + fake)
+
+
+@dataclass(frozen=True)
+class CrossEntropy(Loss):
+    """Cross-entropy with D(x) = sigmoid(logit), and the non-saturating loss for G.
+
+    Goodfellow et al., arXiv 1406.2661.  softplus(-s) is -log D and softplus(s) is -log(1 - D), exact
+    where D rounds to 0 or 1.  `constant` is added to G's loss.
+    """
+
+    weight: float = 1.0
+    constant: float = 0.0
+
+    def real(self, logits: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Return -log D(x) of each real image; 0.693 where D is 1/2."""
+        return (
+            softplus(-logits)
+            if targets is None
+            else softplus(logits) - targets * logits
+        )
+
+    def fake(self, logits: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Return -log(1 - D(G(z))) of each fake; 0.693 where D is 1/2."""
+        return (
+            softplus(logits) if targets is None else softplus(logits) - targets * logits
+        )
 
     def generator(self, fake_logits: Tensor) -> Tensor:
         """Return `constant` - log D(G(z)) of each fake, the non-saturating loss."""
         return self.constant + softplus(-fake_logits)
 
 
-LOSSES = {
-    "sum": Loss(weight=1.0, constant=1.0),  # CNTK's GAN programs
-    "mean": Loss(
-        weight=0.5, constant=0.0
-    ),  # Lightning's basic GAN; PaddlePaddle's demo
+@dataclass(frozen=True)
+class Minimax(CrossEntropy):
+    """Cross-entropy, and for G its negative: the game of arXiv 1406.2661, equation 1."""
+
+    def generator(self, fake_logits: Tensor) -> Tensor:
+        """Return log(1 - D(G(z))) of each fake; -0.693 where D is 1/2."""
+        return -softplus(fake_logits)
+
+
+class LeastSquares(Loss):
+    """Half the squared distance of D = (1 + logit) / 2 to 1 or 0.  Mao et al., arXiv 1611.04076, 9."""
+
+    def real(self, logits: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Return (D - 1)^2 / 2 of each real; 1/8 where D is 1/2."""
+        return 0.5 * ((1 + logits) / 2 - (1.0 if targets is None else targets)).square()
+
+    def fake(self, logits: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Return D^2 / 2 of each fake; 1/8 where D is 1/2."""
+        return 0.5 * ((1 + logits) / 2 - (0.0 if targets is None else targets)).square()
+
+    def generator(self, fake_logits: Tensor) -> Tensor:
+        """Return (D - 1)^2 / 2 of each fake."""
+        return self.real(fake_logits)
+
+
+class Hinge(Loss):
+    """Nothing to lose beyond a margin of 1.  Lim and Ye, arXiv 1705.02894; Miyato et al., 1802.05957."""
+
+    def real(self, logits: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Return max(0, 1 - logit) of each real."""
+        return relu(1 - logits)
+
+    def fake(self, logits: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Return max(0, 1 + logit) of each fake."""
+        return relu(1 + logits)
+
+    def generator(self, fake_logits: Tensor) -> Tensor:
+        """Return -logit of each fake."""
+        return -fake_logits
+
+
+class Wasserstein(Loss):
+    """D as the critic of a transport distance, if its slope is bounded.  arXiv 1701.07875."""
+
+    def real(self, logits: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Return -logit of each real."""
+        return -logits
+
+    def fake(self, logits: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Return the logit of each fake."""
+        return logits
+
+    def generator(self, fake_logits: Tensor) -> Tensor:
+        """Return -logit of each fake."""
+        return -fake_logits
+
+
+LOSSES: dict[str, Loss] = {
+    "sum": CrossEntropy(constant=1.0),  # CNTK's GAN programs
+    "mean": CrossEntropy(weight=0.5),  # Lightning's basic GAN; PaddlePaddle's demo
+    "nonsaturating": CrossEntropy(),
+    "minimax": Minimax(),
+    "least-squares": LeastSquares(),
+    "hinge": Hinge(),
+    "wasserstein": Wasserstein(),
 }

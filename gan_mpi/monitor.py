@@ -52,7 +52,7 @@ class Monitor:
         """
         are_points = len(self.state.data["shape"]) == 1
         seeds = range(POINTS if are_points else CHUNK)
-        samples = generate(self.state.game.G.network, self.state.config, seeds)
+        samples = generate(self.state.game.sampler, self.state.config, seeds)
         if self.real_spread:
             record["spread"] = spread(samples) / self.real_spread
         if are_points:
@@ -96,7 +96,7 @@ class Monitor:
         """Compare samples with the test images; return the record, once written.  Collective."""
         assert self.reference is not None
         state = self.state
-        figures, pairs = self.reference.evaluate(state.game.G.network, state.config)
+        figures, pairs = self.reference.evaluate(state.game.sampler, state.config)
         progress = state.progress
         record = {"step": progress.step, "kimg": progress.images / 1000, **figures}
         self.comm.on_root(lambda: self._write(record, pairs))

@@ -1,8 +1,8 @@
 """How a run begins: its configuration and checkpoint, the data on every node, the two players."""
 
 import platform
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from gan_mpi.config import RunConfig, TrainConfig
 from gan_mpi.configure import config_from_dict, new_config, resumed_config
 from gan_mpi.datasets import Dataset, Source, find_source, load_dataset
 from gan_mpi.errors import UserError
+from gan_mpi.extras import add_extras, count_figures
 from gan_mpi.losses import LOSSES
 from gan_mpi.networks import build_discriminator, build_generator
 from gan_mpi.parallel import batch_norms, broadcast_network, connect_batch_norm
@@ -65,14 +66,24 @@ def find_start(given: Mapping[str, Any]) -> Start:
         return _new_start(given, run_dir)
     warnings: list[str] = []
     _, saved = checkpoint.newest_valid(run_dir, warnings.append)
-    source = Source(saved["data"]["datadir"], saved["data"]["glyphs"])
+    source = saved_source(saved["data"])
     if "datadir" in given or "glyphs" in given:
-        source = Source(given.get("datadir"), given.get("glyphs"))
+        source = replace(
+            source, datadir=given.get("datadir"), glyphs=given.get("glyphs")
+        )
+    if "resolution" in given:
+        source = replace(source, resolution=given["resolution"])
     if "transfer" in given:
         _check_transfer(Path(given["transfer"]), saved["data"].get("transfer"), run_dir)
     config = resumed_config(config_from_dict(saved["config"]), given)
     before = rundir.read_evaluation_options(run_dir)
     return Start(config, source, run_dir, saved, warnings=warnings, remembered=before)
+
+
+def saved_source(data: Mapping[str, Any]) -> Source:
+    """Return where the data of a checkpoint were read from, by its record of them."""
+    resolution = data.get("resolution", RunConfig.resolution)
+    return Source(data["datadir"], data["glyphs"], resolution=resolution)
 
 
 def _check_transfer(asked: Path, before: str | None, run_dir: Path) -> None:
@@ -92,6 +103,8 @@ def _new_start(given: Mapping[str, Any], run_dir: Path | None) -> Start:
     source = find_source(
         config.dataset, given.get("datadir"), given.get("glyphs"), RunConfig.glyphs
     )
+    resolution = given.get("resolution", RunConfig.resolution)
+    source = replace(source, resolution=resolution)
     start = Start(config, source, run_dir)
     if "transfer" in given:
         path, start.transferred = checkpoint.find_checkpoint(
@@ -147,11 +160,16 @@ def build_state(
         "source": dataset.source,
         "datadir": None if datadir is None else str(Path(datadir).resolve()),
         "glyphs": start.source.glyphs,
+        "resolution": start.source.resolution,
         "count": len(dataset.images),
         "shape": list(dataset.shape),
         "sha256": dataset.sha256,
     }
-    game = build_game(comm, start.config, dataset.shape, device)
+    if start.config.conditional != "no":
+        data["label_counts"] = _label_counts(dataset)
+    game = build_game(
+        comm, start.config, dataset.shape, device, data.get("label_counts", ())
+    )
     state = RunState(start.config, data, game)
     if start.transferred is not None:
         _transfer(start.transferred, state)
@@ -171,6 +189,17 @@ def build_state(
     return state
 
 
+def _label_counts(dataset: Dataset) -> list[int]:
+    """Return how many samples of each class there are.  Raises UserError if there are no labels."""
+    if dataset.labels is None:
+        raise UserError(
+            f"--conditional: {dataset.source} has no labels beside it; leave the option out, or give "
+            "data with labels.",
+            on_all_ranks=True,
+        )
+    return np.bincount(dataset.labels).tolist()
+
+
 def _transfer(saved: Mapping[str, Any], state: RunState) -> None:
     """Begin with the networks of another run.  Raises UserError if they are others."""
     for name, player in (("G", state.game.G), ("D", state.game.D)):
@@ -184,6 +213,8 @@ def _transfer(saved: Mapping[str, Any], state: RunState) -> None:
                 on_all_ranks=True,
             )
         player.network.load_state_dict(saved[name])
+    if state.game.average is not None:
+        state.game.average.restart()
     state.data["transfer"] = saved["path"]
 
 
@@ -192,25 +223,30 @@ def build_game(
     config: TrainConfig,
     shape: tuple[int, ...],
     device: torch.device,
+    label_counts: Sequence[int] = (),
 ) -> Game:
     """Return the two players with the same initial weights on all ranks.  Collective.
 
-    Raises UserError if batch norm should be local, and cannot be.
+    `label_counts`, by class, are those of the data if the networks are given labels.  Raises
+    UserError if batch norm should be local, and cannot be.
     """
     dtype = DTYPES[config.precision]
-    generator = build_generator(config, shape).to(device, dtype)
-    discriminator = build_discriminator(config, shape).to(device, dtype)
+    generator = build_generator(config, shape, label_counts).to(device, dtype)
+    classes = len(label_counts)
+    discriminator = build_discriminator(config, shape, classes).to(device, dtype)
     local = config.batch_norm == "local"
     if local:
         _check_local(comm, config, [generator, discriminator])
     for network in (generator, discriminator):
         connect_batch_norm(comm, network, local)
         broadcast_network(comm, network)
-    return Game(
+    game = Game(
         G=make_player(generator, config.G, config.batch),
-        D=make_player(discriminator, config.D, config.batch),
+        D=make_player(discriminator, config.D, config.batch, count_figures(config)),
         loss=LOSSES[config.loss],
     )
+    add_extras(comm, config, game)
+    return game
 
 
 def _check_local(
@@ -232,11 +268,14 @@ def _check_local(
         )
 
 
-def load_generator(state: dict[str, Any]) -> nn.Module:
-    """Return the generator of a checkpoint's state, on the CPU."""
-    config = config_from_dict(state["config"])
-    generator = build_generator(config, tuple(state["data"]["shape"]))
-    generator.to(DTYPES[config.precision]).load_state_dict(state["G"])
+def load_generator(state: dict[str, Any], averaged: bool = True) -> nn.Module:
+    """Return the generator of a checkpoint's state, on the CPU: its average, if there is one."""
+    config, data = config_from_dict(state["config"]), state["data"]
+    counts = data.get("label_counts", ())
+    generator = build_generator(config, tuple(data["shape"]), counts)
+    average = state.get("G_ema") if averaged else None
+    weights = state["G"] if average is None else average["network"]
+    generator.to(DTYPES[config.precision]).load_state_dict(weights)
     return generator
 
 

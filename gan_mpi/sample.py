@@ -3,11 +3,13 @@
 import io
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from torch import nn
 
 from gan_mpi import checkpoint, images
 from gan_mpi.charts import draw_points
@@ -18,9 +20,16 @@ from gan_mpi.errors import UserError, reason
 from gan_mpi.files import write_aside
 from gan_mpi.prepare import load_generator
 from gan_mpi.rundir import newest_run
-from gan_mpi.sampling import CHUNK, POINTS, generate
+from gan_mpi.sampling import (
+    CHUNK,
+    POINTS,
+    check_classes,
+    generate,
+    one_class_a_row,
+)
 
 DEFAULT_GRID = (6, 6)
+CLASS_COLUMNS = 10  # samples of a class in a picture
 DEFAULT_OUT = {"png": "samples.png", "npz": "samples.npz", "pngs": "samples"}
 
 
@@ -32,10 +41,12 @@ def sample(
     grid: tuple[int, int] | None,
     file_format: str,
     out: Path | None,
+    classes: Sequence[int] | None = None,
+    averaged: bool = True,
 ) -> int:
     """Draw `seeds` from a run or checkpoint file and write them; return the exit code.
 
-    `file_format` is png (one picture of grid columns x rows), npz or pngs.  Raises UserError.
+    Row by row they are of one of `classes`, of all in turn if it is None.  `file_format` is png (one picture of grid columns x rows), npz or pngs.  Raises UserError.
     Collective.
     """
     path, state = comm.on_root(
@@ -51,10 +62,16 @@ def sample(
             exit_code=2,
             on_all_ranks=True,
         )
+    known = len(state["data"].get("label_counts", ()))
+    check_classes(path, state["data"], classes or [])
+    classes = range(known) if classes is None else classes
     if seeds is None:
-        columns, rows = grid or DEFAULT_GRID
-        seeds = list(range(POINTS if are_points else columns * rows))
-    pixels = _draw_together(comm, state, seeds)
+        default = (CLASS_COLUMNS, len(classes)) if known else DEFAULT_GRID
+        grid = grid or (None if are_points else default)
+        seeds = list(range(POINTS if grid is None else grid[0] * grid[1]))
+    columns = grid[0] if grid else CLASS_COLUMNS if known else 0
+    labels = one_class_a_row(len(seeds), columns, classes)
+    pixels = _draw_together(comm, load_generator(state, averaged), state, seeds, labels)
     target = out or Path(DEFAULT_OUT[file_format])
     facts = images.provenance(state)
 
@@ -64,14 +81,17 @@ def sample(
             real = points.draw_points(POINTS)
             _write(target, draw_points(real, pixels, title, facts))
         elif file_format == "png":
-            size = grid or _nearly_square(len(seeds))
+            size = grid or _nearly_square(len(seeds), columns)
             _write(target, images.png(images.grid(pixels, *size), facts))
         elif file_format == "npz":
-            _write(target, _npz(pixels))
+            _write(target, _npz(pixels, labels))
         else:
-            for seed, image in zip(seeds, images.channels_last(pixels), strict=True):
-                png = images.png(Image.fromarray(image), {**facts, "sample": seed})
-                _write(target / f"seed{seed:06d}.png", png)
+            for n, image in enumerate(images.channels_last(pixels)):
+                about = {**facts, "sample": seeds[n]}
+                if labels:
+                    about["class"] = labels[n]
+                png = images.png(Image.fromarray(image), about)
+                _write(target / f"seed{seeds[n]:06d}.png", png)
 
     comm.on_root(write)
     if comm.is_root:
@@ -85,37 +105,48 @@ def _warn(text: str) -> None:
 
 
 def _draw_together(
-    comm: Communicator, state: dict[str, Any], seeds: list[int]
+    comm: Communicator,
+    generator: nn.Module,
+    state: dict[str, Any],
+    seeds: list[int],
+    labels: list[int] | None,
 ) -> np.ndarray:
     """Return all images, uint8 (N, C, H, W), on root; each rank draws whole chunks.  Collective."""
-    generator = load_generator(state)
     chunks = sorted({seed // CHUNK for seed in seeds})
     mine = set(chunks[comm.rank :: comm.world_size])
-    wanted = sorted({seed for seed in seeds if seed // CHUNK in mine})
+    places = [n for n, seed in enumerate(seeds) if seed // CHUNK in mine]
     config = config_from_dict(state["config"])
 
     def draw() -> dict[int, np.ndarray]:
-        if not wanted:
+        if not places:
             return {}
-        return dict(zip(wanted, generate(generator, config, wanted), strict=True))
+        wanted = [seeds[n] for n in places]
+        classes = None if labels is None else [labels[n] for n in places]
+        return dict(
+            zip(places, generate(generator, config, wanted, classes), strict=True)
+        )
 
     drawn = comm.agree(draw)
     everyone: dict[int, np.ndarray] = {}
     for part in comm.gather(drawn):
         everyone |= part
-    return np.stack([everyone[seed] for seed in seeds]) if comm.is_root else np.empty(0)
+    if not comm.is_root:
+        return np.empty(0)
+    return np.stack([everyone[n] for n in range(len(seeds))])
 
 
-def _nearly_square(count: int) -> tuple[int, int]:
-    columns = math.ceil(math.sqrt(count))
+def _nearly_square(count: int, columns: int) -> tuple[int, int]:
+    columns = columns or math.ceil(math.sqrt(count))
     return columns, math.ceil(count / columns)
 
 
-def _npz(pixels: np.ndarray) -> bytes:
+def _npz(pixels: np.ndarray, labels: list[int] | None) -> bytes:
     buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer, images=images.channels_last(pixels) if pixels.ndim == 4 else pixels
-    )
+    made = images.channels_last(pixels) if pixels.ndim == 4 else pixels
+    if labels is None:
+        np.savez_compressed(buffer, images=made)
+    else:
+        np.savez_compressed(buffer, images=made, labels=np.array(labels, np.uint8))
     return buffer.getvalue()
 
 

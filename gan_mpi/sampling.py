@@ -1,7 +1,9 @@
 """Images of a generator by seed: one seed, one image, whatever else is drawn beside it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +14,8 @@ from gan_mpi.config import TrainConfig
 from gan_mpi.device import one_thread
 from gan_mpi.errors import DIVERGED, UserError
 from gan_mpi.images import to_pixels
-from gan_mpi.streams import Purpose, draw_latents, shard
+from gan_mpi.latents import generator_inputs
+from gan_mpi.streams import Purpose, draw_labels, shard
 
 Arrays = tuple[np.ndarray, ...]
 
@@ -21,50 +24,101 @@ CHUNK = 64  # seeds; a product over another number of rows may round otherwise
 
 
 def generate(
-    generator: nn.Module, config: TrainConfig, seeds: Sequence[int]
+    generator: nn.Module,
+    config: TrainConfig,
+    seeds: Sequence[int],
+    labels: Sequence[int] | None = None,
 ) -> np.ndarray:
     """Return the images of `seeds` as uint8 (N, C, H, W), or points as float64 (N, d).
+
+    `labels` are theirs; without them, or of other seeds, they are those of sample_labels.
 
     A seed s is always drawn as row s % 64 of the 64 seeds from s - s % 64 on, by one thread,
     so that its image does not depend on the other seeds, the ranks or the threads.
     """
+    asked = dict(zip(seeds, labels or [], strict=False))
     chunks: dict[int, np.ndarray] = {}
     for chunk in sorted({seed // CHUNK for seed in seeds}):
-        first = chunk * CHUNK
-        latents = sample_latents(config, first, first + CHUNK)
-        chunks[chunk] = draw_chunk(generator, config, latents)
+        first, last = chunk * CHUNK, (chunk + 1) * CHUNK
+        inputs = sample_inputs(generator, config, first, last)
+        drawn = sample_labels(generator, first, last)
+        given = [asked.get(seed, drawn[seed - first]) for seed in range(first, last)]
+        chunks[chunk] = draw_chunk(generator, config, inputs, np.array(given))
     return np.stack([chunks[seed // CHUNK][seed % CHUNK] for seed in seeds])
 
 
-def sample_latents(config: TrainConfig, start: int, stop: int) -> np.ndarray:
-    """Return the latents of seeds start..stop, float64 (stop - start, latent_dim)."""
-    return draw_latents(
-        config.latents, 0, Purpose.SAMPLES, start, stop, config.latent_dim
-    )
+def sample_inputs(
+    generator: nn.Module, config: TrainConfig, start: int, stop: int
+) -> np.ndarray:
+    """Return latents, and masks of dropout, of seeds start..stop; float64 (stop - start, width)."""
+    purposes = Purpose.SAMPLES, Purpose.SAMPLE_DROPOUT
+    return generator_inputs(generator, config, 0, purposes, start, stop)
+
+
+def sample_labels(generator: nn.Module, start: int, stop: int) -> np.ndarray:
+    """Return the labels of seeds start..stop, int64 (stop - start,), as often as in the data.
+
+    They are 0 where the generator takes none.
+    """
+    counts = getattr(generator, "label_counts", ()) or (1,)
+    return draw_labels(counts, 0, Purpose.SAMPLE_LABELS, start, stop)
 
 
 @torch.no_grad()
+def one_class_a_row(
+    count: int, columns: int, classes: Sequence[int]
+) -> list[int] | None:
+    """Return the labels of `count` samples in rows, class by class; None if there are none."""
+    if not classes:
+        return None
+    return [classes[place // columns % len(classes)] for place in range(count)]
+
+
+def check_classes(path: Path, data: Mapping[str, Any], classes: Sequence[int]) -> None:
+    """Raise UserError, on all ranks, if a generator does not draw these classes."""
+    known = len(data.get("label_counts", ()))
+    if classes and not known:
+        raise UserError(
+            f"--class: the generator of {path} was trained without labels; one that draws a class on "
+            "demand is trained with --conditional.",
+            exit_code=2,
+            on_all_ranks=True,
+        )
+    if classes and max(classes) >= known:
+        raise UserError(
+            f"--class: {path} knows the classes 0 to {known - 1}, not {max(classes)}.",
+            exit_code=2,
+            on_all_ranks=True,
+        )
+
+
 def draw_chunk(
-    generator: nn.Module, config: TrainConfig, latents: np.ndarray
+    generator: nn.Module,
+    config: TrainConfig,
+    inputs: np.ndarray,
+    labels: np.ndarray,
 ) -> np.ndarray:
-    """Return what a generator draws from at most CHUNK latents (n, latent_dim), as `generate`.
+    """Return what a generator draws from at most CHUNK inputs (n, width), as `generate`.
+
+    `labels`, int64 (n,), are looked at if it takes labels.
 
     Raises UserError if it draws numbers that are not finite.
     """
     parameter = next(generator.parameters())
-    rows = np.zeros((CHUNK, config.latent_dim))
-    rows[: len(latents)] = latents
+    rows, classes = np.zeros((CHUNK, inputs.shape[1])), np.zeros(CHUNK, np.int64)
+    rows[: len(inputs)], classes[: len(inputs)] = inputs, labels
+    given = [torch.from_numpy(rows).to(parameter)]
+    if getattr(generator, "label_counts", ()):
+        given.append(torch.from_numpy(classes).to(parameter.device))
     with inference(generator):
-        made = generator(
-            torch.from_numpy(rows).to(parameter.dtype).to(parameter.device)
-        )
+        made = generator(*given)
     if not made.isfinite().all():
         raise UserError(
             "diverged: what the generator draws is not finite any more. Checkpoints from before "
             "that are kept; a lower --g-lr may help.",
             exit_code=DIVERGED,
         )
-    return to_pixels(made, config.range)[: len(latents)]
+    return to_pixels(made, config.range)[: len(inputs)]
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from gan_mpi import __version__
+from gan_mpi.comm import Communicator
 from gan_mpi.config import TrainConfig
 from gan_mpi.schedule import Balance
 from gan_mpi.stats import Window
@@ -26,8 +27,9 @@ class Progress:
 class RunState:
     """A run at the end of a step: what was asked for, the data, the game and the counters.
 
-    `data` describes the data set: name, source, datadir, glyphs, count, shape, sha256, and
-    `transfer`, where the networks came from, if from elsewhere.
+    `data` describes the data set: name, source, datadir, glyphs, count, shape, sha256,
+    `label_counts` by class if the networks are given labels, and `transfer`, where the networks came
+    from, if from elsewhere.
     `losses` are the last ones, by the names of step.py, and loss_D.
     """
 
@@ -55,8 +57,17 @@ class RunState:
             "D_optimizer": self.game.D.optimizer.state_dict(),
         }
 
+    def gather(self, comm: Communicator) -> dict[str, Any]:
+        """Return, on root, what a checkpoint holds besides `to_dict`.  Collective."""
+        game, found = self.game, {}
+        if game.average is not None:
+            found["G_ema"] = game.average.to_dict()
+        if game.replay is not None:
+            found["replay"] = game.replay.gather(comm)
+        return found
+
     def load(self, saved: Mapping[str, Any]) -> None:
-        """Continue from what `to_dict` returned."""
+        """Continue from what `to_dict` and `gather` returned."""
         self.progress = Progress(**saved["progress"])
         self.window = Window(**saved["window"])
         self.losses = dict(saved["losses"])
@@ -64,3 +75,8 @@ class RunState:
         for name, player in (("G", self.game.G), ("D", self.game.D)):
             player.network.load_state_dict(saved[name])
             player.optimizer.load_state_dict(saved[f"{name}_optimizer"])
+        if self.game.average is not None:
+            self.game.average.load(saved["G_ema"])
+        if self.game.replay is not None:
+            device = next(self.game.G.network.parameters()).device
+            self.game.replay.load(saved["replay"], device)

@@ -5,6 +5,7 @@ stream owns the counters i*b+1 .. (i+1)*b, where b is the number of 4-word block
 needs, so that any rank can draw any slice of the one global stream by itself.
 """
 
+from collections.abc import Sequence
 from enum import IntEnum
 
 import numpy as np
@@ -23,6 +24,18 @@ class Purpose(IntEnum):
     GLYPHS = 6
     POINTS = 7
     WEIGHTS_CLASSIFIER = 8
+    LABELS = 9
+    DROPOUT = 10
+    NOISE_REAL = 11
+    NOISE_FAKE = 12
+    TARGETS_REAL = 13
+    TARGETS_FAKE = 14
+    MIXING = 15
+    REPLAY = 16
+    SAMPLE_LABELS = 17
+    SAMPLE_DROPOUT = 18
+    SPECTRAL = 19
+    SPLIT = 20
 
 
 def random_words(
@@ -58,12 +71,25 @@ def draw_latents(
 ) -> np.ndarray:
     """Return latents start..stop as float64 of shape (stop - start, dimension).
 
-    `kind` is 'uniform', in [-1, 1), or 'normal', with mean 0 and standard deviation 1.
+    `kind` is 'uniform', in [-1, 1); 'normal', with mean 0 and standard deviation 1; or 'sphere',
+    normal and then of length sqrt(dimension).
     """
-    if kind == "normal":
+    if kind in ("normal", "sphere"):
         drawn = uniforms(seed, purpose, start, stop, dimension + dimension % 2)
-        return box_muller(drawn)[:, :dimension]
+        normal = box_muller(drawn)[:, :dimension]
+        if kind == "normal":
+            return normal
+        return normal * np.sqrt(dimension / np.square(normal).sum(1, keepdims=True))
     return 2.0 * uniforms(seed, purpose, start, stop, dimension) - 1.0
+
+
+def draw_labels(
+    counts: Sequence[int], seed: int, purpose: Purpose, start: int, stop: int
+) -> np.ndarray:
+    """Return labels start..stop as int64 (stop - start,), as often as each is in `counts`."""
+    drawn = uniforms(seed, purpose, start, stop, 1)[:, 0]
+    bounds = np.cumsum(counts)
+    return np.searchsorted(bounds, drawn * bounds[-1], side="right")
 
 
 def shard(count: int, rank: int, world_size: int) -> tuple[int, int]:

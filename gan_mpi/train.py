@@ -81,7 +81,8 @@ def train(
         journal.show_reals(dataset.images)
         phases.end("first checkpoint")
     journal.begin()
-    feed = Feed(comm, state, dataset.images, placement.device)
+    labels = dataset.labels if "label_counts" in state.data else None
+    feed = Feed(comm, state, dataset.images, placement.device, labels)
     lookout = Lookout(stop, end, run_dir, monitor.longest if comm.is_root else 0.0)
     comm.on_root(lambda: lookout.check_room(journal.slowest_save))
     take = Explainer(comm, log).take_step if run.explain else take_step

@@ -4,6 +4,7 @@ import math
 
 import torch
 
+from gan_mpi.batch import Batch
 from gan_mpi.comm import Communicator
 from gan_mpi.config import OptimizerConfig, TrainConfig
 from gan_mpi.errors import DIVERGED, UserError
@@ -30,7 +31,7 @@ class Turn:
     ) -> None:
         self.comm, self.state, self.feed, self.stop = comm, state, feed, stop
         self.lr = {p: learning_rate(state.config, p, state.progress) for p in "GD"}
-        self.latents_G: torch.Tensor | None = None
+        self.latents_G: Batch | None = None
         self.stopping = False
 
     def play(self) -> bool:
@@ -73,21 +74,19 @@ class Turn:
         terms = figures["loss_real"], figures["loss_fake"]
         return {**figures, "loss_D": self.state.game.loss.discriminator(*terms)}
 
-    def _update_D(self, real: torch.Tensor, fake: torch.Tensor) -> dict[str, float]:
+    def _update_D(self, real: Batch, fake: Batch) -> dict[str, float]:
         if self.state.config.d_update == "joint":
             return self._step_D(real, fake)
         return self._step_D(None, fake) | self._step_D(real, None)
 
-    def _step_D(
-        self, real: torch.Tensor | None, fake: torch.Tensor | None
-    ) -> dict[str, float]:
+    def _step_D(self, real: Batch | None, fake: Batch | None) -> dict[str, float]:
         averages = discriminator_step(
             self.comm, self.state.game, real, fake, self.stop.requested
         )
         self.state.progress.updates_D += 1
         return self.finish_update("D", averages)
 
-    def _update_G(self, latents: torch.Tensor) -> dict[str, float]:
+    def _update_G(self, latents: Batch) -> dict[str, float]:
         averages = generator_step(
             self.comm, self.state.game, latents, self.stop.requested
         )

@@ -15,6 +15,7 @@ from gan_mpi.configure import new_config
 from gan_mpi.datasets.glyphs import draw_glyphs
 from gan_mpi.datasets.points import draw_points
 from gan_mpi.feed import Feed
+from gan_mpi.networks import dcgan
 from gan_mpi.networks.layers import View
 from gan_mpi.parallel import BatchNorm, check_replicas
 from gan_mpi.prepare import build_game
@@ -60,15 +61,20 @@ def distance(one, other):
 
 
 IDLE = "idle "
+COUNTS = [400, 400, 400]  # labels of the data here, if they are asked for
 
 
 def idle_parameters(network):
     """Return the names of biases before a batch norm and of its mean, in a chain of layers."""
-    layers = [(k, m) for k, m in network.named_children() if not isinstance(m, View)]
+    chain, prefix = network, ""
+    for name in ("layers", "body"):  # of networks that are given labels
+        if hasattr(network, name):
+            chain, prefix = getattr(network, name), f"{name}."
+    layers = [(k, m) for k, m in chain.named_children() if not isinstance(m, View)]
     found = set()
     for (name, _), (norm, after) in itertools.pairwise(layers):
         if isinstance(after, BatchNorm):
-            found |= {f"{name}.bias", f"{norm}.running_mean"}
+            found |= {f"{prefix}{name}.bias", f"{prefix}{norm}.running_mean"}
     return found
 
 
@@ -86,6 +92,10 @@ def everything(state):
                 found[f"{prefix}{name}_optimizer.{keys[index]}.{slot}"] = (
                     torch.as_tensor(value)
                 )
+    if state.game.average is not None:
+        idle = idle_parameters(state.game.G.network)
+        for key, value in state.game.average.network.state_dict().items():
+            found[f"{IDLE if key in idle else ''}G_ema.{key}"] = value
     return {name: value.detach().clone().double() for name, value in found.items()}
 
 
@@ -107,17 +117,22 @@ def run_steps(comm, steps, given, make_game=None, data=None):
     torch.set_num_threads(2 if comm.world_size == 1 else 1)
     config = new_config({"steps": max(1, steps), **given})
     data = data_of(config.dataset) if data is None else data
-    game = (make_game or build_game)(comm, config, data.shape[1:], torch.device("cpu"))
+    wants = [COUNTS] if config.conditional != "no" else []
+    make = make_game or build_game
+    game = make(comm, config, data.shape[1:], torch.device("cpu"), *wants)
     about = {"count": len(data), "name": "test", "shape": list(data.shape[1:])}
+    if config.conditional != "no":
+        about["label_counts"] = COUNTS
     state = RunState(config, about, game)
     continue_steps(comm, state, steps, data)
-    check_replicas(comm, G=state.game.G.network, D=state.game.D.network)
+    check_replicas(comm, **state.game.networks)
     return state
 
 
 def continue_steps(comm, state, steps, data):
     """Train for some more steps; return the player that was updated in each."""
-    feed, trained = Feed(comm, state, data, torch.device("cpu")), []
+    labels = np.arange(len(data)) % 3 if "label_counts" in state.data else None
+    feed, trained = Feed(comm, state, data, torch.device("cpu"), labels), []
     for _ in range(steps):
         before = state.progress.updates_D
         take_step(comm, state, feed, NEVER)
@@ -184,12 +199,38 @@ def resumes_exactly(comm, given):
     """Return how far 2 steps, a checkpoint and 2 more are from 4 steps, and what was trained."""
     whole = run_steps(comm, 4, given)
     first = run_steps(comm, 2, {**given, "steps": 4})
-    saved = checkpoint.unpack(checkpoint.pack(first.to_dict()), Path("x"))
+    gathered = {**first.to_dict(), **first.gather(comm)}
+    packed = comm.on_root(lambda: checkpoint.pack(gathered))
+    saved = checkpoint.unpack(packed, Path("x"))
     rest = run_steps(comm, 0, {**given, "steps": 4})
     rest.load(saved)
     continue_steps(comm, rest, 2, data_of(rest.config.dataset))
     same = (whole.progress, whole.balance) == (rest.progress, rest.balance)
     return [same, *distance(everything(whole), everything(rest))]
+
+
+def beyond_the_originals(comm, cases):
+    """Answer each case (name, steps, base, options): how far 3 ranks are from 1, how far a resumed
+    run is from a whole one, and how far the options move what they do not reshape.
+
+    The dcgan is a small one.
+    """
+    dcgan.FILTERS, dcgan.DENSE = 8, 16
+    return {
+        name: _beyond(comm, steps, base, given) for name, steps, base, given in cases
+    }
+
+
+def _beyond(comm, steps, base, given):
+    def run(part, options):
+        return everything(run_steps(part, steps, options))
+
+    whole = {**base, **given}
+    gaps = on_each_size(comm, (3,), lambda part: run(part, whole))
+    one, other = run(comm, whole), run(comm, base)
+    shared = [k for k in one if k in other and one[k].shape == other[k].shape]
+    moved = distance({k: one[k] for k in shared}, {k: other[k] for k in shared})
+    return [gaps[3] if gaps else None, resumes_exactly(comm, whole), moved]
 
 
 def who_was_trained(comm, steps, given):
@@ -218,8 +259,12 @@ def state_round_trip(comm):
 
 def global_generators_stand_still(comm):
     """Return whether torch's and numpy's global generators stand still during a step."""
-    state = run_steps(comm, 1, {"batch": 30})
-    feed = Feed(comm, state, glyphs(), torch.device("cpu"))
+    everything_on = {"conditional": "auxiliary", "replay": 1, "instance_noise": 0.2}
+    everything_on |= {"g_dropout": 0.2, "flip": 0.1, "r1": 0.5, "gradient_penalty": 1.0}
+    everything_on |= {"ema": 0.1, "d_norm": "spectral"}
+    state = run_steps(comm, 2, {"batch": 30, **everything_on})
+    labels = np.arange(len(glyphs())) % 3
+    feed = Feed(comm, state, glyphs(), torch.device("cpu"), labels)
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
     take_step(comm, state, feed, NEVER)
     after = torch.get_rng_state(), np.random.get_state()[1]

@@ -36,6 +36,39 @@ def test_losses_stay_finite_where_scores_round_to_zero_and_one():
     assert torch.isfinite(LOSS.generator(far)).all()
 
 
+def test_the_other_losses_at_known_points():
+    real, fake = torch.tensor([2.0, -3.0]), torch.tensor([1.0, -0.5])
+    losses = {name: LOSSES[name] for name in ("least-squares", "hinge", "wasserstein")}
+    of_D = {
+        n: (x.real(real).tolist(), x.fake(fake).tolist()) for n, x in losses.items()
+    }
+    assert of_D["least-squares"] == (
+        [0.125, 2.0],
+        [0.5, 0.03125],
+    )  # D is 1.5, -1; 1, 0.25
+    assert of_D["hinge"] == ([0.0, 4.0], [2.0, 0.5])
+    assert of_D["wasserstein"] == ([-2.0, 3.0], [1.0, -0.5])
+    of_G = {name: loss.generator(fake).tolist() for name, loss in losses.items()}
+    assert of_G["least-squares"] == [0.0, 0.28125]
+    assert of_G["hinge"] == of_G["wasserstein"] == [-1.0, 0.5]
+    log = (1 - fake.sigmoid()).log()
+    assert torch.allclose(LOSSES["minimax"].generator(fake), log)
+    assert torch.allclose(
+        LOSSES["nonsaturating"].generator(fake), LOSS.generator(fake) - 1
+    )
+
+
+@pytest.mark.parametrize("name", ["sum", "mean", "minimax", "least-squares"])
+def test_targets_of_one_and_zero_change_nothing(name):
+    loss, logits = LOSSES[name], torch.randn(50, dtype=torch.double)
+    ones = torch.ones(50).double()
+    assert torch.allclose(loss.real(logits, ones), loss.real(logits))
+    assert torch.allclose(loss.fake(logits, 0 * ones), loss.fake(logits))
+    soft = 0.9 * loss.real(logits) + 0.1 * loss.real(logits, 0 * ones)
+    if name != "least-squares":
+        assert torch.allclose(loss.real(logits, 0.9 * ones), soft)
+
+
 def test_the_mean_is_binary_cross_entropy():
     """Lightning: (BCE(D(x), 1) + BCE(D(G(z)), 0)) / 2 and BCE(D(G(z)), 1)."""
     real, fake = torch.randn(2, 50, dtype=torch.double)

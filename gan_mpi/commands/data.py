@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
+from gan_mpi.commands.options import some_options
 from gan_mpi.commands.sample import GridSize
-from gan_mpi.config import DATASETS
+from gan_mpi.config import DATASETS, RunConfig
 
 NAMES = tuple(name for name in DATASETS if name != "uniform")
 
@@ -96,11 +97,16 @@ def _progress() -> Iterator[Any]:
     show_default=True,
     help="The picture's file.",
 )
-def info(folder: Path, grid: tuple[int, int] | None, out: Path) -> int:
+@some_options(("resolution",), RunConfig)
+def info(
+    folder: Path, grid: tuple[int, int] | None, out: Path, resolution: int | None
+) -> int:
     """Say what the training data in FOLDER are: counts, shape, brightness, labels."""
     from gan_mpi.datasets import Source, load_dataset
 
-    dataset = load_dataset(Source(str(folder), named_by="FOLDER"))
+    side = resolution or RunConfig.resolution
+    source = Source(str(folder), named_by="FOLDER", resolution=side)
+    dataset = load_dataset(source)
     count, channels, height, width = dataset.images.shape
     click.echo(f"{dataset.source}")
     click.echo(
@@ -122,6 +128,32 @@ def info(folder: Path, grid: tuple[int, int] | None, out: Path) -> int:
         first = dataset.images[: grid[0] * grid[1]]
         write_aside(out, png(arrange(first, *grid), {"data": dataset.source}))
         click.echo(f"{out}: the first {len(first)} images")
+    return 0
+
+
+@data.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--to",
+    "layout",
+    type=click.Choice(["idx", "ctf", "npz"]),
+    required=True,
+    help="MNIST's IDX files, CNTK's text format, or NumPy archives.",
+)
+@some_options(("resolution",), RunConfig)
+def convert(folder: Path, out: Path, layout: str, resolution: int | None) -> int:
+    """Write the data in FOLDER, training and test, to the folder OUT in another layout.
+
+    What is there is not overwritten.
+    """
+    from gan_mpi.datasets import Source
+    from gan_mpi.datasets.convert import convert as run
+
+    side = resolution or RunConfig.resolution
+    source = Source(str(folder), named_by="FOLDER", resolution=side)
+    for file in run(source, out, layout):
+        click.echo(file)
     return 0
 
 

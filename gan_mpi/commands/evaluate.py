@@ -5,18 +5,20 @@ from pathlib import Path
 import click
 
 from gan_mpi.commands.options import GroupedCommand, some_options
-from gan_mpi.commands.sample import checkpoint_option, checkpoint_step
+from gan_mpi.commands.sample import checkpoint_option, checkpoint_step, no_ema_option
 from gan_mpi.config import RunConfig
 
 
 @click.command(cls=GroupedCommand)
 @click.argument("run_or_checkpoint", required=False, type=click.Path(path_type=Path))
 @checkpoint_option
+@no_ema_option
 @some_options(("datadir", "samples", "classifier"), RunConfig)
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
 def evaluate(
     run_or_checkpoint: Path | None,
     checkpoint: str,
+    no_ema: bool,
     datadir: str | None,
     samples: int | None,
     classifier: str | None,
@@ -43,4 +45,5 @@ def evaluate(
         samples or RunConfig.samples,
         classifier,
         as_json,
+        not no_ema,
     )

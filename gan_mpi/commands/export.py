@@ -4,12 +4,13 @@ from pathlib import Path
 
 import click
 
-from gan_mpi.commands.sample import checkpoint_option, checkpoint_step
+from gan_mpi.commands.sample import checkpoint_option, checkpoint_step, no_ema_option
 
 
 @click.command()
 @click.argument("run_or_checkpoint", required=False, type=click.Path(path_type=Path))
 @checkpoint_option
+@no_ema_option
 @click.option(
     "--format",
     "file_format",
@@ -24,12 +25,16 @@ from gan_mpi.commands.sample import checkpoint_option, checkpoint_step
     help="File to write.  [default: generator.FORMAT]",
 )
 def export(
-    run_or_checkpoint: Path | None, checkpoint: str, file_format: str, out: Path | None
+    run_or_checkpoint: Path | None,
+    checkpoint: str,
+    no_ema: bool,
+    file_format: str,
+    out: Path | None,
 ) -> int:
     """Hand the generator of a run, or of one checkpoint file, to other programs.
 
-    The file takes latents, float32 (N, latent_dim), to samples, float32 (N, C, H, W), and says in
-    its metadata which latents and which range. It is written only if it draws the same 64 images.
+    The file takes latents, float32 (N, latent_dim), and labels, int64 (N,), if it was trained with
+    them, to samples, float32 (N, C, H, W), and says in its metadata which latents and which range. It is written only if it draws the same 64 images.
     """
     step = checkpoint_step(checkpoint)
     from gan_mpi.comm import world
@@ -37,4 +42,4 @@ def export(
     comm = world()
     from gan_mpi.export import export as run
 
-    return run(comm, run_or_checkpoint, step, file_format, out)
+    return run(comm, run_or_checkpoint, step, file_format, out, not no_ema)

@@ -9,7 +9,15 @@ import click
 from gan_mpi.presets import PRESETS
 
 PLAYERS = {"": "both players", "g": "the generator", "d": "the discriminator"}
-HEADINGS = ("Everyday", "Model", "Schedule", "Optimizers", "Evaluation", "Running")
+HEADINGS = (
+    "Everyday",
+    "Model",
+    "Schedule",
+    "Beyond the originals",
+    "Optimizers",
+    "Evaluation",
+    "Running",
+)
 BY_PRESETS = {name for preset in PRESETS.values() for name in preset.settings}
 METAVARS = {int: "N", float: "X"}
 
@@ -100,6 +108,7 @@ def _option(config_field: Field, player: str = "") -> Callable[[Any], Any]:
         default=None,
         metavar=meta.get("metavar", None if "choices" in meta else METAVARS.get(kind)),
         help=_help(config_field, player),
+        **({"flag_value": meta["alone"]} if "alone" in meta else {}),
     )
 
 

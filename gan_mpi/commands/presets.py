@@ -1,12 +1,12 @@
 """gan-mpi presets."""
 
 import textwrap
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 import click
 
-from gan_mpi.config import TrainConfig
+from gan_mpi.config import OriginalConfig, TrainConfig
 from gan_mpi.configure import new_config, run_config
 from gan_mpi.presets import PRESETS, Preset
 
@@ -64,8 +64,14 @@ def _configuration(name: str, config: TrainConfig) -> str:
         inner = values.pop(player)
         text = ", ".join(f"{k} {v}" for k, v in inner.items() if v is not None)
         values[player] = text
+    originals = {f.name for f in fields(OriginalConfig)}
+    values = {
+        key: value
+        for key, value in values.items()
+        if key in originals or value != getattr(TrainConfig, key)
+    }
     where = run_config(name, {})
-    values |= {"checkpoint_every": where.checkpoint_every, "grid": where.grid}
+    values |= {"checkpoint_every": where.checkpoint_every, "grid": where.grid or "6x6"}
     return "\n".join(f"{key:16} {value}" for key, value in values.items())
 
 

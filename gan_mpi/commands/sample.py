@@ -94,9 +94,24 @@ def checkpoint_step(text: str) -> int | None:
     return None if text == "last" else int(text)
 
 
+no_ema_option = click.option(
+    "--no-ema",
+    is_flag=True,
+    help="Take G's own weights where 'train --ema' kept an average of them, too.",
+)
+
+
 @click.command()
 @click.argument("run_or_checkpoint", required=False, type=click.Path(path_type=Path))
 @checkpoint_option
+@no_ema_option
+@click.option(
+    "--class",
+    "classes",
+    type=SeedRange(),
+    metavar="LIST",
+    help="Classes to draw, one a row, of a run with labels, such as 3 or 0-4.  [default: all]",
+)
 @click.option(
     "--seeds",
     type=SeedRange(),
@@ -144,6 +159,8 @@ def checkpoint_step(text: str) -> int | None:
 def sample(
     run_or_checkpoint: Path | None,
     checkpoint: str,
+    no_ema: bool,
+    classes: list[int] | None,
     seeds: list[int] | None,
     grid: tuple[int, int] | None,
     file_format: str,
@@ -154,8 +171,8 @@ def sample(
 ) -> int:
     """Draw images from the generator of a run, or of one checkpoint file.
 
-    Without an argument it is the newest run in 'runs'. One seed gives the same image whatever
-    else is drawn, on any number of ranks.
+    Without an argument it is the newest run in 'runs'. One seed (and class) gives the same image
+    whatever else is drawn, on any number of ranks.
     """
     step = checkpoint_step(checkpoint)
     if seeds and grid and len(seeds) > grid[0] * grid[1]:
@@ -171,16 +188,20 @@ def sample(
         from gan_mpi.animate import interpolate
 
         target = out or Path("interpolation.gif")
-        return interpolate(comm, run_or_checkpoint, step, ends, frames or 60, target)
+        if classes and len(classes) > 1:
+            raise click.UsageError("--interpolate draws one --class; give one.")
+        label = classes[0] if classes else None
+        way = (comm, run_or_checkpoint, step, ends, frames or 60, target)
+        return interpolate(*way, label, not no_ema)
     if timelapse:
         from gan_mpi.animate import timelapse as draw_all
 
-        return draw_all(
-            comm, run_or_checkpoint, grid or (6, 6), out or Path("timelapse.gif")
-        )
+        target = out or Path("timelapse.gif")
+        return draw_all(comm, run_or_checkpoint, grid or (6, 6), target, not no_ema)
     from gan_mpi.sample import sample as draw
 
-    return draw(comm, run_or_checkpoint, step, seeds, grid, file_format, out)
+    form = (seeds, grid, file_format, out, classes)
+    return draw(comm, run_or_checkpoint, step, *form, not no_ema)
 
 
 def _check_moving(
@@ -195,10 +216,16 @@ def _check_moving(
         ("--timelapse", timelapse),
     ):
         unused = ["seeds", "file_format"]
-        unused += ["grid"] if name == "--interpolate" else ["ends", "checkpoint"]
+        unused += (
+            ["grid"] if name == "--interpolate" else ["ends", "checkpoint", "classes"]
+        )
         for other in unused if is_chosen else ():
             if given(other) == click.core.ParameterSource.COMMANDLINE:
-                option = {"file_format": "--format", "ends": "--interpolate"}
+                option = {
+                    "file_format": "--format",
+                    "ends": "--interpolate",
+                    "classes": "--class",
+                }
                 raise click.UsageError(
                     f"{name} does not go with {option.get(other, '--' + other)}; give one."
                 )

@@ -2,14 +2,15 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from gan_mpi.commands.options import GroupedCommand, GroupedOption, config_options
-from gan_mpi.config import RunConfig, TrainConfig, grid_size
-from gan_mpi.configure import flag, new_config
+from gan_mpi.config import RunConfig, TrainConfig, grid_size, interval
+from gan_mpi.configure import new_config
+from gan_mpi.contradictions import flag
 from gan_mpi.deadline import End, find_end, seconds_of
 
 if TYPE_CHECKING:
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
     from gan_mpi.phases import Phases
     from gan_mpi.stopping import StopRequest
 
+# Options that are written in a way of their own, and what understands them.
+WRITTEN: dict[str, Callable[[str], object]] = {
+    "grid": grid_size,
+    "time_limit": seconds_of,
+    "real_targets": interval,
+    "fake_targets": interval,
+}
 EXCLUSIVE = (
     ("steps", "kimg"),
     ("datadir", "glyphs"),
@@ -118,15 +126,14 @@ def check(given: dict[str, Any]) -> None:
         raise click.BadParameter(
             f"{device!r} is not auto, cpu, cuda or cuda:N.", param_hint="'--device'"
         )
-    try:
-        grid_size(given.get("grid", RunConfig.grid))
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="'--grid'") from None
-    if "time_limit" in given:
-        try:
-            seconds_of(given["time_limit"])
-        except ValueError as error:
-            raise click.BadParameter(str(error), param_hint="'--time-limit'") from None
+    for name, understand in WRITTEN.items():
+        if name in given:
+            try:
+                understand(given[name])
+            except ValueError as error:
+                raise click.BadParameter(
+                    str(error), param_hint=f"'{flag(name)}'"
+                ) from None
     if not given.keys() & {"run_dir", "resume"}:
         new_config(given)
 

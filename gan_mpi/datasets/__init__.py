@@ -1,4 +1,4 @@
-"""Finding and reading the data: IDX, CNTK text, CIFAR-10, drawn glyphs or points.  No MPI here."""
+"""Finding and reading the data: files of several layouts, drawn glyphs or points.  No MPI here."""
 
 import hashlib
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gan_mpi.datasets import cifar10, cntk_text, idx, points
+from gan_mpi.datasets import cifar10, cntk_text, idx, npz, pictures, points
 from gan_mpi.datasets.glyphs import draw_glyphs
 from gan_mpi.errors import UserError
 
@@ -36,6 +36,7 @@ class Source:
     datadir: str | None = None
     glyphs: int | None = None
     named_by: str = "--datadir"  # what a user wrote the folder behind
+    resolution: int = pictures.RESOLUTION  # of pictures, pixels a side
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def load_dataset(source: Source, split: str = "train") -> Dataset:
     `split` is train or test.  Raises UserError, naming the file and what is wrong with it.
     """
     if source.datadir is not None:
-        return _read(Path(source.datadir), source.named_by, split)
+        return _read(Path(source.datadir), source, split)
     is_test = split == "test"
     if source.glyphs is not None:
         count = DRAWN_TEST if is_test else source.glyphs
@@ -101,15 +102,23 @@ def load_dataset(source: Source, split: str = "train") -> Dataset:
     return _dataset("uniform", "the unit square", drawn, None)
 
 
+def has_split(source: Source, split: str) -> bool:
+    """Return whether a source has training or test images at all."""
+    return source.datadir is None or _finds_data(Path(source.datadir), split)
+
+
 def _finds_data(folder: Path, split: str = "train") -> bool:
     return (
         idx.find_images(folder, split) is not None
         or (folder / cntk_text.FILES[split]).exists()
         or bool(cifar10.find_batches(folder, split))
+        or (folder / npz.FILES[split]).exists()
+        or bool(pictures.find_pictures(folder, split))
     )
 
 
-def _read(folder: Path, named_by: str, split: str) -> Dataset:
+def _read(folder: Path, source: Source, split: str) -> Dataset:
+    named_by = source.named_by
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
         raise UserError(f"{named_by}: {folder} {what}; {_sought(split)}.")
@@ -127,15 +136,21 @@ def _read(folder: Path, named_by: str, split: str) -> Dataset:
     if batches := cifar10.find_batches(folder, split):
         images, labels = cifar10.read_batches(batches)
         return _dataset(name, str(batches[0].parent), images, labels)
-    text_file = folder / cntk_text.FILES[split]
-    images, labels = cntk_text.read_cached(text_file)
-    return _dataset(name, str(text_file), images, labels)
+    text_file, archive = folder / cntk_text.FILES[split], folder / npz.FILES[split]
+    if text_file.exists():
+        return _dataset(name, str(text_file), *cntk_text.read_cached(text_file))
+    if archive.exists():
+        return _dataset(name, str(archive), *npz.read_npz(archive))
+    paths = pictures.find_pictures(folder, split)
+    images, labels = pictures.read_pictures(paths, source.resolution)
+    return _dataset(name, str(folder), images, labels)
 
 
 def _sought(split: str) -> str:
     return (
         f"sought were {idx.IMAGES[split]} (with or without .gz; {idx.LABELS[split]} beside it is "
-        f"optional), {cntk_text.FILES[split]} and {cifar10.SOUGHT[split]}"
+        f"optional), {cntk_text.FILES[split]}, {cifar10.SOUGHT[split]}, {npz.FILES[split]} and "
+        f"{pictures.SOUGHT}"
     )
 
 

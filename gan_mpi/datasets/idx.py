@@ -81,6 +81,13 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
 
 
+def bytes_of(array: np.ndarray) -> bytes:
+    """Return the IDX file of an array of unsigned bytes."""
+    header = bytes([0, 0, UINT8, array.ndim])
+    header += b"".join(size.to_bytes(4, "big") for size in array.shape)
+    return header + array.tobytes()
+
+
 def _read_bytes(path: Path) -> bytes:
     try:
         data = path.read_bytes()

@@ -30,3 +30,13 @@ def divergence_from_uniform(shares: np.ndarray) -> float:
     """Return KL(shares || uniform) in nats: 0 to log(classes)."""
     taken = shares[shares > 0]
     return float((taken * np.log(taken * len(shares))).sum())
+
+
+def agreement(probabilities: np.ndarray, labels: np.ndarray) -> list[float]:
+    """Return, by class, the share of samples (N, K) that are judged to be of their label (N,).
+
+    It is 0 for a class of which there is no sample.
+    """
+    right = probabilities.argmax(1) == labels
+    classes = range(probabilities.shape[1])
+    return [float(right[labels == c].mean()) if c in labels else 0.0 for c in classes]

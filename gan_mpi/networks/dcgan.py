@@ -25,7 +25,9 @@ def _up(inputs: int, outputs: int) -> nn.Module:
     )
 
 
-def dcgan_generator(latent_dim: int, shape: tuple[int, ...], tanh: bool) -> nn.Module:
+def dcgan_generator(
+    latent_dim: int, shape: tuple[int, ...], tanh: bool
+) -> nn.Sequential:
     """Latents (N, latent_dim) to images (N, C, H, W); H and W must be multiples of 4."""
     channels, height, width = shape
     if height % 4 or width % 4:
@@ -51,7 +53,7 @@ def dcgan_generator(latent_dim: int, shape: tuple[int, ...], tanh: bool) -> nn.M
     )
 
 
-def dcgan_206b_discriminator(shape: tuple[int, ...]) -> nn.Module:
+def dcgan_206b_discriminator(shape: tuple[int, ...]) -> nn.Sequential:
     """Images (N, C, H, W) to logits (N, 1), without padding: 28 to 12 to 4.
 
     Rows and columns 25 to 27 of a 28x28 image do not reach it, as in the original.
@@ -59,7 +61,7 @@ def dcgan_206b_discriminator(shape: tuple[int, ...]) -> nn.Module:
     return _discriminator(shape, before=0, after=0)
 
 
-def dcgan_discriminator(shape: tuple[int, ...]) -> nn.Module:
+def dcgan_discriminator(shape: tuple[int, ...]) -> nn.Sequential:
     """Images (N, C, H, W) to logits (N, 1), padded so that every pixel counts: 28 to 15 to 8.
 
     2 before and 3 after the image let its last row and column pass through as many rows of the kernel
@@ -69,7 +71,7 @@ def dcgan_discriminator(shape: tuple[int, ...]) -> nn.Module:
     return _discriminator(shape, before=2, after=3)
 
 
-def _discriminator(shape: tuple[int, ...], before: int, after: int) -> nn.Module:
+def _discriminator(shape: tuple[int, ...], before: int, after: int) -> nn.Sequential:
     channels, *sides = shape
     sides = [(side + before + after - KERNEL) // 2 + 1 for side in sides]
     sides = [(side + 2 * before - KERNEL) // 2 + 1 for side in sides]

@@ -9,7 +9,9 @@ from gan_mpi.networks.layers import View, last_layer
 HIDDEN = 128
 
 
-def dense_generator(latent_dim: int, shape: tuple[int, ...], tanh: bool) -> nn.Module:
+def dense_generator(
+    latent_dim: int, shape: tuple[int, ...], tanh: bool
+) -> nn.Sequential:
     """Latents (N, latent_dim) to images (N, *shape)."""
     return nn.Sequential(
         nn.Linear(latent_dim, HIDDEN),
@@ -20,7 +22,7 @@ def dense_generator(latent_dim: int, shape: tuple[int, ...], tanh: bool) -> nn.M
     )
 
 
-def dense_discriminator(shape: tuple[int, ...]) -> nn.Module:
+def dense_discriminator(shape: tuple[int, ...]) -> nn.Sequential:
     """Images (N, *shape) to logits (N, 1); D(x) is their sigmoid."""
     return nn.Sequential(
         nn.Flatten(),

@@ -13,7 +13,7 @@ SLOPE = 0.2
 
 def lightning_generator(
     latent_dim: int, shape: tuple[int, ...], tanh: bool
-) -> nn.Module:
+) -> nn.Sequential:
     """Latents (N, latent_dim) to images (N, *shape)."""
     layers: list[nn.Module] = [nn.Linear(latent_dim, 128), nn.LeakyReLU(SLOPE)]
     for inputs, outputs in ((128, 256), (256, 512), (512, 1024)):
@@ -26,7 +26,7 @@ def lightning_generator(
     return nn.Sequential(*layers, last, last_layer(tanh), View(*shape))
 
 
-def lightning_discriminator(shape: tuple[int, ...]) -> nn.Module:
+def lightning_discriminator(shape: tuple[int, ...]) -> nn.Sequential:
     """Images (N, *shape) to logits (N, 1); D(x) is their sigmoid."""
     return nn.Sequential(
         nn.Flatten(),

@@ -41,7 +41,9 @@ def _square(large: tuple[int, int], small: tuple[int, int]) -> tuple[int, int]:
     return kernel_and_padding(large[0], small[0])
 
 
-def paddle_generator(latent_dim: int, shape: tuple[int, ...], tanh: bool) -> nn.Module:
+def paddle_generator(
+    latent_dim: int, shape: tuple[int, ...], tanh: bool
+) -> nn.Sequential:
     """Latents (N, latent_dim) to images (N, C, H, W) of a square side."""
     s1, s2, s4, s8 = _sides(shape)
     filters = [4 * FILTERS, 2 * FILTERS, FILTERS, shape[0]]
@@ -62,7 +64,7 @@ def paddle_generator(latent_dim: int, shape: tuple[int, ...], tanh: bool) -> nn.
     return nn.Sequential(*layers, last_layer(tanh))
 
 
-def paddle_discriminator(shape: tuple[int, ...]) -> nn.Module:
+def paddle_discriminator(shape: tuple[int, ...]) -> nn.Sequential:
     """Images (N, C, H, W) of a square side to logits (N, 1)."""
     s1, s2, s4, s8 = _sides(shape)
     filters = [shape[0], FILTERS, 2 * FILTERS, 4 * FILTERS]
@@ -79,7 +81,9 @@ def paddle_discriminator(shape: tuple[int, ...]) -> nn.Module:
     return nn.Sequential(*layers, nn.Flatten(), dense, TwoWaySoftmax())
 
 
-def points_generator(latent_dim: int, shape: tuple[int, ...], tanh: bool) -> nn.Module:
+def points_generator(
+    latent_dim: int, shape: tuple[int, ...], tanh: bool
+) -> nn.Sequential:
     """Latents (N, latent_dim) to points (N, d); the last layer is linear."""
     return nn.Sequential(
         nn.Linear(latent_dim, HIDDEN),
@@ -91,7 +95,7 @@ def points_generator(latent_dim: int, shape: tuple[int, ...], tanh: bool) -> nn.
     )
 
 
-def points_discriminator(shape: tuple[int, ...]) -> nn.Module:
+def points_discriminator(shape: tuple[int, ...]) -> nn.Sequential:
     """Points (N, d) to logits (N, 1)."""
     return nn.Sequential(
         nn.Linear(shape[0], HIDDEN),

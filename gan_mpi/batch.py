@@ -1,0 +1,28 @@
+"""What the networks are given: a rank's share of a global batch."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """This rank's share of a batch of reals or of fakes, or of the latents of fakes.
+
+    `values` are images (n, *shape) or latents (n, d), n may be 0; they are numbers `first`,
+    `first` + 1 ... of the run's stream of reals, or of latents.  `labels`, int64 (n,), are there if
+    the networks want them.
+    """
+
+    kind: str  # real or fake
+    values: Tensor
+    first: int
+    labels: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """What a network is called with."""
+        return (self.values,) if self.labels is None else (self.values, self.labels)

@@ -1,0 +1,20 @@
+"""What decides the result of a run, and where and how it runs; each option is written here once."""
+
+from gan_mpi.config.optimizer import OPTIMIZERS, RATES, OptimizerConfig
+from gan_mpi.config.original import DATASETS, NETWORKS, WITHOUT_TARGETS, OriginalConfig
+from gan_mpi.config.running import RunConfig, grid_size
+from gan_mpi.config.training import TrainConfig, interval
+
+__all__ = [
+    "DATASETS",
+    "NETWORKS",
+    "OPTIMIZERS",
+    "RATES",
+    "WITHOUT_TARGETS",
+    "OptimizerConfig",
+    "OriginalConfig",
+    "RunConfig",
+    "TrainConfig",
+    "grid_size",
+    "interval",
+]

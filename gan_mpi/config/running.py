@@ -1,0 +1,142 @@
+"""Where and how a run runs."""
+
+from dataclasses import dataclass
+
+from gan_mpi.config.setting import setting
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Where and how a run runs; none of it changes the result."""
+
+    datadir: str | None = setting(
+        None,
+        "Everyday",
+        "Folder with IDX files (.gz or not), Train-28x28_cntk_text.txt, CIFAR-10's batches, "
+        "train.npz, or pictures.",
+        flags=("--data",),
+        type=str,
+        metavar="DIR",
+        shown_default="the dataset's folder in data/; for MNIST else drawn glyphs",
+    )
+    glyphs: int = setting(
+        10_000, "Everyday", "Draw so many digits instead of reading data.", minimum=10
+    )
+    resolution: int = setting(
+        32,
+        "Everyday",
+        "Pixels a side that pictures of a folder are cropped and resized to.",
+        minimum=4,
+        maximum=1024,
+    )
+    outdir: str = setting(
+        "runs",
+        "Everyday",
+        "Folder in which a numbered run directory is made.",
+        metavar="DIR",
+    )
+    run_dir: str | None = setting(
+        None,
+        "Everyday",
+        "Run directory itself; the same command again resumes it.",
+        type=str,
+        metavar="DIR",
+    )
+    resume: str | None = setting(
+        None, "Everyday", "Continue this run.", type=str, metavar="RUN"
+    )
+    transfer: str | None = setting(
+        None,
+        "Everyday",
+        "Start a new run from the networks of this run or checkpoint file.",
+        type=str,
+        metavar="RUN",
+    )
+    device: str = setting(
+        "auto",
+        "Running",
+        "auto, cpu, cuda or cuda:N; auto gives each rank of a node a GPU, if there is one.",
+        metavar="DEVICE",
+    )
+    time_limit: str | None = setting(
+        None,
+        "Running",
+        "Stop in time for this, counted from the program's start: minutes, H:MM:SS or D-HH:MM:SS.",
+        type=str,
+        metavar="TIME",
+        shown_default="what is left of the job, where the scheduler says",
+    )
+    checkpoint_every: int = setting(
+        1000,
+        "Running",
+        "Steps between checkpoints.",
+        minimum=1,
+        metavar="STEPS",
+        shown_default="1000, or the preset's pass",
+    )
+    grid: str | None = setting(
+        None,
+        "Running",
+        "Columns x rows of the pictures of samples.",
+        type=str,
+        metavar="WxH",
+        shown_default="6x6, or the preset's; 10 columns and a row for each class if --conditional",
+    )
+    evaluate_every: int | None = setting(
+        None,
+        "Evaluation",
+        "Compare samples with the test images every so many steps, and at the end.",
+        type=int,
+        minimum=1,
+        metavar="STEPS",
+        shown_default="never",
+    )
+    samples: int = setting(
+        10_000, "Evaluation", "Samples that an evaluation draws.", minimum=6
+    )
+    classifier: str | None = setting(
+        None,
+        "Evaluation",
+        "Classifier whose features are compared: a file of train-classifier, or mnist.",
+        type=str,
+        metavar="FILE",
+        shown_default="the one of these data: in the run, in the cache, or bundled",
+    )
+    keep: str | None = setting(
+        None,
+        "Evaluation",
+        "Checkpoints kept: the last three, the best besides, or all.",
+        type=str,
+        choices=("last", "best", "all"),
+        shown_default="last, or best with --evaluate-every",
+    )
+    stop_on_collapse: bool = setting(
+        False,
+        "Evaluation",
+        "End with exit code 76 when the generator draws always the same, or loses most classes.",
+    )
+    log_format: str = setting(
+        "plain",
+        "Running",
+        "Progress lines: ours, or those of CNTK or Paddle.",
+        choices=("plain", "cntk", "paddle"),
+    )
+    explain: bool = setting(
+        False,
+        "Running",
+        "Print the shard, sums and times of every rank in each update; for a few steps.",
+    )
+    tensorboard: bool = setting(
+        False, "Running", "Write a copy of figures and samples for TensorBoard, too."
+    )
+    quiet: bool = setting(
+        False, "Running", "Print errors only; log.txt is written all the same."
+    )
+
+
+def grid_size(text: str) -> tuple[int, int]:
+    """Return the columns and rows of a grid such as 6x6.  Raises ValueError."""
+    columns, _, rows = text.lower().partition("x")
+    if not (columns.isdecimal() and rows.isdecimal() and int(columns) and int(rows)):
+        raise ValueError(f"{text!r} is not like 6x6 (columns x rows).")
+    return int(columns), int(rows)

@@ -1,0 +1,98 @@
+"""Options that contradict each other, refused in a sentence before anything is done."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gan_mpi.config import OPTIMIZERS, RATES, WITHOUT_TARGETS, TrainConfig
+from gan_mpi.errors import UserError
+
+TURN = ("d_steps", "g_steps", "first", "g_latents")  # options of --schedule steps
+
+
+def option_names(player: str, name: str) -> tuple[str, str]:
+    """Return the parameter names that set `name` of one player: its own, and the shared one."""
+    return f"{player.lower()}_{name}", name
+
+
+def check_schedule(config: TrainConfig, given: Mapping[str, Any]) -> None:
+    """Refuse options of the schedule that contradict each other."""
+    if config.schedule == "balance" and config.train != "both":
+        raise UserError(
+            f"Invalid value for '--train': {config.train}, but --schedule balance chooses who is "
+            "trained; it needs both.",
+            exit_code=2,
+        )
+    unused = [name for name in TURN if name in given]
+    if config.schedule == "balance" and unused:
+        raise UserError(
+            f"Invalid value for '{flag(unused[0])}': --schedule balance decides by itself who is "
+            "trained in a step; leave it out, or give --schedule steps.",
+            exit_code=2,
+        )
+    if "kimg" in given and not config.images_per_step:
+        raise UserError(
+            "Invalid value for '--kimg': --train generator consumes no real images; give --steps.",
+            exit_code=2,
+        )
+
+
+def chosen_optimizer(config: TrainConfig, given: Mapping[str, Any], player: str) -> str:
+    own, shared = option_names(player, "optimizer")
+    return given.get(own, given.get(shared, getattr(config, player).optimizer))
+
+
+def check_uses(config: TrainConfig, given: Mapping[str, Any]) -> None:
+    """Refuse a rate or momentum that none of the optimizers it is meant for would use."""
+    for name in RATES:
+        for option, players in ((name, "GD"), (f"g_{name}", "G"), (f"d_{name}", "D")):
+            kinds = sorted(
+                {chosen_optimizer(config, given, player) for player in players}
+            )
+            if option in given and not any(name in OPTIMIZERS[kind] for kind in kinds):
+                users = " and ".join(
+                    kind for kind in OPTIMIZERS if name in OPTIMIZERS[kind]
+                )
+                raise UserError(
+                    f"Invalid value for '{flag(option)}': {' and '.join(kinds)} has no {name}; "
+                    f"it is for {users}.",
+                    exit_code=2,
+                )
+
+
+def check_beyond(config: TrainConfig) -> None:
+    """Refuse combinations of what the originals had not that mean nothing."""
+    told = [
+        name
+        for name in ("real_targets", "fake_targets", "flip")
+        if getattr(config, name) != getattr(TrainConfig, name)
+    ]
+    if told and config.loss in WITHOUT_TARGETS:
+        raise UserError(
+            f"Invalid value for '{flag(told[0])}': --loss {config.loss} has no targets; leave it out, or "
+            "take a cross-entropy loss or least-squares.",
+            exit_code=2,
+        )
+    if config.clip and config.loss != "wasserstein":
+        raise UserError(
+            f"Invalid value for '--clip': it bounds the slope of D for --loss wasserstein, not "
+            f"for {config.loss}; leave it out.",
+            exit_code=2,
+        )
+    bounds = (config.clip, config.gradient_penalty, config.d_norm == "spectral")
+    if config.loss == "wasserstein" and not any(bounds):
+        raise UserError(
+            "Invalid value for '--loss': wasserstein needs a D of bounded slope; give "
+            "--gradient-penalty 10, --clip 0.01 or --d-norm spectral.",
+            exit_code=2,
+        )
+    if config.gradient_penalty and config.d_update == "separate":
+        raise UserError(
+            "Invalid value for '--gradient-penalty': it is taken between reals and fakes, and D learns "
+            "from one or the other; give --d-update joint.",
+            exit_code=2,
+        )
+
+
+def flag(option: str) -> str:
+    """Return a parameter name as the command line spells it."""
+    return "--" + option.replace("_", "-")

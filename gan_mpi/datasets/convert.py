@@ -1,0 +1,66 @@
+"""From one layout of a data set to another."""
+
+from pathlib import Path
+
+from gan_mpi.datasets import (
+    Dataset,
+    Source,
+    cntk_text,
+    has_split,
+    idx,
+    load_dataset,
+    npz,
+)
+from gan_mpi.errors import UserError
+from gan_mpi.files import write_aside
+
+LAYOUTS = ("idx", "ctf", "npz")
+
+
+def convert(source: Source, out: Path, layout: str) -> list[Path]:
+    """Write training and, if there are any, test images in another layout; return the files.
+
+    `layout` is one of LAYOUTS.  Raises UserError if it cannot hold the data, or a file is there.
+    """
+    splits = [split for split in ("train", "test") if has_split(source, split)]
+    datasets = {split: load_dataset(source, split) for split in splits or ["train"]}
+    written: dict[Path, bytes] = {}
+    for split, dataset in datasets.items():
+        for name, data in _files(dataset, split, layout).items():
+            written[out / name] = data
+    for path in written:
+        if path.exists():
+            raise UserError(f"OUT: {path} exists; give another folder.")
+    out.mkdir(parents=True, exist_ok=True)
+    for path, data in written.items():
+        write_aside(path, data)
+    return list(written)
+
+
+def _files(dataset: Dataset, split: str, layout: str) -> dict[str, bytes]:
+    """Return the files of a split by name."""
+    images, labels = dataset.images, dataset.labels
+    if layout == "npz":
+        return {npz.FILES[split]: npz.bytes_of(images, labels)}
+    if images.shape[1:] != (1, idx.SIDE, idx.SIDE):
+        shape = "x".join(map(str, images.shape[1:]))
+        raise UserError(
+            f"--to: {layout} holds grey images of {idx.SIDE}x{idx.SIDE}, not {shape}; npz does.",
+            exit_code=2,
+        )
+    if layout == "idx":
+        files = {idx.IMAGES[split]: idx.bytes_of(images[:, 0])}
+        return (
+            files
+            if labels is None
+            else {**files, idx.LABELS[split]: idx.bytes_of(labels)}
+        )
+    if labels is None or labels.max() >= cntk_text.WIDTHS["labels"]:
+        raise UserError(
+            f"--to: ctf wants a label 0..9 for every image, and {dataset.source} has "
+            f"{'none' if labels is None else f'labels up to {labels.max()}'}; npz or idx will do.",
+            exit_code=2,
+        )
+    return {
+        cntk_text.FILES[split]: "".join(cntk_text.lines_of(images, labels)).encode()
+    }

@@ -1,0 +1,50 @@
+"""G_ema: the exponential moving average of G's weights over its updates."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+RAMP = 0.05  # the half-life is at most this share of all images so far
+
+
+class Average:
+    """An average of a generator, which every rank keeps alike.
+
+    Its half-life is `kimg` thousand images of G's own batches, less at the start, as in
+    training_loop.py of StyleGAN2-ADA; running statistics are averaged as the weights are.
+    """
+
+    def __init__(self, generator: nn.Module, kimg: float, batch: int) -> None:
+        self.generator, self.batch = generator, batch
+        self.half_life = 1000.0 * kimg  # images
+        self.updates = 0
+        self.network = copy.deepcopy(generator).requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move towards the generator as it is after an update."""
+        self.updates += 1
+        half_life = min(self.half_life, RAMP * self.updates * self.batch)
+        weight = 1.0 - 0.5 ** (self.batch / half_life)
+        torch._foreach_lerp_(_tensors(self.network), _tensors(self.generator), weight)
+
+    def restart(self) -> None:
+        """Begin with the generator as it is now."""
+        self.updates = 0
+        self.network.load_state_dict(self.generator.state_dict())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint holds of the average."""
+        return {"network": self.network.state_dict(), "updates": self.updates}
+
+    def load(self, saved: Mapping[str, Any]) -> None:
+        """Continue from what `to_dict` returned."""
+        self.network.load_state_dict(saved["network"])
+        self.updates = saved["updates"]
+
+
+def _tensors(network: nn.Module) -> list[torch.Tensor]:
+    return [tensor.detach() for tensor in network.state_dict().values()]

@@ -1,0 +1,61 @@
+"""Penalties on the slope of D, which is differentiated twice, through batch norm too."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gan_mpi.batch import Batch
+from gan_mpi.streams import Purpose, uniforms
+
+TINY = 1e-12  # keeps the slope of a root finite where it is of zero
+
+
+def slopes(network: nn.Module, values: Tensor, labels: Tensor | None) -> Tensor:
+    """Return the squared length (n,) of the gradient of D's logits at `values`.
+
+    Collective (batch norm, whose statistics the logits of all ranks share).
+    """
+    values = values.detach().requires_grad_()
+    inputs = (values,) if labels is None else (values, labels)
+    logits = network(*inputs)[:, 0]
+    (gradient,) = torch.autograd.grad(logits.sum(), values, create_graph=True)
+    return gradient.flatten(1).square().sum(1)
+
+
+@dataclass(frozen=True)
+class GradientPenalty:
+    """weight * (|gradient| - 1)^2 on the way from a real to a fake.  arXiv 1704.00028."""
+
+    weight: float
+    seed: int
+    name = "gradient"
+
+    def __call__(
+        self, network: nn.Module, real: Batch | None, fake: Batch | None
+    ) -> Tensor | None:
+        """Return the penalty, summed over this rank's pairs.  Collective (batch norm)."""
+        assert real is not None and fake is not None, "--d-update separate is refused"
+        last = real.first + len(real)
+        drawn = uniforms(self.seed, Purpose.MIXING, real.first, last, 1)[:, 0]
+        share = torch.from_numpy(drawn).to(real.values)
+        share = share.view(-1, *[1] * (real.values.dim() - 1))
+        mixed = share * real.values + (1 - share) * fake.values
+        lengths = (slopes(network, mixed, real.labels) + TINY).sqrt()
+        return self.weight * (lengths - 1).square().sum()
+
+
+@dataclass(frozen=True)
+class R1:
+    """weight / 2 * |gradient|^2 at reals.  Mescheder et al., arXiv 1801.04406, 9."""
+
+    weight: float
+    name = "r1"
+
+    def __call__(
+        self, network: nn.Module, real: Batch | None, fake: Batch | None
+    ) -> Tensor | None:
+        """Return the penalty, summed over this rank's reals.  Collective (batch norm)."""
+        if real is None:
+            return None
+        return 0.5 * self.weight * slopes(network, real.values, real.labels).sum()

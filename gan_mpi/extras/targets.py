@@ -1,0 +1,40 @@
+"""What D is told that reals and fakes are: soft, noisy and flipped targets."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gan_mpi.batch import Batch
+from gan_mpi.config import TrainConfig, interval
+from gan_mpi.streams import Purpose, uniforms
+
+PURPOSES = {"real": Purpose.TARGETS_REAL, "fake": Purpose.TARGETS_FAKE}
+PLAIN = ("1", "0", 0.0)
+
+
+def has_targets(config: TrainConfig) -> bool:
+    """Return whether D is told anything but 1 for every real and 0 for every fake."""
+    return (config.real_targets, config.fake_targets, config.flip) != PLAIN
+
+
+class Targets:
+    """Draws the target of every sample from its range, and flips a share of them.
+
+    Salimans et al., arXiv 1606.03498, 3.4, for reals alone; ganhacks 6 for all.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.seed, self.flip = config.seed, config.flip
+        self.ranges = {
+            "real": interval(config.real_targets),
+            "fake": interval(config.fake_targets),
+        }
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Return the targets (n,) of a batch."""
+        low, high = self.ranges[batch.kind]
+        last = batch.first + len(batch)
+        drawn = uniforms(self.seed, PURPOSES[batch.kind], batch.first, last, 2)
+        targets = low + (high - low) * drawn[:, 0]
+        flipped = np.where(drawn[:, 1] < self.flip, 1.0 - targets, targets)
+        return torch.from_numpy(flipped).to(batch.values)

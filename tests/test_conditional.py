@@ -1,0 +1,87 @@
+"""A class on demand: pictures, arrays, files for other programs, and the average of G."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gan_mpi import checkpoint
+from gan_mpi.prepare import load_generator
+from gan_mpi.sampling import one_class_a_row
+
+
+@pytest.fixture
+def run(gan_mpi, tmp_path):
+    """A short run with labels, an average, and dropout."""
+    words = ("--steps", "6", "--batch", "32", "--conditional", "--ema", "1")
+    words += ("--g-dropout", "0.2", "--lr", "0.001")
+    done = gan_mpi("train", "--glyphs", "200", "--run-dir", "run", *words, size=2)
+    assert done.returncode == 0, done.stderr
+    return tmp_path / "run"
+
+
+def arrays(path):
+    with np.load(path) as archive:
+        return archive["images"], archive["labels"]
+
+
+def test_a_class_is_drawn_on_demand(gan_mpi, run, tmp_path):
+    def draw(name, *words, size=None):
+        done = gan_mpi(
+            "sample", run, "--format", "npz", "--out", name, *words, size=size
+        )
+        assert done.returncode == 0, done.stderr
+        return arrays(tmp_path / name)
+
+    images, labels = draw("all.npz")
+    assert images.shape == (100, 28, 28)
+    assert labels.tolist() == [n // 10 for n in range(100)]
+    again, _ = draw("again.npz", size=3)
+    assert np.array_equal(again, images)
+    of_3, labels = draw("3.npz", "--class", "3", "--seeds", "0-99")
+    assert labels.tolist() == [3] * 100
+    same = [np.array_equal(images[n], of_3[n]) for n in range(100)]
+    assert same == [n // 10 == 3 for n in range(100)]
+    own, _ = draw("own.npz", "--no-ema")
+    assert not np.array_equal(own, images)
+
+    wrong = gan_mpi("sample", run, "--class", "10", size=2)
+    assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1
+    assert "knows the classes 0 to 9, not 10" in wrong.stderr
+
+    with Image.open(run / "fakes-000006.png") as picture:
+        assert picture.width == picture.height  # ten of each of ten classes
+    moved = gan_mpi(
+        "sample", run, "--interpolate", "0:7", "--class", "2", "--frames", "3"
+    )
+    assert moved.returncode == 0, moved.stderr
+
+    for form in ("safetensors", "pt2"):
+        done = gan_mpi("export", run, "--format", form)
+        assert done.returncode == 0 and "differ by at most" in done.stdout, done.stderr
+
+
+def test_the_average_is_what_a_checkpoint_is_sampled_from(run):
+    state = checkpoint.read_checkpoint(run / "checkpoint-000006.pt")
+    averaged, own = load_generator(state), load_generator(state, averaged=False)
+    gaps = [
+        (one - other).abs().max().item()
+        for one, other in zip(averaged.parameters(), own.parameters(), strict=True)
+    ]
+    assert max(gaps) > 0
+    assert state["G_ema"]["updates"] == 6
+    config = json.loads((run / "config.json").read_text())["config"]
+    assert (config["ema"], config["conditional"]) == (1.0, "projection")
+
+
+def test_data_without_labels_are_refused(gan_mpi, idx_folder):
+    (idx_folder / "train-labels-idx1-ubyte").unlink()
+    done = gan_mpi("train", "--datadir", idx_folder, "--conditional", size=2)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "--conditional" in done.stderr and "has no labels" in done.stderr
+
+
+def test_rows_are_classes():
+    assert one_class_a_row(7, 3, [4, 5]) == [4, 4, 4, 5, 5, 5, 4]
+    assert one_class_a_row(7, 3, []) is None
