@@ -63,7 +63,7 @@ AVERAGED = ("ema", 20, BASE, {"ema": 0.05})
 
 @pytest.fixture(scope="module")
 def found(mpirun):
-    return mpirun(3, "beyond_the_originals", [*CASES, AVERAGED], timeout=200)
+    return mpirun(3, "beyond_the_originals", [*CASES, AVERAGED], timeout=500)
 
 
 @pytest.mark.parametrize("name", [name for name, *_ in [*CASES, AVERAGED]])

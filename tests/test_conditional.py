@@ -47,7 +47,7 @@ def test_a_class_is_drawn_on_demand(gan_mpi, run, tmp_path):
     assert not np.array_equal(own, images)
 
     wrong = gan_mpi("sample", run, "--class", "10", size=2)
-    assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1
+    assert wrong.returncode == 2 and wrong.stderr.count("Error: --class") == 1
     assert "knows the classes 0 to 9, not 10" in wrong.stderr
 
     with Image.open(run / "fakes-000006.png") as picture:
@@ -78,8 +78,8 @@ def test_the_average_is_what_a_checkpoint_is_sampled_from(run):
 def test_data_without_labels_are_refused(gan_mpi, idx_folder):
     (idx_folder / "train-labels-idx1-ubyte").unlink()
     done = gan_mpi("train", "--datadir", idx_folder, "--conditional", size=2)
-    assert done.returncode == 1 and done.stderr.count("\n") == 1
-    assert "--conditional" in done.stderr and "has no labels" in done.stderr
+    assert done.returncode == 1 and done.stderr.count("Error: --conditional") == 1
+    assert "has no labels" in done.stderr
 
 
 def test_rows_are_classes():
