@@ -37,6 +37,7 @@ def check_schedule(config: TrainConfig, given: Mapping[str, Any]) -> None:
 
 
 def chosen_optimizer(config: TrainConfig, given: Mapping[str, Any], player: str) -> str:
+    """Return the optimizer that a player has with the options given."""
     own, shared = option_names(player, "optimizer")
     return given.get(own, given.get(shared, getattr(config, player).optimizer))
 
@@ -61,14 +62,9 @@ def check_uses(config: TrainConfig, given: Mapping[str, Any]) -> None:
 
 def check_beyond(config: TrainConfig) -> None:
     """Refuse combinations of what the originals had not that mean nothing."""
-    told = [
-        name
-        for name in ("real_targets", "fake_targets", "flip")
-        if getattr(config, name) != getattr(TrainConfig, name)
-    ]
-    if told and config.loss in WITHOUT_TARGETS:
+    if config.told and config.loss in WITHOUT_TARGETS:
         raise UserError(
-            f"Invalid value for '{flag(told[0])}': --loss {config.loss} has no targets; leave it out, or "
+            f"Invalid value for '{flag(config.told[0])}': --loss {config.loss} has no targets; leave it out, or "
             "take a cross-entropy loss or least-squares.",
             exit_code=2,
         )

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from gan_mpi.comm import Communicator
-from gan_mpi.config import TrainConfig
+from gan_mpi.config import RunConfig, TrainConfig
 from gan_mpi.datasets import Dataset, Source
 from gan_mpi.errors import UserError
 from gan_mpi.evaluations import Conditions
@@ -71,6 +71,8 @@ def _find_extractor(
     option = (
         f"--glyphs {source.glyphs}" if source.glyphs else f"--datadir {source.datadir}"
     )
+    if source.resolution != RunConfig.resolution:
+        option += f" --resolution {source.resolution}"
     make = f"gan-mpi train-classifier {option}"
     path, data = comm.on_root(
         lambda: find_classifier(wanted.classifier, train.images, wanted.run_dir, make)

@@ -1,5 +1,6 @@
 """Losses of the two players, per sample, from the discriminator's logits."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -9,7 +10,7 @@ from torch.nn.functional import relu, softplus
 T = TypeVar("T", float, Tensor)
 
 
-class Loss:
+class Loss(ABC):
     """What each player loses by a sample; a logit above 0 says real, one below says fake.
 
     `weight` multiplies the sum of D's two terms.  `targets` (n,), if D is told others than 1 for
@@ -18,17 +19,17 @@ class Loss:
 
     weight: float = 1.0
 
+    @abstractmethod
     def real(self, logits: Tensor, targets: Tensor | None = None) -> Tensor:
         """Return D's loss of each real, (n,)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fake(self, logits: Tensor, targets: Tensor | None = None) -> Tensor:
         """Return D's loss of each fake, (n,)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def generator(self, fake_logits: Tensor) -> Tensor:
         """Return G's loss of each fake, (n,)."""
-        raise NotImplementedError
 
     def discriminator(self, real: T, fake: T) -> T:
         """Return D's loss from its two terms."""
@@ -48,21 +49,20 @@ class CrossEntropy(Loss):
 
     def real(self, logits: Tensor, targets: Tensor | None = None) -> Tensor:
         """Return -log D(x) of each real image; 0.693 where D is 1/2."""
-        return (
-            softplus(-logits)
-            if targets is None
-            else softplus(logits) - targets * logits
-        )
+        return softplus(-logits) if targets is None else _soft(logits, targets)
 
     def fake(self, logits: Tensor, targets: Tensor | None = None) -> Tensor:
         """Return -log(1 - D(G(z))) of each fake; 0.693 where D is 1/2."""
-        return (
-            softplus(logits) if targets is None else softplus(logits) - targets * logits
-        )
+        return softplus(logits) if targets is None else _soft(logits, targets)
 
     def generator(self, fake_logits: Tensor) -> Tensor:
         """Return `constant` - log D(G(z)) of each fake, the non-saturating loss."""
         return self.constant + softplus(-fake_logits)
+
+
+def _soft(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return -t log D - (1 - t) log(1 - D) of each sample."""
+    return softplus(logits) - targets * logits
 
 
 @dataclass(frozen=True)

@@ -87,11 +87,11 @@ def sample(
             _write(target, _npz(pixels, labels))
         else:
             for n, image in enumerate(images.channels_last(pixels)):
-                about = {**facts, "sample": seeds[n]}
+                about, name = {**facts, "sample": seeds[n]}, f"seed{seeds[n]:06d}"
                 if labels:
-                    about["class"] = labels[n]
+                    about["class"], name = labels[n], f"{name}-class{labels[n]}"
                 png = images.png(Image.fromarray(image), about)
-                _write(target / f"seed{seeds[n]:06d}.png", png)
+                _write(target / f"{name}.png", png)
 
     comm.on_root(write)
     if comm.is_root:

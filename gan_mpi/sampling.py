@@ -31,20 +31,33 @@ def generate(
 ) -> np.ndarray:
     """Return the images of `seeds` as uint8 (N, C, H, W), or points as float64 (N, d).
 
-    `labels` are theirs; without them, or of other seeds, they are those of sample_labels.
+    `labels` are theirs; without them they are those of sample_labels.
 
     A seed s is always drawn as row s % 64 of the 64 seeds from s - s % 64 on, by one thread,
     so that its image does not depend on the other seeds, the ranks or the threads.
     """
-    asked = dict(zip(seeds, labels or [], strict=False))
-    chunks: dict[int, np.ndarray] = {}
+    made: dict[int, np.ndarray] = {}  # by place
     for chunk in sorted({seed // CHUNK for seed in seeds}):
         first, last = chunk * CHUNK, (chunk + 1) * CHUNK
         inputs = sample_inputs(generator, config, first, last)
         drawn = sample_labels(generator, first, last)
-        given = [asked.get(seed, drawn[seed - first]) for seed in range(first, last)]
-        chunks[chunk] = draw_chunk(generator, config, inputs, np.array(given))
-    return np.stack([chunks[seed // CHUNK][seed % CHUNK] for seed in seeds])
+        left = [place for place, seed in enumerate(seeds) if first <= seed < last]
+        while left:
+            # One seed may be asked for in several classes, which takes as many passes.
+            now = {seeds[place] - first: place for place in reversed(left)}
+            given = drawn.copy()
+            if labels is not None:
+                for row, place in now.items():
+                    given[row] = labels[place]
+            rows = draw_chunk(generator, config, inputs, given)
+            same = {
+                place
+                for place in left
+                if labels is None or labels[place] == given[seeds[place] - first]
+            }
+            made |= {place: rows[seeds[place] - first] for place in same}
+            left = [place for place in left if place not in same]
+    return np.stack([made[place] for place in range(len(seeds))])
 
 
 def sample_inputs(
@@ -60,7 +73,9 @@ def sample_labels(generator: nn.Module, start: int, stop: int) -> np.ndarray:
 
     They are 0 where the generator takes none.
     """
-    counts = getattr(generator, "label_counts", ()) or (1,)
+    counts = getattr(generator, "label_counts", ())
+    if not counts:
+        return np.zeros(stop - start, np.int64)
     return draw_labels(counts, 0, Purpose.SAMPLE_LABELS, start, stop)
 
 

@@ -43,7 +43,10 @@ class RunState:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the state as tensors, numbers and strings."""
+        average = self.game.average
+        of_average = {} if average is None else {"G_ema": average.to_dict()}
         return {
+            **of_average,
             "version": __version__,
             "config": asdict(self.config),
             "data": self.data,
@@ -59,12 +62,8 @@ class RunState:
 
     def gather(self, comm: Communicator) -> dict[str, Any]:
         """Return, on root, what a checkpoint holds besides `to_dict`.  Collective."""
-        game, found = self.game, {}
-        if game.average is not None:
-            found["G_ema"] = game.average.to_dict()
-        if game.replay is not None:
-            found["replay"] = game.replay.gather(comm)
-        return found
+        replay = self.game.replay
+        return {} if replay is None else {"replay": replay.gather(comm)}
 
     def load(self, saved: Mapping[str, Any]) -> None:
         """Continue from what `to_dict` and `gather` returned."""

@@ -35,7 +35,6 @@ class Purpose(IntEnum):
     SAMPLE_LABELS = 17
     SAMPLE_DROPOUT = 18
     SPECTRAL = 19
-    SPLIT = 20
 
 
 def random_words(

@@ -211,13 +211,25 @@ def resumes_exactly(comm, given):
 
 def beyond_the_originals(comm, cases):
     """Answer each case (name, steps, base, options): how far 3 ranks are from 1, how far a resumed
-    run is from a whole one, and how far the options move what they do not reshape.
+    run is from a whole one, and how far the options move the weights that they do not reshape.
 
     The dcgan is a small one.
     """
     dcgan.FILTERS, dcgan.DENSE = 8, 16
     bases = {}  # cases share theirs
     return {name: _beyond(comm, bases, *case) for name, *case in cases}
+
+
+def weights(found):
+    """Return the parameters and buffers of `everything`, by the names that they have in the plain networks."""
+    names = {}
+    for name, value in found.items():
+        plain = name.removeprefix(IDLE)
+        for more in ("layers.", "body.", "head.", "parametrizations."):
+            plain = plain.replace(more, "")
+        if name.startswith((IDLE, "G.", "D.")):
+            names[plain.replace(".original", "")] = value
+    return names
 
 
 def _beyond(comm, bases, steps, base, given):
@@ -228,12 +240,9 @@ def _beyond(comm, bases, steps, base, given):
     if key not in bases:
         bases[key] = run(comm, base)
     found = on_sizes(comm, (1, 3), lambda part: run(part, whole))
-    shared = [
-        name
-        for name, value in found[3].items()
-        if name in bases[key] and bases[key][name].shape == value.shape
-    ]
-    moved = distance(*({k: each[k] for k in shared} for each in (found[3], bases[key])))
+    one, other = weights(found[3]), weights(bases[key])
+    shared = [n for n in one if n in other and one[n].shape == other[n].shape]
+    moved = distance(*({n: each[n] for n in shared} for each in (one, other)))
     gap = distance(found[1], found[3]) if comm.is_root else None
     return [gap, resumes_exactly(comm, whole), moved]
 

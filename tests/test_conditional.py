@@ -43,6 +43,11 @@ def test_a_class_is_drawn_on_demand(gan_mpi, run, tmp_path):
     assert labels.tolist() == [3] * 100
     same = [np.array_equal(images[n], of_3[n]) for n in range(100)]
     assert same == [n // 10 == 3 for n in range(100)]
+    words = ("--seeds", ",".join(["7"] * 20), "--class", "0-1", "--grid", "10x2")
+    of_7, labels = draw("7.npz", *words)  # one seed in two classes
+    assert labels.tolist() == [0] * 10 + [1] * 10
+    assert np.array_equal(of_7[0], images[7]) and not np.array_equal(of_7[0], of_7[10])
+    assert all(np.array_equal(of_7[n], of_7[n // 10 * 10]) for n in range(20))
     own, _ = draw("own.npz", "--no-ema")
     assert not np.array_equal(own, images)
 

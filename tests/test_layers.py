@@ -15,6 +15,7 @@ LAYERS = [
         "schedule",
         "alarms",
     },
+    {"config"},
     {
         "files",
         "comm",
@@ -29,7 +30,7 @@ LAYERS = [
         "board",
     },
     {"jobscript", "log", "rundir", "segments", "facts", "probes"},
-    {"config", "checkpoint", "parallel", "device", "datasets", "batch"},
+    {"checkpoint", "parallel", "device", "datasets", "batch"},
     {
         "contradictions",
         "latents",

@@ -102,11 +102,9 @@ def info(
     folder: Path, grid: tuple[int, int] | None, out: Path, resolution: int | None
 ) -> int:
     """Say what the training data in FOLDER are: counts, shape, brightness, labels."""
-    from gan_mpi.datasets import Source, load_dataset
+    from gan_mpi.datasets import load_dataset
 
-    side = resolution or RunConfig.resolution
-    source = Source(str(folder), named_by="FOLDER", resolution=side)
-    dataset = load_dataset(source)
+    dataset = load_dataset(_source(folder, resolution))
     count, channels, height, width = dataset.images.shape
     click.echo(f"{dataset.source}")
     click.echo(
@@ -147,14 +145,18 @@ def convert(folder: Path, out: Path, layout: str, resolution: int | None) -> int
 
     What is there is not overwritten.
     """
-    from gan_mpi.datasets import Source
     from gan_mpi.datasets.convert import convert as run
 
-    side = resolution or RunConfig.resolution
-    source = Source(str(folder), named_by="FOLDER", resolution=side)
-    for file in run(source, out, layout):
+    for file in run(_source(folder, resolution), out, layout):
         click.echo(file)
     return 0
+
+
+def _source(folder: Path, resolution: int | None) -> Any:
+    from gan_mpi.datasets import Source
+
+    side = resolution or RunConfig.resolution
+    return Source(str(folder), named_by="FOLDER", resolution=side)
 
 
 def _histogram(labels: Any) -> str:

@@ -34,7 +34,8 @@ def export(
     """Hand the generator of a run, or of one checkpoint file, to other programs.
 
     The file takes latents, float32 (N, latent_dim), and labels, int64 (N,), if it was trained with
-    them, to samples, float32 (N, C, H, W), and says in its metadata which latents and which range. It is written only if it draws the same 64 images.
+    them, to samples, float32 (N, C, H, W), and says in its metadata which latents and which
+    range. It is written only if it draws the same 64 images.
     """
     step = checkpoint_step(checkpoint)
     from gan_mpi.comm import world

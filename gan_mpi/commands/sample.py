@@ -181,6 +181,8 @@ def sample(
             param_hint="'--grid'",
         )
     _check_moving(ends, frames, timelapse)
+    if ends is not None and classes and len(classes) > 1:
+        raise click.UsageError("--interpolate draws one --class; give one.")
     from gan_mpi.comm import world
 
     comm = world()
@@ -188,8 +190,6 @@ def sample(
         from gan_mpi.animate import interpolate
 
         target = out or Path("interpolation.gif")
-        if classes and len(classes) > 1:
-            raise click.UsageError("--interpolate draws one --class; give one.")
         label = classes[0] if classes else None
         way = (comm, run_or_checkpoint, step, ends, frames or 60, target)
         return interpolate(*way, label, not no_ema)

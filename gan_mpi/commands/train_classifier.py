@@ -1,5 +1,6 @@
 """gan-mpi train-classifier."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -9,7 +10,7 @@ from gan_mpi.config import RunConfig, TrainConfig
 
 
 @click.command("train-classifier", cls=GroupedCommand)
-@some_options(("datadir", "glyphs", "dataset"), RunConfig, TrainConfig)
+@some_options(("datadir", "glyphs", "resolution", "dataset"), RunConfig, TrainConfig)
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
@@ -32,6 +33,7 @@ from gan_mpi.config import RunConfig, TrainConfig
 def train_classifier(
     datadir: str | None,
     glyphs: int | None,
+    resolution: int | None,
     dataset: str | None,
     seed: int,
     epochs: int,
@@ -50,4 +52,5 @@ def train_classifier(
 
     kind = dataset or TrainConfig.dataset
     source = comm.on_root(lambda: find_source(kind, datadir, glyphs, RunConfig.glyphs))
+    source = replace(source, resolution=resolution or RunConfig.resolution)
     return run(comm, source, seed, epochs, out)

@@ -116,6 +116,12 @@ class TrainConfig(OriginalConfig):
         choices=("own", "instance", "none", "spectral"),
     )
 
+    @property
+    def told(self) -> list[str]:
+        """The options by which D is told anything but 1 for every real and 0 for every fake."""
+        names = ("real_targets", "fake_targets", "flip")
+        return [n for n in names if getattr(self, n) != getattr(TrainConfig, n)]
+
 
 def interval(text: str) -> tuple[float, float]:
     """Return the ends of a range such as 0.7-1.2, or of one number.  Raises ValueError."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gan_mpi.config import RunConfig
 from gan_mpi.datasets import cifar10, cntk_text, idx, npz, pictures, points
 from gan_mpi.datasets.glyphs import draw_glyphs
 from gan_mpi.errors import UserError
@@ -36,7 +37,7 @@ class Source:
     datadir: str | None = None
     glyphs: int | None = None
     named_by: str = "--datadir"  # what a user wrote the folder behind
-    resolution: int = pictures.RESOLUTION  # of pictures, pixels a side
+    resolution: int = RunConfig.resolution  # of pictures, pixels a side
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def _finds_data(folder: Path, split: str = "train") -> bool:
         or (folder / cntk_text.FILES[split]).exists()
         or bool(cifar10.find_batches(folder, split))
         or (folder / npz.FILES[split]).exists()
-        or bool(pictures.find_pictures(folder, split))
+        or pictures.has_pictures(folder, split)
     )
 
 
@@ -141,8 +142,7 @@ def _read(folder: Path, source: Source, split: str) -> Dataset:
         return _dataset(name, str(text_file), *cntk_text.read_cached(text_file))
     if archive.exists():
         return _dataset(name, str(archive), *npz.read_npz(archive))
-    paths = pictures.find_pictures(folder, split)
-    images, labels = pictures.read_pictures(paths, source.resolution)
+    images, labels = pictures.read_pictures(folder, split, source.resolution)
     return _dataset(name, str(folder), images, labels)
 
 

@@ -11,16 +11,14 @@ from gan_mpi.datasets import (
     load_dataset,
     npz,
 )
-from gan_mpi.errors import UserError
+from gan_mpi.errors import UserError, reason
 from gan_mpi.files import write_aside
-
-LAYOUTS = ("idx", "ctf", "npz")
 
 
 def convert(source: Source, out: Path, layout: str) -> list[Path]:
     """Write training and, if there are any, test images in another layout; return the files.
 
-    `layout` is one of LAYOUTS.  Raises UserError if it cannot hold the data, or a file is there.
+    `layout` is idx, ctf or npz.  Raises UserError if it cannot hold the data, or a file is there.
     """
     splits = [split for split in ("train", "test") if has_split(source, split)]
     datasets = {split: load_dataset(source, split) for split in splits or ["train"]}
@@ -31,7 +29,10 @@ def convert(source: Source, out: Path, layout: str) -> list[Path]:
     for path in written:
         if path.exists():
             raise UserError(f"OUT: {path} exists; give another folder.")
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"OUT: cannot make {out}: {reason(error)}.") from None
     for path, data in written.items():
         write_aside(path, data)
     return list(written)
@@ -50,11 +51,9 @@ def _files(dataset: Dataset, split: str, layout: str) -> dict[str, bytes]:
         )
     if layout == "idx":
         files = {idx.IMAGES[split]: idx.bytes_of(images[:, 0])}
-        return (
-            files
-            if labels is None
-            else {**files, idx.LABELS[split]: idx.bytes_of(labels)}
-        )
+        if labels is not None:
+            files[idx.LABELS[split]] = idx.bytes_of(labels)
+        return files
     if labels is None or labels.max() >= cntk_text.WIDTHS["labels"]:
         raise UserError(
             f"--to: ctf wants a label 0..9 for every image, and {dataset.source} has "

@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -36,15 +37,15 @@ def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
 def _load(path: Path) -> dict[str, np.ndarray]:
     try:
         with path.open("rb") as file:
+            if not zipfile.is_zipfile(file):
+                raise UserError(f"{path} is truncated or no NumPy archive.")
+            file.seek(0)
             archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise UserError(f"{path} is one array, not an archive of arrays.")
             return {name: archive[name] for name in archive.files}
     except OSError as error:
-        why = reason(error) if error.errno else "it is no NumPy archive"
-        raise UserError(f"cannot read {path}: {why}.") from None
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise UserError(f"{path} is truncated or no NumPy archive: {error}.") from None
+        raise UserError(f"cannot read {path}: {reason(error)}.") from None
+    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
+        raise UserError(f"{path} is damaged: {error}.") from None
     except ValueError:
         raise UserError(
             f"{path} holds Python objects, which could run anything and are not read; save arrays of "

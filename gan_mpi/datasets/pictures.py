@@ -1,5 +1,6 @@
 """A folder of pictures, PNG or JPEG, each cropped to its middle square and resized; labels by sub-folder."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,46 +10,69 @@ from PIL.Image import Resampling
 from gan_mpi.errors import UserError, reason
 
 ENDINGS = (".png", ".jpg", ".jpeg")
-RESOLUTION = 32  # pixels a side, where none is asked for
 MOST_CLASSES = 256  # labels are bytes
 SOUGHT = "pictures (.png, .jpg), those of a class in a sub-folder of its name"
-GREY = ("1", "L", "LA", "I", "I;16")
+GREY = ("1", "L", "LA")
+GREY_16 = ("I", "I;16", "I;16B", "I;16L")  # 0..65535
 
 
-def find_pictures(folder: Path, split: str = "train") -> list[Path]:
-    """Return the pictures of a split, sorted by path: those of FOLDER/train or FOLDER/test.
-
-    Where there is neither, all in the folder and its sub-folders are for training.
-    """
-    divided = (folder / "train").is_dir() or (folder / "test").is_dir()
-    if not divided and split == "test":
-        return []
-    root = folder / split if divided else folder
-    found = [*root.glob("*"), *root.glob("*/*")]
-    return sorted(path for path in found if path.suffix.lower() in ENDINGS)
+def has_pictures(folder: Path, split: str = "train") -> bool:
+    """Return whether a folder holds pictures of a split."""
+    return any(_pictures(folder, split))
 
 
 def read_pictures(
-    paths: list[Path], resolution: int
+    folder: Path, split: str, resolution: int
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return images, uint8 (N, C, resolution, resolution), and labels, uint8 (N,), or None.
 
-    C is 1 if all pictures are grey, else 3.  The label is the place of the sub-folder among all by
-    name; there are none where pictures lie in the folder itself.  Raises UserError, naming the file
-    and what is wrong with it.
+    They are those of FOLDER/train or FOLDER/test; where there is neither, all are for training.  C is
+    1 if all pictures are grey, else 3.  The label is the place of a picture's sub-folder among those of
+    both splits, by name; there are none where pictures lie in no sub-folder.  Raises UserError, naming
+    the file and what is wrong with it.
     """
+    paths = sorted(_pictures(folder, split))
+    root = _root(folder, split)
+    assert root is not None, "has_pictures was asked first"
+    labels = _labels(paths, root, _classes(folder))
     pictures = [_read(path, resolution) for path in paths]
     mode = "L" if all(picture.mode == "L" for picture in pictures) else "RGB"
     arrays = [np.asarray(picture.convert(mode)) for picture in pictures]
     images = np.stack(arrays).reshape(len(arrays), resolution, resolution, -1)
-    return np.ascontiguousarray(images.transpose(0, 3, 1, 2)), _labels(paths)
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2)), labels
+
+
+def _root(folder: Path, split: str) -> Path | None:
+    """Return where the pictures of a split are, None if there are no test pictures."""
+    if (folder / "train").is_dir() or (folder / "test").is_dir():
+        return folder / split
+    return folder if split == "train" else None
+
+
+def _pictures(folder: Path, split: str) -> Iterator[Path]:
+    root = _root(folder, split)
+    for pattern in ("*", "*/*") if root else ():
+        for path in root.glob(pattern):  # type: ignore[union-attr]
+            if path.suffix.lower() in ENDINGS:
+                yield path
+
+
+def _classes(folder: Path) -> list[str]:
+    """Return the sub-folders with pictures, of both splits, by name."""
+    found = set()
+    for split in ("train", "test"):
+        root = _root(folder, split)
+        found |= {p.parent.name for p in _pictures(folder, split) if p.parent != root}
+    return sorted(found)
 
 
 def _read(path: Path, resolution: int) -> Image.Image:
     try:
         with Image.open(path) as picture:
-            upright = ImageOps.exif_transpose(picture)
-            plain = upright.convert("L" if upright.mode in GREY else "RGB")
+            plain = ImageOps.exif_transpose(picture)
+            if plain.mode in GREY_16:  # Pillow's own conversion clips it at 255
+                plain = Image.fromarray((np.asarray(plain) >> 8).astype(np.uint8))
+            plain = plain.convert("L" if plain.mode in GREY else "RGB")
             size = (resolution, resolution)
             return ImageOps.fit(plain, size, Resampling.LANCZOS)
     except UnidentifiedImageError:
@@ -60,22 +84,19 @@ def _read(path: Path, resolution: int) -> Image.Image:
         raise UserError(f"cannot read {path}: {error}.") from None
 
 
-def _labels(paths: list[Path]) -> np.ndarray | None:
-    folders = [path.parent for path in paths]
-    top = min(len(folder.parts) for folder in folders)
-    deep = [len(folder.parts) > top for folder in folders]
-    classes = sorted(set(folders))
-    if any(deep) and not all(deep):
-        loose = paths[deep.index(False)]
-        raise UserError(
-            f"{loose} lies beside the sub-folders of the classes; put it into one, or all pictures into "
-            "one folder."
-        )
-    if len(classes) == 1:
+def _labels(paths: list[Path], root: Path, classes: list[str]) -> np.ndarray | None:
+    loose = [path for path in paths if path.parent == root]
+    if len(loose) == len(paths):
         return None
+    if loose:
+        raise UserError(
+            f"{loose[0]} lies beside the sub-folders of the classes; put it into one, or all pictures "
+            "into one folder."
+        )
     if len(classes) > MOST_CLASSES:
         raise UserError(
-            f"{classes[0].parent} has {len(classes)} sub-folders with pictures; at most "
-            f"{MOST_CLASSES} classes are told apart."
+            f"{root} has {len(classes)} sub-folders with pictures; at most {MOST_CLASSES} classes are "
+            "told apart."
         )
-    return np.array([classes.index(folder) for folder in folders], dtype=np.uint8)
+    number = {name: place for place, name in enumerate(classes)}
+    return np.array([number[path.parent.name] for path in paths], dtype=np.uint8)

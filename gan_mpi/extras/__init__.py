@@ -10,7 +10,7 @@ from gan_mpi.extras.labels import class_loss
 from gan_mpi.extras.noise import InstanceNoise
 from gan_mpi.extras.penalties import R1, GradientPenalty
 from gan_mpi.extras.replay import Replay
-from gan_mpi.extras.targets import Targets, has_targets
+from gan_mpi.extras.targets import Targets
 from gan_mpi.step import Game, Penalty
 
 
@@ -24,7 +24,7 @@ def add_extras(comm: Communicator, config: TrainConfig, game: Game) -> None:
     """Give a game all that its configuration asks for beyond the originals."""
     if config.instance_noise:
         game.see = InstanceNoise(config)
-    if has_targets(config):
+    if config.told:
         game.target = Targets(config)
     if config.replay:
         game.replay = Replay(comm, config)

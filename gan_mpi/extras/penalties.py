@@ -1,6 +1,6 @@
 """Penalties on the slope of D, which is differentiated twice, through batch norm too."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -11,15 +11,14 @@ from gan_mpi.streams import Purpose, uniforms
 TINY = 1e-12  # keeps the slope of a root finite where it is of zero
 
 
-def slopes(network: nn.Module, values: Tensor, labels: Tensor | None) -> Tensor:
-    """Return the squared length (n,) of the gradient of D's logits at `values`.
+def slopes(network: nn.Module, at: Batch) -> Tensor:
+    """Return the squared length (n,) of the gradient of D's logits at samples.
 
     Collective (batch norm, whose statistics the logits of all ranks share).
     """
-    values = values.detach().requires_grad_()
-    inputs = (values,) if labels is None else (values, labels)
-    logits = network(*inputs)[:, 0]
-    (gradient,) = torch.autograd.grad(logits.sum(), values, create_graph=True)
+    at = replace(at, values=at.values.detach().requires_grad_())
+    logits = network(*at.inputs)[:, 0]
+    (gradient,) = torch.autograd.grad(logits.sum(), at.values, create_graph=True)
     return gradient.flatten(1).square().sum(1)
 
 
@@ -40,8 +39,8 @@ class GradientPenalty:
         drawn = uniforms(self.seed, Purpose.MIXING, real.first, last, 1)[:, 0]
         share = torch.from_numpy(drawn).to(real.values)
         share = share.view(-1, *[1] * (real.values.dim() - 1))
-        mixed = share * real.values + (1 - share) * fake.values
-        lengths = (slopes(network, mixed, real.labels) + TINY).sqrt()
+        mixed = replace(real, values=share * real.values + (1 - share) * fake.values)
+        lengths = (slopes(network, mixed) + TINY).sqrt()
         return self.weight * (lengths - 1).square().sum()
 
 
@@ -58,4 +57,4 @@ class R1:
         """Return the penalty, summed over this rank's reals.  Collective (batch norm)."""
         if real is None:
             return None
-        return 0.5 * self.weight * slopes(network, real.values, real.labels).sum()
+        return 0.5 * self.weight * slopes(network, real).sum()

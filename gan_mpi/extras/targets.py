@@ -9,12 +9,6 @@ from gan_mpi.config import TrainConfig, interval
 from gan_mpi.streams import Purpose, uniforms
 
 PURPOSES = {"real": Purpose.TARGETS_REAL, "fake": Purpose.TARGETS_FAKE}
-PLAIN = ("1", "0", 0.0)
-
-
-def has_targets(config: TrainConfig) -> bool:
-    """Return whether D is told anything but 1 for every real and 0 for every fake."""
-    return (config.real_targets, config.fake_targets, config.flip) != PLAIN
 
 
 class Targets:
