@@ -91,6 +91,10 @@ class Communicator:
         part = self.mpi.Split(0 if inside else 1, self.rank)
         return Communicator(MPI.Intracomm(part)) if inside else None
 
+    def alone(self) -> "Communicator":
+        """Return the group of this rank only."""
+        return Communicator(MPI.COMM_SELF)
+
     def barrier(self) -> None:
         """Wait for all ranks, asleep rather than spinning on a core others need.  Collective."""
         _wait_for_all(self.mpi)

@@ -9,6 +9,7 @@ from gan_mpi.config import OPTIMIZERS, RATES, OptimizerConfig, RunConfig, TrainC
 from gan_mpi.contradictions import (
     check_beyond,
     check_schedule,
+    check_sites,
     check_uses,
     chosen_optimizer,
     flag,
@@ -21,11 +22,14 @@ from gan_mpi.presets import PRESETS
 def apply_options(config: TrainConfig, given: Mapping[str, Any]) -> TrainConfig:
     """Return `config` with the options given on the command line, by parameter name."""
     own = {f.name: given[f.name] for f in fields(TrainConfig) if f.name in given}
+    if own.get("block_momentum", "no") != "no":
+        own = {"optimizer_state": "reset", **own}
     check_uses(config, given)
     generator, discriminator = (_apply_to_player(config, given, p) for p in "GD")
     changed = replace(config, **own, G=generator, D=discriminator)
     check_schedule(changed, given)
     check_beyond(changed)
+    check_sites(changed, given)
     if "kimg" in given:
         images = changed.images_per_step
         changed = replace(

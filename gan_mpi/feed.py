@@ -22,9 +22,14 @@ class Feed:
         real: np.ndarray,
         device: torch.device,
         labels: np.ndarray | None = None,
+        own: bool = False,
     ) -> None:
-        """`labels` are those of `real`, if the networks are given labels."""
+        """`labels` are those of `real`, if the networks are given labels.
+
+        `own` says that no other rank draws from `real`, so that an epoch is all of them.
+        """
         self.state, self.real, self.device = state, real, device
+        self.own = own
         self.labels = labels
         self.dtype = DTYPES[state.config.precision]
         self.order = DataOrder(state.config.seed, len(real))
@@ -33,7 +38,9 @@ class Feed:
     def next_real(self) -> Batch:
         """Return this rank's share of the next reals, (n, *shape), in the range of the run."""
         at, config = self.state.progress.images, self.state.config
-        rows = self.order.indices(at + self.lo, at + self.hi)
+        size = self.hi - self.lo
+        begin = at // config.batch * size if self.own else at + self.lo
+        rows = self.order.indices(begin, begin + size)
         self.state.progress.images += config.batch
         on_device = torch.from_numpy(self.real[rows]).to(self.device)
         values = to_range(on_device, self.dtype, config.range)

@@ -37,7 +37,7 @@ class Plain:
     def lines(self, record: dict[str, Any], state: RunState) -> list[str]:
         steps = state.config.steps
         left = (steps - record["step"]) * record["seconds_per_step"]
-        return [stats.status_line(record, steps, left)]
+        return [stats.status_line(record, steps, left), *stats.site_lines(record)]
 
     def closing(self, state: RunState, seconds: float, world_size: int) -> list[str]:
         return []

@@ -50,7 +50,7 @@ class Journal:
         self.phases = phases
         self.nodes = comm.node_count
         self.keep = run.keep or ("best" if run.evaluate_every else "last")
-        self.first_images = state.progress.images
+        self.first_images = self.ticked_images = state.progress.images
         before = read_segments(run_dir) if comm.is_root else []
         saves = [segment.get("seconds_of_a_save", 0.0) for segment in before]
         self.slowest_save = max(saves, default=0.0)
@@ -73,10 +73,15 @@ class Journal:
         self.began = self.ticked = time.perf_counter()
         self.comm.seconds = 0.0
 
-    def report(self) -> None:
-        """Write lines and record of the steps since the last ones, if it is time.  Collective."""
+    def is_due(self, before: int) -> bool:
+        """Return whether a status line is due after the steps from `before` on."""
         step, steps = self.state.progress.step, self.state.config.steps
-        is_due = step % self.format.interval(steps) == 0
+        return stats.passed(before, step, self.format.interval(steps))
+
+    def report(self, before: int) -> None:
+        """Write lines and record, if it is time after the steps from `before` on.  Collective."""
+        step, steps = self.state.progress.step, self.state.config.steps
+        is_due = self.is_due(before)
         if not is_due and step < steps:
             return
         record = self._record()
@@ -84,6 +89,7 @@ class Journal:
         self.comm.on_root(lambda: self._write(record, with_lines))
         now = time.perf_counter()
         self.ticked, self.ticked_step, self.comm.seconds = now, step, 0.0
+        self.ticked_images = self.state.progress.images
         self.state.window = stats.Window()
 
     def _write(self, record: dict[str, Any], with_lines: bool) -> None:
@@ -107,10 +113,11 @@ class Journal:
             **self.state.window.means(),
             "lr_G": game.G.optimizer.param_groups[0]["lr"],
             "lr_D": game.D.optimizer.param_groups[0]["lr"],
-            "images_per_second": steps * self.state.config.images_per_step / seconds,
+            "images_per_second": (progress.images - self.ticked_images) / seconds,
             "seconds_per_step": seconds / steps,
             "communication": self.comm.seconds / seconds,
             "time": time.time(),
+            **self.state.more,
         }
 
     def evaluate(self) -> None:

@@ -20,6 +20,7 @@ from gan_mpi.images import provenance
 from gan_mpi.log import Log
 from gan_mpi.sampling import CHUNK, POINTS, generate
 from gan_mpi.state import RunState
+from gan_mpi.stats import passed
 from gan_mpi.stopping import StopRequest
 
 REALS = 1000  # real images whose spread that of samples is compared with
@@ -61,17 +62,17 @@ class Monitor:
         updates = {"G": progress.updates_G, "D": progress.updates_D}
         self._raise(alarms(record, updates), record)
 
-    def is_due(self) -> bool:
-        """Return whether the step just done is to be evaluated."""
+    def is_due(self, before: int) -> bool:
+        """Return whether an evaluation is due after the steps from `before` on."""
         step, every = self.state.progress.step, self.run.evaluate_every
-        return self.reference is not None and (
-            step % every == 0 or step == self.state.config.steps  # type: ignore[operator]
-        )
+        if self.reference is None or every is None:
+            return False
+        return passed(before, step, every) or step == self.state.config.steps
 
     def is_owed(self) -> bool:
         """Return whether the evaluation of the step just done is due and not there.  Collective."""
         step = self.state.progress.step
-        return self.is_due() and self.comm.on_root(
+        return self.is_due(step - 1) and self.comm.on_root(
             lambda: all(each["step"] != step for each in self._evaluations())
         )
 

@@ -14,6 +14,8 @@ from gan_mpi.config import OptimizerConfig, TrainConfig
 from gan_mpi.datasets import Dataset
 from gan_mpi.device import Placement
 from gan_mpi.phases import Phases
+from gan_mpi.sites import SitesState
+from gan_mpi.state import RunState
 from gan_mpi.streams import shard
 
 
@@ -32,9 +34,10 @@ def shares(batch: int, world_size: int) -> str:
 
 
 def opening_lines(
-    comm: Communicator, config: TrainConfig, dataset: Dataset, placement: Placement
+    comm: Communicator, state: RunState, dataset: Dataset, placement: Placement
 ) -> list[str]:
     """Return what is said before the first step.  Collective."""
+    config = state.config
     hosts = list(dict.fromkeys(comm.allgather(platform.node())))
     what = "images" if len(dataset.shape) == 3 else "points"
     shape = "x".join(map(str, dataset.shape))
@@ -49,16 +52,38 @@ def opening_lines(
             "batch norm is local: the result depends on the number of ranks, here "
             f"{comm.world_size}."
         )
+    if isinstance(state, SitesState):
+        lines += _of_sites(state)
     named = ", ".join(hosts[:4]) + (", ..." if len(hosts) > 4 else "")
     return [
         *lines,
         f"gan-mpi {__version__}, preset {config.preset}, seed {config.seed}, {config.precision}",
-        f"data: {len(dataset.images)} {what} of {shape} from {dataset.source}",
+        f"data: {state.data['count']} {what} of {shape} from {state.data['source']}",
         f"ranks: {comm.world_size} on {len(hosts)} host(s) ({named}), {library_name()}",
         f"networks: {config.network}, {_model(config)}",
         f"device: {placement.device}, {placement.threads} thread(s) a rank",
         f"{shares(config.batch, comm.world_size)}; {_turn(config)}",
         *(f"{player}: {_describe(getattr(config, player))}" for player in ("G", "D")),
+    ]
+
+
+def _of_sites(state: SitesState) -> list[str]:
+    every, sites = state.config.every, state.data["sites"]
+    each = [
+        f"site {rank}: {site['count']} images from {site['source']}"
+        for rank, site in enumerate(sites)
+    ]
+    what = (
+        "each trains by itself, on data of its own"
+        if state.own_data
+        else "all share the data"
+    )
+    return [
+        (
+            f"weights are averaged after rounds of {state.length} steps (--every {every}): the result depends "
+            f"on the number of sites, here {len(sites)}; {what}."
+        ),
+        *(each if state.own_data else []),
     ]
 
 

@@ -148,11 +148,15 @@ def share_dataset(
 
 
 def build_state(
-    comm: Communicator, start: Start, dataset: Dataset, device: torch.device
+    comm: Communicator,
+    start: Start,
+    dataset: Dataset,
+    device: torch.device,
+    classes: int = 0,
 ) -> RunState:
     """Return the state that a run starts from, new or saved, the same on all ranks.  Collective.
 
-    Raises UserError if a resumed run would go on with other data.
+    There are at least so many classes, if the networks are given labels.  Raises UserError if a resumed run would go on with other data.
     """
     datadir = start.source.datadir
     data: dict[str, Any] = {
@@ -166,7 +170,7 @@ def build_state(
         "sha256": dataset.sha256,
     }
     if start.config.conditional != "no":
-        data["label_counts"] = _label_counts(dataset)
+        data["label_counts"] = _label_counts(dataset, classes)
     game = build_game(
         comm, start.config, dataset.shape, device, data.get("label_counts", ())
     )
@@ -189,7 +193,7 @@ def build_state(
     return state
 
 
-def _label_counts(dataset: Dataset) -> list[int]:
+def _label_counts(dataset: Dataset, classes: int) -> list[int]:
     """Return how many samples of each class there are.  Raises UserError if there are no labels."""
     if dataset.labels is None:
         raise UserError(
@@ -197,7 +201,7 @@ def _label_counts(dataset: Dataset) -> list[int]:
             "data with labels.",
             on_all_ranks=True,
         )
-    return np.bincount(dataset.labels).tolist()
+    return np.bincount(dataset.labels, minlength=classes).tolist()
 
 
 def _transfer(saved: Mapping[str, Any], state: RunState) -> None:

@@ -79,7 +79,6 @@ def sample_labels(generator: nn.Module, start: int, stop: int) -> np.ndarray:
     return draw_labels(counts, 0, Purpose.SAMPLE_LABELS, start, stop)
 
 
-@torch.no_grad()
 def one_class_a_row(
     count: int, columns: int, classes: Sequence[int]
 ) -> list[int] | None:
@@ -107,6 +106,7 @@ def check_classes(path: Path, data: Mapping[str, Any], classes: Sequence[int]) -
         )
 
 
+@torch.no_grad()
 def draw_chunk(
     generator: nn.Module,
     config: TrainConfig,

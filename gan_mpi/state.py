@@ -30,7 +30,8 @@ class RunState:
     `data` describes the data set: name, source, datadir, glyphs, count, shape, sha256,
     `label_counts` by class if the networks are given labels, and `transfer`, where the networks came
     from, if from elsewhere.
-    `losses` are the last ones, by the names of step.py, and loss_D.
+    `losses` are the last ones, by the names of step.py, and loss_D.  `more` is what else stats.jsonl
+    should say of the last steps.
     """
 
     config: TrainConfig
@@ -40,6 +41,7 @@ class RunState:
     window: Window = field(default_factory=Window)
     losses: dict[str, float] = field(default_factory=dict)
     balance: Balance = field(default_factory=Balance)
+    more: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the state as tensors, numbers and strings."""

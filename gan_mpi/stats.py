@@ -32,6 +32,11 @@ class Window:
         return {name: total / self.counts[name] for name, total in self.totals.items()}
 
 
+def passed(before: int, after: int, every: int) -> bool:
+    """Return whether a multiple of `every` is among the steps before+1 .. after."""
+    return after // every > before // every
+
+
 def read_stats(run_dir: Path) -> list[dict[str, Any]]:
     """Return the records of a run's stats.jsonl, without a last line cut off by a crash."""
     return read_lines(run_dir / STATS_FILE)
@@ -65,6 +70,32 @@ def status_line(record: dict[str, Any], steps: int, seconds_left: float) -> str:
         )
         parts.append(f"mean {mean}  std {std}")
     return "  ".join([*parts, f"left {duration(seconds_left)}"])
+
+
+def site_lines(record: dict[str, Any]) -> list[str]:
+    """Return a line for each site of a run of sites, about its last round, and one for all."""
+
+    def of(figures: dict[str, Any], name: str) -> str:
+        return f"G {figures[f'{name}_G']:.4f}  D {figures[f'{name}_D']:.4f}"
+
+    def line(who: str, figures: dict[str, Any]) -> str:
+        losses = [
+            f"{name} {figures[f'loss_{name}']:.4f}"
+            for name in "GD"
+            if f"loss_{name}" in figures
+        ]
+        tested = "validation_D" in figures
+        validation = [f"validation {of(figures, 'validation')}"] if tested else []
+        return "  ".join([f"  {who}:", *losses, *validation])
+
+    sites = record.get("sites", [])
+    lines = [
+        line(f"site {rank}, {site['images']} images", site)
+        for rank, site in enumerate(sites)
+    ]
+    return (
+        [*lines, line(f"round {record['round']}, all sites", record)] if sites else []
+    )
 
 
 LEGEND = (

@@ -35,6 +35,10 @@ class Purpose(IntEnum):
     SAMPLE_LABELS = 17
     SAMPLE_DROPOUT = 18
     SPECTRAL = 19
+    VALIDATION = 20
+    VALIDATION_DROPOUT = 21
+    VALIDATION_LABELS = 22
+    SPLIT = 23
 
 
 def random_words(

@@ -1,6 +1,7 @@
 """The training loop, from the first step to the last, whatever the number of ranks."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from gan_mpi.board import check_installed
@@ -11,6 +12,7 @@ from gan_mpi.device import place
 from gan_mpi.evaluation import Wanted, make_reference
 from gan_mpi.explain import Explainer
 from gan_mpi.facts import require_agreement
+from gan_mpi.federated import Rounds
 from gan_mpi.feed import Feed
 from gan_mpi.journal import Journal, open_run_dir
 from gan_mpi.log import Log
@@ -18,6 +20,8 @@ from gan_mpi.monitor import Monitor
 from gan_mpi.opening import opening_lines, segment
 from gan_mpi.phases import Phases
 from gan_mpi.prepare import build_state, find_start, share_dataset
+from gan_mpi.sites import SitesState, build_sites, share_site, share_tests
+from gan_mpi.stats import passed
 from gan_mpi.stopping import Lookout, StopRequest
 from gan_mpi.turn import take_step
 
@@ -50,13 +54,17 @@ def train(
         log.line(start.finished)
         return DONE
     placement = place(comm, run.device)
-    dataset, shared = share_dataset(comm, start.source)
+    by_sites = start.config.average == "weights"
+    read, build = (
+        (share_site, build_sites) if by_sites else (share_dataset, build_state)
+    )
+    dataset, shared = read(comm, start.source)
     phases.end("data")
     if run.tensorboard:
         comm.on_root(check_installed)
-    state = build_state(comm, start, dataset, placement.device)
+    state = build(comm, start, dataset, placement.device)
     phases.end("networks")
-    for line in opening_lines(comm, state.config, dataset, placement):
+    for line in opening_lines(comm, state, dataset, placement):
         log.line(line)
     if not shared:
         log.line("no room in shared memory: each rank keeps its own copy of the data")
@@ -81,23 +89,31 @@ def train(
         journal.show_reals(dataset.images)
         phases.end("first checkpoint")
     journal.begin()
-    labels = dataset.labels if "label_counts" in state.data else None
-    feed = Feed(comm, state, dataset.images, placement.device, labels)
+    advance: Callable[[], bool]
+    if isinstance(state, SitesState):
+        test = share_tests(comm, start.source)
+        advance = Rounds(comm, state, dataset, test, stop, journal.is_due).play
+    else:
+        labels = dataset.labels if "label_counts" in state.data else None
+        feed = Feed(comm, state, dataset.images, placement.device, labels)
+        take = Explainer(comm, log).take_step if run.explain else take_step
+        advance = partial(take, comm, state, feed, stop)
     lookout = Lookout(stop, end, run_dir, monitor.longest if comm.is_root else 0.0)
     comm.on_root(lambda: lookout.check_room(journal.slowest_save))
-    take = Explainer(comm, log).take_step if run.explain else take_step
     stopping = False
     with log.progress(state.progress.step, state.config.steps) as bar:
         while state.progress.step < state.config.steps and not stopping:
             if comm.is_root:
                 lookout.look(journal.slowest_save)
-            stopping = take(comm, state, feed, stop)
-            journal.report()
-            bar.advance_to(state.progress.step)
-            is_done = state.progress.step == state.config.steps
-            if evaluates := monitor.is_due() and (is_done or not stopping):
+            before = state.progress.step
+            stopping = advance()
+            step = state.progress.step
+            journal.report(before)
+            bar.advance_to(step)
+            is_done = step == state.config.steps
+            if evaluates := monitor.is_due(before) and (is_done or not stopping):
                 journal.evaluate()
-            if evaluates or state.progress.step % run.checkpoint_every == 0:
+            if evaluates or passed(before, step, run.checkpoint_every):
                 journal.save()
     journal.finish(stop.reason)
     collapsed = comm.on_root(lambda: stop.collapsed)

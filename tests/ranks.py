@@ -6,12 +6,13 @@ import json
 import rank_metrics
 import rank_parallel
 import rank_programs
+import rank_sites
 import rank_training
 
 from gan_mpi import comm as comm_module
 from gan_mpi.comm import world
 
-PLACES = (rank_metrics, rank_programs, rank_training, rank_parallel)
+PLACES = (rank_metrics, rank_programs, rank_training, rank_parallel, rank_sites)
 
 
 def main(function, arguments, timeout):

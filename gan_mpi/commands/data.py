@@ -12,6 +12,7 @@ from gan_mpi.commands.options import some_options
 from gan_mpi.commands.sample import GridSize
 from gan_mpi.config import DATASETS, RunConfig
 
+LAYOUTS = ("idx", "ctf", "npz")
 NAMES = tuple(name for name in DATASETS if name != "uniform")
 
 
@@ -135,7 +136,7 @@ def info(
 @click.option(
     "--to",
     "layout",
-    type=click.Choice(["idx", "ctf", "npz"]),
+    type=click.Choice(LAYOUTS),
     required=True,
     help="MNIST's IDX files, CNTK's text format, or NumPy archives.",
 )
@@ -149,6 +150,65 @@ def convert(folder: Path, out: Path, layout: str, resolution: int | None) -> int
 
     for file in run(_source(folder, resolution), out, layout):
         click.echo(file)
+    return 0
+
+
+@data.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--sites",
+    type=click.IntRange(min=1),
+    required=True,
+    metavar="N",
+    help="Number of sites.",
+)
+@click.option(
+    "--skew",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    metavar="A",
+    help="Share of each class that one site has alone: with 0 all sites have the same classes, with 1 "
+    "and two sites one has the digits 0-4 and the other 5-9.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0, max=2**63 - 1),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Seed of which sample goes where.",
+)
+@click.option(
+    "--to",
+    "layout",
+    type=click.Choice(LAYOUTS),
+    default="npz",
+    show_default=True,
+    help="Layout of the files.",
+)
+@some_options(("resolution",), RunConfig)
+def split(
+    folder: Path,
+    out: Path,
+    sites: int,
+    skew: float,
+    seed: int,
+    layout: str,
+    resolution: int | None,
+) -> int:
+    """Divide the data in FOLDER, training and test, among sites: OUT/site-0, OUT/site-1 ...
+
+    They are to try training with data that are not shared:
+    mpiexec -n N gan-mpi train --preset federated --datadir 'OUT/site-{rank}'
+    """
+    from gan_mpi.datasets.split import split as run
+
+    made = run(_source(folder, resolution), out, sites, skew, seed, layout)
+    for path, counts in made.items():
+        each = ", ".join(f"{count} {name}" for name, count in counts.items())
+        click.echo(f"{path}: {each} images")
     return 0
 
 

@@ -14,6 +14,7 @@ HEADINGS = (
     "Model",
     "Schedule",
     "Beyond the originals",
+    "Sites",
     "Optimizers",
     "Evaluation",
     "Running",

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gan_mpi.commands.options import GroupedCommand, GroupedOption, config_options
-from gan_mpi.config import RunConfig, TrainConfig, grid_size, interval
+from gan_mpi.config import (
+    RunConfig,
+    TrainConfig,
+    block_momentum,
+    grid_size,
+    interval,
+    round_length,
+)
 from gan_mpi.configure import new_config
 from gan_mpi.contradictions import flag
 from gan_mpi.deadline import End, find_end, seconds_of
@@ -24,6 +31,8 @@ WRITTEN: dict[str, Callable[[str], object]] = {
     "time_limit": seconds_of,
     "real_targets": interval,
     "fake_targets": interval,
+    "every": round_length,
+    "block_momentum": lambda text: block_momentum(text, 1),
 }
 EXCLUSIVE = (
     ("steps", "kimg"),

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from gan_mpi.config.original import OriginalConfig
 from gan_mpi.config.setting import setting
+from gan_mpi.config.sites import SitesConfig
 
 GROUP = "Beyond the originals"
 
 
 @dataclass(frozen=True)
-class TrainConfig(OriginalConfig):
+class TrainConfig(SitesConfig):
     """What decides the result.  A resume may change the number of steps, and nothing else.
 
     The options added here are off by default.  (n): a number in the list of

@@ -120,6 +120,12 @@ def _finds_data(folder: Path, split: str = "train") -> bool:
 
 def _read(folder: Path, source: Source, split: str) -> Dataset:
     named_by = source.named_by
+    if "{rank}" in str(folder):
+        raise UserError(
+            f"{named_by}: {folder} names a folder for each site of train --average weights; here give one "
+            "folder with data.",
+            exit_code=2,
+        )
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
         raise UserError(f"{named_by}: {folder} {what}; {_sought(split)}.")

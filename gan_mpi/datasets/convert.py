@@ -1,5 +1,6 @@
 """From one layout of a data set to another."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from gan_mpi.datasets import (
@@ -24,21 +25,27 @@ def convert(source: Source, out: Path, layout: str) -> list[Path]:
     datasets = {split: load_dataset(source, split) for split in splits or ["train"]}
     written: dict[Path, bytes] = {}
     for split, dataset in datasets.items():
-        for name, data in _files(dataset, split, layout).items():
+        for name, data in files_of(dataset, split, layout).items():
             written[out / name] = data
-    for path in written:
-        if path.exists():
-            raise UserError(f"OUT: {path} exists; give another folder.")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"OUT: cannot make {out}: {reason(error)}.") from None
-    for path, data in written.items():
-        write_aside(path, data)
+    write_files(written)
     return list(written)
 
 
-def _files(dataset: Dataset, split: str, layout: str) -> dict[str, bytes]:
+def write_files(written: Mapping[Path, bytes]) -> None:
+    """Write files into folders that may not be there yet.  Raises UserError if a file is there."""
+    for path in written:
+        if path.exists():
+            raise UserError(f"OUT: {path} exists; give another folder.")
+    for folder in dict.fromkeys(path.parent for path in written):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"OUT: cannot make {folder}: {reason(error)}.") from None
+    for path, data in written.items():
+        write_aside(path, data)
+
+
+def files_of(dataset: Dataset, split: str, layout: str) -> dict[str, bytes]:
     """Return the files of a split by name."""
     images, labels = dataset.images, dataset.labels
     if layout == "npz":

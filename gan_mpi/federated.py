@@ -1,0 +1,192 @@
+"""Training in rounds: each rank by itself, on data that may be its own, then the average of all."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+
+from gan_mpi.batch import Batch
+from gan_mpi.comm import Communicator
+from gan_mpi.datasets import Dataset
+from gan_mpi.feed import Feed
+from gan_mpi.images import to_range
+from gan_mpi.latents import generator_inputs
+from gan_mpi.parallel import check_replicas
+from gan_mpi.prepare import DTYPES
+from gan_mpi.sites import SitesState
+from gan_mpi.stats import Window
+from gan_mpi.step import Game, measure
+from gan_mpi.stopping import StopRequest
+from gan_mpi.streams import Purpose, draw_labels, shard
+from gan_mpi.turn import take_step
+
+VALIDATED = 1000  # test images of a site, at most
+
+
+class Rounds:
+    """The rounds of a run of sites.  All ranks hold one.
+
+    Between two rounds' ends nothing crosses, and a stop that is asked for waits for the end.
+    """
+
+    def __init__(
+        self,
+        comm: Communicator,
+        state: SitesState,
+        dataset: Dataset,
+        test: Dataset | None,
+        stop: StopRequest,
+        is_due: Callable[[int], bool],
+    ) -> None:
+        """Train on this rank's `dataset`; validate on `test` where is_due(step before the round)."""
+        self.comm, self.state, self.stop, self.is_due = comm, state, stop, is_due
+        self.device = next(state.game.G.network.parameters()).device
+        labels = dataset.labels if "label_counts" in state.data else None
+        arguments = dataset.images, self.device, labels, state.own_data
+        self.feed = Feed(comm, state.local, *arguments)
+        self.test = test
+        lo, hi = shard(state.config.batch, comm.rank, comm.world_size)
+        self.share = hi - lo
+
+    def play(self) -> bool:
+        """Train a round at every site and average; return whether to stop.  Collective."""
+        state, before = self.state, self.state.progress.step
+        steps = min(state.length - before % state.length, state.config.steps - before)
+        counted = asdict(state.local.progress)
+        self.comm.agree(lambda: self._train(before, steps))
+        done = time.perf_counter()
+        given = state.average.exchange()
+        check_replicas(self.comm, **state.game.networks)
+        self.comm.seconds += time.perf_counter() - done
+        state.progress.step += steps
+        reports = self.comm.allgather(self._report(before, counted))
+        self._count(reports)
+        state.more = {
+            "round": -(-state.progress.step // state.length),
+            "bytes_of_a_round": given,
+            "sites": self._figures(reports),
+        }
+        return any(report["stop"] for report in reports)
+
+    def _train(self, before: int, steps: int) -> None:
+        """Do this site's turns of the next `steps`; the last of them may find it done."""
+        local, offset = self.state.local, before % self.state.length
+        for step in range(before, before + min(steps, self.state.turns - offset)):
+            local.progress.step = step
+            take_step(self.state.alone, local, self.feed, self.stop)
+
+    def _report(self, before: int, counted: dict[str, int]) -> dict[str, Any]:
+        """Return what this site says of a round, and begin to count anew."""
+        local = self.state.local
+        now = asdict(local.progress)
+        made = {name: now[name] - counted[name] for name in now}
+        batch = self.state.config.batch
+        report = {
+            "images": made["images"] // batch * self.share,
+            "latents": made["latents"] // batch * self.share,
+            "updates": {name: made[f"updates_{name}"] for name in "DG"},
+            "means": local.window.means(),
+            "losses": local.losses,
+            "weight": self.state.average.weight,
+            "stop": self.stop.requested,
+        }
+        local.window = Window()
+        step, steps = self.state.progress.step, self.state.config.steps
+        if self.test is not None and (self.is_due(before) or step == steps):
+            report["validated"] = min(VALIDATED, len(self.test.images))
+            report["validation"] = self._validate(self.test)
+        return report
+
+    def _count(self, reports: list[dict[str, Any]]) -> None:
+        """Put what all sites say into the common state, the same on all ranks."""
+        state, progress = self.state, self.state.progress
+        progress.images += sum(report["images"] for report in reports)
+        progress.latents += sum(report["latents"] for report in reports)
+        for name in "DG":
+            most = max(report["updates"][name] for report in reports)
+            state.window.updates[name] += most
+            setattr(
+                progress, f"updates_{name}", getattr(progress, f"updates_{name}") + most
+            )
+        means = weighted([(r["weight"], r["means"]) for r in reports])
+        validation = weighted(
+            [(r["validated"], r["validation"]) for r in reports if "validation" in r]
+        )
+        state.window.add({**means, **validation})
+        state.losses = weighted([(r["weight"], r["losses"]) for r in reports])
+
+    def _figures(self, reports: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return what is written of each site's round."""
+        return [
+            {
+                "images": site["count"],
+                **{k: v for k, v in r["means"].items() if k in ("loss_G", "loss_D")},
+                **r.get("validation", {}),
+            }
+            for site, r in zip(self.state.data["sites"], reports, strict=True)
+        ]
+
+    @torch.no_grad()
+    def _validate(self, test: Dataset) -> dict[str, float]:
+        """Return both losses of the common networks on test images of this site, after a round."""
+        game, local = self.state.game, self.state.local
+        plain = Game(game.G, game.D, game.loss)
+        networks = [game.G.network, game.D.network]
+        count = min(VALIDATED, len(test.images))
+        found = []
+        for network in networks:
+            network.eval()
+        for lo in range(0, count, self.share):
+            hi = min(lo + self.share, count)
+            real, latents = self._validation_batches(test, lo, hi)
+            figures = measure(self.state.alone, plain, real, plain.fakes(latents))
+            terms = figures["loss_real"], figures["loss_fake"]
+            loss_D = local.game.loss.discriminator(*terms)
+            found.append(
+                (hi - lo, {"validation_G": figures["loss_G"], "validation_D": loss_D})
+            )
+        for network in networks:
+            network.train()
+        return weighted(found)
+
+    def _validation_batches(
+        self, test: Dataset, lo: int, hi: int
+    ) -> tuple[Batch, Batch]:
+        """Return test images lo..hi and as many latents."""
+        config, dtype = self.state.config, DTYPES[self.state.config.precision]
+        images = torch.from_numpy(test.images[lo:hi]).to(self.device)
+        purposes = Purpose.VALIDATION, Purpose.VALIDATION_DROPOUT
+        drawn = generator_inputs(
+            self.state.game.G.network, config, config.seed, purposes, lo, hi
+        )
+        real, fake = (
+            to_range(images, dtype, config.range),
+            torch.from_numpy(drawn).to(dtype),
+        )
+        labels: list[torch.Tensor | None] = [None, None]
+        if "label_counts" in self.state.data:
+            assert test.labels is not None
+            counts = self.state.local.data["label_counts"]
+            of_fakes = draw_labels(
+                counts, config.seed, Purpose.VALIDATION_LABELS, lo, hi
+            )
+            labels = [
+                torch.from_numpy(each.astype(np.int64)).to(self.device)
+                for each in (test.labels[lo:hi], of_fakes)
+            ]
+        return Batch("real", real, lo, labels[0]), Batch(
+            "fake", fake.to(self.device), lo, labels[1]
+        )
+
+
+def weighted(each: Sequence[tuple[float, dict[str, float]]]) -> dict[str, float]:
+    """Return the weighted mean of each figure over those that have it."""
+    found = {}
+    for name in dict.fromkeys(name for _, figures in each for name in figures):
+        those = [(weight, figures[name]) for weight, figures in each if name in figures]
+        total = sum(weight for weight, _ in those)
+        found[name] = sum(weight * value for weight, value in those) / total
+    return found

@@ -1,0 +1,132 @@
+"""Runs of sites on the ranks of tests."""
+
+import os
+import pickle
+from types import SimpleNamespace
+
+import torch
+from mpi4py import MPI
+from rank_programs import NEVER, train_outcomes
+from small_networks import batch_normalised_game
+
+from gan_mpi.averaging import WeightAverage, state_tensors
+from gan_mpi.comm import Communicator
+from gan_mpi.configure import new_config
+
+
+def train_on_first(comm, size, runs, folder):
+    """Call train() for each dict of options on the first `size` ranks."""
+    part = comm.mpi.Split(0 if comm.rank < size else 1, comm.rank)
+    found = None
+    if comm.rank < size:
+        found = train_outcomes(Communicator(part), runs, folder)
+    comm.barrier()
+    return found
+
+
+class Stop(SimpleNamespace):
+    """A stop that rank 1 is asked for in its so-many-th update."""
+
+    def __init__(self, comm, calls):
+        super().__init__(reason=None, collapsed=False, left=calls, rank=comm.rank)
+
+    @property
+    def requested(self):
+        self.left -= 1
+        return self.rank == 1 and self.left < 0
+
+
+def train_until(comm, calls, given, folder):
+    """Call train() and ask rank 1 to stop after so many looks; return the exit code."""
+    from gan_mpi.train import train
+
+    os.chdir(folder)
+    return train(comm, {"quiet": True, **given}, Stop(comm, calls))
+
+
+class Spy:
+    """An MPI communicator that counts the bytes that this rank gives."""
+
+    def __init__(self, mpi):
+        self.mpi, self.weights, self.objects = mpi, [], 0
+
+    def __getattr__(self, name):
+        return getattr(self.mpi, name)
+
+    def Allreduce(self, send, receive, op):
+        if receive.dtype.kind == "f" and op == MPI.SUM:
+            self.weights.append(receive.nbytes)
+        else:
+            self.objects += receive.nbytes
+        return self.mpi.Allreduce(send, receive, op)
+
+    def allgather(self, value):
+        self.objects += len(pickle.dumps(value))
+        return self.mpi.allgather(value)
+
+
+def what_crosses(comm, given, folder):
+    """Train; return the bytes of each sum of floats, and those of everything else that all gave."""
+    from gan_mpi.train import train
+
+    os.chdir(folder)
+    comm.mpi = Spy(comm.mpi)
+    try:
+        train(comm, {"quiet": True, **given}, NEVER)
+    finally:
+        spy, comm.mpi = comm.mpi, comm.mpi.mpi
+    return spy.weights, spy.objects
+
+
+def weighted_average(comm, kind):
+    """Average networks of which rank r holds r + 1 everywhere, rank 0 with weight 1/4 of two.
+
+    Return all values that are found after it, of networks and of optimizer states.
+    """
+    config = new_config({"batch": 4, "optimizer": "adam", "precision": "fp64"})
+    game = batch_normalised_game(comm.alone(), config, (1, 28, 28), torch.device("cpu"))
+    for player in (game.G, game.D):
+        for parameter in player.network.parameters():
+            parameter.grad.fill_(1.0)
+        player.update(0.1)
+    with torch.no_grad():
+        for player in (game.G, game.D):
+            for tensor in player.network.state_dict().values():
+                tensor.fill_(comm.rank + 1.0)
+            for tensor in state_tensors(player):
+                tensor.fill_(comm.rank + 1.0)
+    average = WeightAverage(comm, game, [0.25, 0.75][comm.rank], kind)
+    given = average.exchange()
+    networks = {
+        value.item()
+        for network in game.networks.values()
+        for tensor in network.state_dict().values()
+        for value in (tensor.min(), tensor.max())
+    }
+    states = {
+        value.item()
+        for player in (game.G, game.D)
+        for tensor in state_tensors(player)
+        for value in (tensor.min(), tensor.max())
+    }
+    return sorted(networks), sorted(states), given
+
+
+def block_momentum(comm, momentum, changes):
+    """Change all weights by changes[round][rank] in each round; return one weight after each."""
+    config = new_config({"batch": 4, "precision": "fp64"})
+    game = batch_normalised_game(comm.alone(), config, (1, 28, 28), torch.device("cpu"))
+    parameters = [*game.G.network.parameters(), *game.D.network.parameters()]
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter.fill_(1.0)
+    average = WeightAverage(comm, game, 1 / comm.world_size, "local", momentum)
+    found = []
+    for each in changes:
+        with torch.no_grad():
+            for parameter in parameters:
+                parameter.add_(each[comm.rank])
+        average.exchange()
+        found.append(parameters[-1].flatten()[0].item())
+        assert all(bool((p == parameters[-1].flatten()[0]).all()) for p in parameters)
+    return found

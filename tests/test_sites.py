@@ -1,0 +1,427 @@
+"""Sites: data of their own, weights averaged after rounds, and nothing else that crosses."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from click import BadParameter
+from click.testing import CliRunner
+from rank_training import distance
+
+from gan_mpi.checkpoint import read_checkpoint
+from gan_mpi.cli import cli
+from gan_mpi.config import block_momentum, round_length
+from gan_mpi.configure import new_config
+from gan_mpi.datasets import Source, load_dataset
+from gan_mpi.datasets.glyphs import draw_glyphs
+from gan_mpi.datasets.npz import bytes_of
+from gan_mpi.datasets.split import divide
+from gan_mpi.errors import UserError
+from gan_mpi.sites import turns_of_a_round
+
+FP64 = {"precision": "fp64", "latent_dim": 10}
+SGD = {**FP64, "batch": 8, "optimizer": "sgd", "lr": 0.05, "steps": 20}
+# One update a step: with more, the second one's player meets the other as its own site has trained it.
+D_ALONE = {"train": "discriminator", "d_steps": 1}
+G_ALONE = {"train": "generator"}
+ROUNDS = {"average": "weights", "every": "1"}
+LONG = {"preset": "federated", **FP64, "batch": 8}
+BY_SITE = {"datadir": "site-{rank}"}
+MANY = {
+    **BY_SITE,
+    **LONG,
+    "conditional": "projection",
+    "replay": 2,
+    "ema": 0.05,
+    "g_dropout": 0.2,
+    "instance_noise": 0.1,
+    "steps": 26,
+    "every": "2epoch",
+}
+BLOCKS = {
+    **BY_SITE,
+    **FP64,
+    "batch": 6,
+    "steps": 12,
+    "every": "3",
+    "average": "weights",
+}
+BLOCKS |= {"block_momentum": "0.5", "optimizer_state": "local"}
+CHANGES = [[0.1, 0.3], [-0.2, 0.4], [0.0, 0.1]]
+
+
+def write_site(folder, first, count, tests=0):
+    """Write glyphs `first` to `first + count`, and so many test glyphs, as npz."""
+    folder.mkdir(parents=True)
+    images, labels = draw_glyphs(first + count)
+    (folder / "train.npz").write_bytes(bytes_of(images[first:], labels[first:]))
+    if tests:
+        (folder / "test.npz").write_bytes(bytes_of(images[:tests], labels[:tests]))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with two sites, of 24 and 15 images, and two that have the same."""
+    folder = tmp_path_factory.mktemp("sites")
+    write_site(folder / "site-0", 0, 24, tests=9)
+    write_site(folder / "site-1", 100, 15, tests=4)
+    for site in range(2):
+        write_site(folder / f"same-{site}", 0, 40)
+    write_site(folder / "bare-0", 0, 10)
+    write_site(folder / "odd-0", 0, 10)
+    (folder / "odd-1").mkdir()
+    tiny = np.zeros((10, 1, 8, 8), np.uint8)
+    (folder / "odd-1" / "train.npz").write_bytes(bytes_of(tiny, None))
+    return folder
+
+
+def run(name, *options):
+    merged = {"run_dir": name, "glyphs": 40}
+    for each in options:
+        merged |= each
+    if "datadir" in merged:
+        del merged["glyphs"]
+    return merged
+
+
+@pytest.fixture(scope="module")
+def found(mpirun, folder):
+    """What two ranks answer, in one start."""
+    averaged = {"optimizer_state": "average"}
+    several = [
+        run("D, gradients", SGD, D_ALONE),
+        run("D, weights", SGD, D_ALONE, ROUNDS),
+        run("G, gradients", SGD, G_ALONE),
+        run("G, weights", SGD, G_ALONE, ROUNDS, averaged),
+        run("copies", SGD, D_ALONE, ROUNDS, {"datadir": "same-{rank}"}),
+        run("gradients of copies", SGD, D_ALONE, {"datadir": "same-0"}),
+        run("whole", MANY),
+        run("blocks", BLOCKS),
+        run("blocks, first", BLOCKS, {"steps": 6}),
+        {"resume": "blocks, first", "steps": 12},
+        run("bare", LONG, {"datadir": "bare-{rank}", "steps": 2}),
+        run("odd", LONG, {"datadir": "odd-{rank}", "steps": 2}),
+        run("thin", LONG, BY_SITE, {"batch": 1}),
+        run("no epochs", LONG, BY_SITE, {"train": "generator"}),
+    ]
+    calls = [
+        ["train_outcomes", several, str(folder)],
+        # In the first of two rounds, of 12 steps each, of the larger site.
+        ["train_until", 5, run("stopped", MANY), str(folder)],
+        ["train_outcomes", [{"resume": "stopped"}], str(folder)],
+        [
+            "train_on_first",
+            1,
+            [run("alone", LONG, {"steps": 6, "every": "4"})],
+            str(folder),
+        ],
+        [
+            "train_on_first",
+            1,
+            [
+                run(
+                    "alone, gradients",
+                    LONG,
+                    {"steps": 6, "preset": "lightning", "range": "signed"},
+                )
+            ],
+            str(folder),
+        ],
+        ["train_on_first", 1, [{"resume": "blocks", "steps": 24}], str(folder)],
+        [
+            "what_crosses",
+            run("seen", LONG, BY_SITE, {"steps": 24, "optimizer_state": "local"}),
+            str(folder),
+        ],
+        ["weighted_average", "local"],
+        ["weighted_average", "average"],
+        ["weighted_average", "reset"],
+        ["block_momentum", 0.25, CHANGES],
+        ["block_momentum", 0.5, CHANGES],
+    ]
+    return mpirun(2, "several", calls, timeout=250)
+
+
+def newest(folder, name):
+    return read_checkpoint(max((folder / name).glob("checkpoint-*.pt")))
+
+
+def apart(folder, one, other, places=("G", "D")):
+    """Return how far the networks of two runs are apart, and which tensor is."""
+    states = [
+        {
+            f"{p}.{k}": v.double()
+            for p in places
+            for k, v in newest(folder, name)[p].items()
+        }
+        for name in (one, other)
+    ]
+    return distance(*states)
+
+
+def test_all_of_them_train(found):
+    assert found[0][0][:10] == [0] * 10
+
+
+@pytest.mark.parametrize("player", ["D", "G"])
+def test_averaging_after_every_step_of_sgd_is_averaging_gradients(
+    found, folder, player
+):
+    """With momentum, whose states are the sites' own or, of G, averaged."""
+    one, other = f"{player}, weights", f"{player}, gradients"
+    assert apart(folder, one, other, places=(player,))[0] < 1e-9
+    assert apart(folder, "D, weights", "G, weights", places=(player,))[0] > 1e-3
+
+
+def test_equal_data_at_all_sites_are_one_data_set(found, folder):
+    assert apart(folder, "copies", "gradients of copies")[0] < 1e-9
+
+
+def test_one_site_is_gradient_averaging(found, folder):
+    """With batch norm, Adam, and rounds that the length of the run cuts off."""
+    assert found[0][3] == found[0][4] == [0]
+    assert apart(folder, "alone", "alone, gradients")[0] < 1e-9
+    assert apart(folder, "alone", "seen")[0] > 1e-3
+
+
+def test_a_stop_waits_for_the_end_of_the_round_and_the_rest_is_the_same_to_the_bit(
+    found, folder
+):
+    assert found[0][1] == 75, found[0][1]
+    assert found[0][2] == [0]
+    assert (folder / "stopped" / "checkpoint-000012.pt").exists()
+    whole, stopped = newest(folder, "whole"), newest(folder, "stopped")
+    assert whole["progress"] == stopped["progress"]
+    assert whole["progress"]["step"] == 26
+    for key in ("G", "D", "G_ema", "sites", "losses", "window"):
+        assert_same(whole[key], stopped[key])
+
+
+def assert_same(one, other):
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_same(one[key], other[key])
+    elif isinstance(one, (list, tuple)):
+        for pair in zip(one, other, strict=True):
+            assert_same(*pair)
+    else:
+        assert one == other
+
+
+def test_sites_of_different_size_train_an_epoch_each(found, folder):
+    """24 and 15 images, 4 an update, 2 epochs a round: 12 and 8 steps, twice, and 2 more."""
+    sites = newest(folder, "whole")["sites"]
+    assert [site["progress"]["updates_D"] for site in sites] == [12 + 12 + 2, 8 + 8 + 2]
+    images = newest(folder, "whole")["progress"]["images"]
+    assert images == 4 * (26 + 18)
+    states = [site["D_optimizer"]["state"][0]["exp_avg"] for site in sites]
+    assert torch.equal(*states), "federated averages the optimizers"
+    assert [site["replay"]["count"] for site in sites] == [26, 18]
+
+
+def test_block_momentum_resumes_to_the_bit(found, folder):
+    one, other = newest(folder, "blocks"), newest(folder, "blocks, first")
+    for key in ("G", "D", "sites", "block_momentum"):
+        assert_same(one[key], other[key])
+    adagrad = [site["G_optimizer"]["state"][0]["smoothed"] for site in one["sites"]]
+    assert not torch.equal(*adagrad), "local optimizer states are the sites' own"
+
+
+def test_another_number_of_sites_is_refused(found):
+    sentence, code, everywhere = found[0][5][0]
+    assert (code, everywhere) == (2, True)
+    assert "was trained by 2 site(s)" in sentence
+    assert sentence.endswith("these are 1 rank(s); start 2.")
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        (10, "--datadir: bare-1 does not exist; sought were"),
+        (11, "odd-1/train.npz holds samples of 1x8x8, and odd-0/train.npz of 1x28x28"),
+        (12, "'--batch': 1 leaves some of 2 sites without images"),
+        (13, "'--every': 1epoch, but --train generator consumes no real images"),
+    ],
+)
+def test_what_sites_lack_is_said_in_one_sentence(found, place, said):
+    for rank in range(2):
+        sentence, _, everywhere = found[rank][0][place]
+        assert said in sentence
+        assert everywhere
+
+
+def test_only_weights_and_statistics_cross(found, folder):
+    """24 steps are four rounds of 6, an epoch of site 0."""
+    weights, objects = found[0][6]
+    state = newest(folder, "seen")
+    size = sum(t.numel() * t.element_size() for p in "GD" for t in state[p].values())
+    assert weights == [size] * 4
+    record = json.loads((folder / "seen" / "stats.jsonl").read_text().splitlines()[-1])
+    assert (record["bytes_of_a_round"], record["round"]) == (size, 4)
+    assert objects < 40_000, "digests, figures and facts of ranks: not one image each"
+
+
+def test_each_round_says_the_losses_of_sites_and_of_all(found, folder):
+    record = json.loads((folder / "whole" / "stats.jsonl").read_text().splitlines()[0])
+    assert record["step"] == 12
+    one, other = record["sites"]
+    assert (one["images"], other["images"]) == (24, 15)
+    for name in ("loss_G", "loss_D"):
+        mean = (24 * one[name] + 15 * other[name]) / 39
+        assert record[name] == pytest.approx(mean)
+    for name in ("validation_G", "validation_D"):
+        mean = (9 * one[name] + 4 * other[name]) / 13
+        assert record[name] == pytest.approx(mean)
+    lines = (folder / "whole" / "log.txt").read_text()
+    assert "  site 1, 15 images:  G " in lines
+    assert "  round 1, all sites:  G " in lines
+    assert "the number of sites, here 2; each trains by itself" in lines
+    assert "  validation G " in lines
+
+
+def test_the_average_is_weighted(found):
+    for answers in found:
+        networks, states, given = answers[7]
+        assert networks == [0.25 * 1 + 0.75 * 2]
+        assert states == ([1.0], [2.0])[answers is found[1]]
+        networks, states, more = answers[8]
+        assert networks == states == [1.75]
+        assert more > 2.5 * given
+        assert answers[9][1] == [], "the optimizers begin anew"
+
+
+@pytest.mark.parametrize(("place", "momentum"), [(10, 0.25), (11, 0.5)])
+def test_block_momentum_is_cntks(found, place, momentum):
+    """BlockMomentumSGD.h: the sum of changes over ranks, smoothed, and Nesterov's look ahead."""
+    weight, smoothed, expected = 1.0, 0.0, []
+    for changes in CHANGES:
+        block_gradient = sum(weight - (weight + change) for change in changes)
+        smoothed = momentum * smoothed + (1 - momentum) * block_gradient
+        weight = weight - smoothed - momentum * smoothed
+        expected.append(weight)
+    assert found[0][place] == pytest.approx(expected, abs=1e-12)
+    assert found[1][place] == found[0][place]
+
+
+def test_rounds_and_momenta_as_they_are_written():
+    assert round_length("20") == (20, False)
+    assert round_length("0.5epoch") == (0.5, True)
+    assert block_momentum("auto", 4) == 0.75
+    assert block_momentum("0.9", 4) == 0.9
+    config = new_config({"average": "weights", "batch": 8, "d_steps": 2})
+    assert turns_of_a_round(config, 100, 8) == 7
+    for wrong in ("0", "epoch", "-1epoch", "1.5", "x", "nan"):
+        with pytest.raises(ValueError, match="neither a number of steps nor like"):
+            round_length(wrong)
+    for wrong in ("1", "-0.1", "nan", "x"):
+        with pytest.raises(ValueError, match="not in the range"):
+            block_momentum(wrong, 2)
+    assert (
+        new_config({"average": "weights", "block_momentum": "auto"}).optimizer_state
+        == "reset"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--every", "5"), "'--every': it is of rounds"),
+        (("--optimizer-state", "reset"), "'--optimizer-state': it is of rounds"),
+        (
+            ("--datadir", "s-{rank}"),
+            "'--datadir': s-{rank} gives each rank data of its own",
+        ),
+        (
+            ("--average", "weights", "--every", "2h"),
+            "'2h' is neither a number of steps nor like 1epoch",
+        ),
+        (
+            ("--average", "weights", "--block-momentum", "1"),
+            "'1' is not in the range 0<=x<1",
+        ),
+        (
+            ("--average", "weights", "--explain"),
+            "'--explain': it shows how gradients are summed",
+        ),
+        (
+            ("--preset", "federated", "--datadir", "s-{rank}", "--evaluate-every", "5"),
+            "'--evaluate-every': sites have no test images in common",
+        ),
+        (
+            (
+                "--average",
+                "weights",
+                "--optimizer-state",
+                "average",
+                "--schedule",
+                "balance",
+            ),
+            "'--optimizer-state': average, but by --schedule balance",
+        ),
+    ],
+)
+def test_contradictions_are_refused(options, said):
+    with pytest.raises((UserError, BadParameter)) as error:
+        CliRunner().invoke(
+            cli, ["train", *options], standalone_mode=False, catch_exceptions=False
+        )
+    assert said in getattr(error.value, "message", str(error.value)) + str(error.value)
+    assert error.value.exit_code == 2
+
+
+def test_a_folder_of_sites_is_none_of_data():
+    with pytest.raises(UserError, match="names a folder for each site"):
+        load_dataset(Source("site-{rank}"))
+
+
+@pytest.mark.parametrize("skew", [0.0, 0.5, 1.0])
+def test_split_deals_each_image_to_one_site(skew):
+    dataset = load_dataset(Source(glyphs=400))
+    parts = divide(dataset, 2, skew, 0)
+    assert sorted(np.concatenate(parts)) == list(range(400))
+    shares = [
+        np.isin(dataset.labels[rows], range(5 * s, 5 * s + 5)).mean()
+        for s, rows in enumerate(parts)
+    ]
+    assert shares == pytest.approx([0.5 + skew / 2] * 2, abs=0.03)
+    assert abs(len(parts[0]) - 200) <= 20
+    assert [list(p) for p in divide(dataset, 2, skew, 0)] == [list(p) for p in parts]
+    other = [list(p) for p in divide(dataset, 2, skew, 1)]
+    assert (other == [list(p) for p in parts]) == (skew == 1.0)
+
+
+def test_split_writes_the_folders_of_sites(tmp_path):
+    write_site(tmp_path / "all", 0, 60, tests=20)
+    words = ["data", "split", str(tmp_path / "all"), str(tmp_path / "out")]
+
+    def split(*more):
+        return CliRunner().invoke(
+            cli, [*words, *more], standalone_mode=False, catch_exceptions=False
+        )
+
+    said = split("--sites", "3", "--skew", "1").output.splitlines()
+    assert len(said) == 3
+    assert said[0].startswith(f"{tmp_path / 'out' / 'site-0'}: ")
+    labels = set()
+    for site in range(3):
+        source = Source(str(tmp_path / "out" / f"site-{site}"))
+        dataset = load_dataset(source)
+        assert labels.isdisjoint(dataset.labels)
+        assert set(load_dataset(source, "test").labels) <= set(dataset.labels)
+        labels |= set(dataset.labels)
+    assert labels == set(range(10))
+    with pytest.raises(UserError, match="exists; give another folder"):
+        split("--sites", "3")
+    shutil.rmtree(tmp_path / "out")
+    with pytest.raises(UserError, match="too few for 61 sites"):
+        split("--sites", "61")
+    images = draw_glyphs(10)[0]
+    (tmp_path / "all" / "train.npz").write_bytes(bytes_of(images, None))
+    with pytest.raises(UserError, match="--skew: .*train.npz has no labels"):
+        split("--sites", "2", "--skew", "1")
+    assert not (tmp_path / "out").exists()
