@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -47,20 +47,24 @@ class Rounds:
         labels = dataset.labels if "label_counts" in state.data else None
         arguments = dataset.images, self.device, labels, state.own_data
         self.feed = Feed(comm, state.local, *arguments)
-        self.test = test
+        self.test = None if test is None else _with_known_labels(test, state)
         lo, hi = shard(state.config.batch, comm.rank, comm.world_size)
         self.share = hi - lo
 
     def play(self) -> bool:
         """Train a round at every site and average; return whether to stop.  Collective."""
+        if any(self.comm.allgather(self.stop.requested)):
+            return True
         state, before = self.state, self.state.progress.step
         steps = min(state.length - before % state.length, state.config.steps - before)
         counted = asdict(state.local.progress)
-        self.comm.agree(lambda: self._train(before, steps))
-        done = time.perf_counter()
+        waited, done = (
+            self.comm.seconds,
+            self.comm.agree(lambda: self._train(before, steps)),
+        )
         given = state.average.exchange()
         check_replicas(self.comm, **state.game.networks)
-        self.comm.seconds += time.perf_counter() - done
+        self.comm.seconds = waited + time.perf_counter() - done
         state.progress.step += steps
         reports = self.comm.allgather(self._report(before, counted))
         self._count(reports)
@@ -71,12 +75,13 @@ class Rounds:
         }
         return any(report["stop"] for report in reports)
 
-    def _train(self, before: int, steps: int) -> None:
-        """Do this site's turns of the next `steps`; the last of them may find it done."""
+    def _train(self, before: int, steps: int) -> float:
+        """Do this site's turns of the next `steps`, perhaps not all; return when it had done."""
         local, offset = self.state.local, before % self.state.length
         for step in range(before, before + min(steps, self.state.turns - offset)):
             local.progress.step = step
             take_step(self.state.alone, local, self.feed, self.stop)
+        return time.perf_counter()
 
     def _report(self, before: int, counted: dict[str, int]) -> dict[str, Any]:
         """Return what this site says of a round, and begin to count anew."""
@@ -95,7 +100,11 @@ class Rounds:
         }
         local.window = Window()
         step, steps = self.state.progress.step, self.state.config.steps
-        if self.test is not None and (self.is_due(before) or step == steps):
+        if (
+            self.test is not None
+            and len(self.test.images)
+            and (self.is_due(before) or step == steps)
+        ):
             report["validated"] = min(VALIDATED, len(self.test.images))
             report["validation"] = self._validate(self.test)
         return report
@@ -180,6 +189,17 @@ class Rounds:
         return Batch("real", real, lo, labels[0]), Batch(
             "fake", fake.to(self.device), lo, labels[1]
         )
+
+
+def _with_known_labels(test: Dataset, state: SitesState) -> Dataset | None:
+    """Return the test images whose labels the networks know, if they are given labels."""
+    classes = len(state.data.get("label_counts", ()))
+    if not classes:
+        return test
+    if test.labels is None:
+        return None
+    known = test.labels < classes
+    return replace(test, images=test.images[known], labels=test.labels[known])
 
 
 def weighted(each: Sequence[tuple[float, dict[str, float]]]) -> dict[str, float]:

@@ -12,6 +12,7 @@ from small_networks import batch_normalised_game
 from gan_mpi.averaging import WeightAverage, state_tensors
 from gan_mpi.comm import Communicator
 from gan_mpi.configure import new_config
+from gan_mpi.errors import UserError
 
 
 def train_on_first(comm, size, runs, folder):
@@ -34,6 +35,28 @@ class Stop(SimpleNamespace):
     def requested(self):
         self.left -= 1
         return self.rank == 1 and self.left < 0
+
+
+class Failure(Stop):
+    """A failure of rank 1 in its so-many-th update."""
+
+    @property
+    def requested(self):
+        self.left -= 1
+        if self.rank == 1 and self.left < 0:
+            raise UserError("diverged: the loss of D is nan", exit_code=76)
+        return False
+
+
+def fail_at(comm, calls, given, folder):
+    """Call train() and let rank 1 alone fail in a round; return what each rank raises."""
+    from gan_mpi.train import train
+
+    os.chdir(folder)
+    try:
+        return train(comm, {"quiet": True, **given}, Failure(comm, calls))
+    except UserError as error:
+        return [str(error), error.exit_code, error.on_all_ranks]
 
 
 def train_until(comm, calls, given, folder):

@@ -92,6 +92,7 @@ SIZES = {
         [784 * 512 + 512, 512 * 256 + 256, 256 + 1],
     ),
 }
+SIZES["federated"] = SIZES["lightning"]
 # (C, H, W) between the layers that have weights, where the originals' texts give it.
 SIDES = {
     "dcgan-206b": (
@@ -177,6 +178,7 @@ def test_initial_weights_are_the_originals(preset):
         "paddle-uniform": lambda fan_in: ("weight", 0, math.sqrt(1 / fan_in)),
         "lightning": lambda fan_in: ("both", 0, math.sqrt(1 / (3 * fan_in))),
     }
+    rules["federated"] = rules["lightning"]
     bias = 1.0 if preset == "paddle-uniform" else 0.0
     for network in networks(preset)[2:]:
         for layer in (m for m in network.modules() if isinstance(m, LAYERS)):

@@ -166,7 +166,7 @@ def test_twenty_steps_on_real_data(gan_mpi, tmp_path, mnist, cifar10, preset):
         with Image.open(tmp_path / "run" / "fakes-000020.png") as picture:
             assert picture.size == (660, 660)
         return
-    columns, rows = {"l": (5, 2), "p": (8, 8)}.get(preset[0], (6, 6))
+    columns, rows = {"l": (5, 2), "f": (5, 2), "p": (8, 8)}.get(preset[0], (6, 6))
     side = 64 if preset == "paddle-cifar" else 56
     for name in ("reals.png", "fakes-000000.png", "fakes-000020.png"):
         with Image.open(tmp_path / "run" / name) as picture:

@@ -135,6 +135,7 @@ def found(mpirun, folder):
             run("seen", LONG, BY_SITE, {"steps": 24, "optimizer_state": "local"}),
             str(folder),
         ],
+        ["fail_at", 7, run("failed", LONG, BY_SITE), str(folder)],
         ["weighted_average", "local"],
         ["weighted_average", "average"],
         ["weighted_average", "reset"],
@@ -255,6 +256,12 @@ def test_what_sites_lack_is_said_in_one_sentence(found, place, said):
         assert everywhere
 
 
+def test_what_fails_at_one_site_ends_all_of_them_with_its_sentence(found, folder):
+    for answers in found:
+        assert answers[7] == ["diverged: the loss of D is nan", 76, True]
+    assert (folder / "failed" / "checkpoint-000000.pt").exists()
+
+
 def test_only_weights_and_statistics_cross(found, folder):
     """24 steps are four rounds of 6, an epoch of site 0."""
     weights, objects = found[0][6]
@@ -286,16 +293,16 @@ def test_each_round_says_the_losses_of_sites_and_of_all(found, folder):
 
 def test_the_average_is_weighted(found):
     for answers in found:
-        networks, states, given = answers[7]
+        networks, states, given = answers[8]
         assert networks == [0.25 * 1 + 0.75 * 2]
         assert states == ([1.0], [2.0])[answers is found[1]]
-        networks, states, more = answers[8]
+        networks, states, more = answers[9]
         assert networks == states == [1.75]
         assert more > 2.5 * given
-        assert answers[9][1] == [], "the optimizers begin anew"
+        assert answers[10][1] == [], "the optimizers begin anew"
 
 
-@pytest.mark.parametrize(("place", "momentum"), [(10, 0.25), (11, 0.5)])
+@pytest.mark.parametrize(("place", "momentum"), [(11, 0.25), (12, 0.5)])
 def test_block_momentum_is_cntks(found, place, momentum):
     """BlockMomentumSGD.h: the sum of changes over ranks, smoothed, and Nesterov's look ahead."""
     weight, smoothed, expected = 1.0, 0.0, []
