@@ -280,6 +280,7 @@ PRESETS = {
             **LIGHTNING,
             "range": "signed",
             "average": "weights",
+            "every": "20",
             "optimizer_state": "average",
         },
         run_settings={"grid": "5x2"},
@@ -298,9 +299,16 @@ PRESETS = {
                 "planned; --optimizer-state reset is as it was."
             ),
             (
-                "A round is an epoch of each site's own data, and a site with few images waits for "
-                "the others; sites count by their images. The batch of 256 is that of all sites together; "
-                "the original's was each site's."
+                "A round is 20 steps; the original's, an epoch of each site's data, is --every 1epoch. "
+                "After --fast at two sites with the same digits either does as well as averaging gradients "
+                "(114 and 117 floors of the Frechet distance). With digits 0-4 at one site and 5-9 at the other, "
+                "rounds of 20 steps do so too (114; 62 % of 2,000 samples are judged 0-4), and after rounds of an "
+                "epoch the average draws 3, 7 and 8 (154); nor does it help to keep the optimizers (150) or to "
+                "begin them anew (161)."
+            ),
+            (
+                "The batch of 256 is that of all sites together; the original's was each site's. Sites "
+                "count by their images, as in OpenFL's weighted average."
             ),
         ),
     ),

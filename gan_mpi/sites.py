@@ -17,6 +17,7 @@ from gan_mpi.parallel import broadcast_network
 from gan_mpi.prepare import Start, build_state, share_dataset
 from gan_mpi.state import Progress, RunState
 from gan_mpi.stats import Window
+from gan_mpi.step import Game
 from gan_mpi.streams import shard
 
 RANK = "{rank}"  # in --datadir
@@ -144,31 +145,20 @@ def build_sites(
     local = comm.agree(lambda: build_state(alone, mine, dataset, device, classes))
     for network in local.game.networks.values():
         broadcast_network(comm, network)
-    images = len(dataset.images) if own_data else hi - lo
-    total = sum(comm.allgather(images))
-    momentum = None
-    if config.block_momentum != "no":
-        momentum = block_momentum(config.block_momentum, comm.world_size)
-    turns = turns_of_a_round(
-        config, len(dataset.images), hi - lo if own_data else config.batch
-    )
+    images = len(dataset.images)
+    turns = turns_of_a_round(config, images, hi - lo if own_data else config.batch)
     state = SitesState(
         config,
         _common_data(comm, local.data, sites, own_data),
         local.game,
         alone=alone,
         local=local,
-        average=WeightAverage(
-            comm, local.game, images / total, config.optimizer_state, momentum
-        ),
+        average=_average(comm, config, local.game, images if own_data else hi - lo),
         own_data=own_data,
         length=max(comm.allgather(turns)),
         turns=turns,
     )
-    if "label_counts" in state.data:
-        generators: list[Any] = [local.game.G.network, local.game.sampler]
-        for generator in generators:
-            generator.label_counts = tuple(state.data["label_counts"])
+    _draw_labels_of_all(state)
     if start.saved is not None:
         state.load_common(start.saved)
     return state
@@ -194,6 +184,25 @@ def _check_sites(comm: Communicator, start: Start) -> None:
             exit_code=2,
             on_all_ranks=True,
         )
+
+
+def _average(
+    comm: Communicator, config: TrainConfig, game: Game, size: int
+) -> WeightAverage:
+    """Return what averages sites by their sizes.  Collective."""
+    momentum = None
+    if config.block_momentum != "no":
+        momentum = block_momentum(config.block_momentum, comm.world_size)
+    weight = size / sum(comm.allgather(size))
+    return WeightAverage(comm, game, weight, config.optimizer_state, momentum)
+
+
+def _draw_labels_of_all(state: SitesState) -> None:
+    """Let samples have labels as often as all sites together, and not as often as this one."""
+    generators: list[Any] = [state.game.G.network, state.game.sampler]
+    for generator in generators:
+        if "label_counts" in state.data:
+            generator.label_counts = tuple(state.data["label_counts"])
 
 
 def _common_data(

@@ -27,7 +27,7 @@ SGD = {**FP64, "batch": 8, "optimizer": "sgd", "lr": 0.05, "steps": 20}
 D_ALONE = {"train": "discriminator", "d_steps": 1}
 G_ALONE = {"train": "generator"}
 ROUNDS = {"average": "weights", "every": "1"}
-LONG = {"preset": "federated", **FP64, "batch": 8}
+LONG = {"preset": "federated", "every": "1epoch", **FP64, "batch": 8}
 BY_SITE = {"datadir": "site-{rank}"}
 MANY = {
     **BY_SITE,

@@ -162,6 +162,21 @@ def test_paddle_cifar(trained, cifar10):
 
 
 @pytest.mark.long
+def test_sites_draw_the_digits_of_both(tmp_path, mnist):
+    """One site has digits 0-4 and the other 5-9; a classifier of real digits judges the samples."""
+    sites, run = tmp_path / "sites", tmp_path / "run"
+    split = ("data", "split", mnist, sites, "--sites", 2, "--skew", 1)
+    gan_mpi(*split, ranks=1)
+    data = ("--datadir", sites / "site-{rank}")
+    gan_mpi("train", "--preset", "federated", *data, "--run-dir", run)
+    gan_mpi("evaluate", run, "--datadir", mnist, "--samples", 1000)
+    shares = read_evaluations(run)[-1]["figures"]["histogram"]
+    print("classes of the samples: " + " ".join(f"{share:.1%}" for share in shares))
+    assert sum(shares[:5]) >= 0.25
+    assert sum(shares[5:]) >= 0.25
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("preset", ["dcgan-206b", "paddle-uniform"])
 def test_the_first_minute(start, tmp_path, mnist, preset):
     data = () if preset == "paddle-uniform" else ("--datadir", mnist)
