@@ -13,6 +13,8 @@ FOLDER = "tensorboard"  # in the run directory
 SCALARS = {
     "loss_G": "loss/generator",
     "loss_D": "loss/discriminator",
+    "validation_G": "validation/generator",
+    "validation_D": "validation/discriminator",
     "D_real": "score/reals",
     "D_fake": "score/fakes",
     "gradient_G": "gradient/generator",

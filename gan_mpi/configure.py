@@ -22,8 +22,8 @@ from gan_mpi.presets import PRESETS
 def apply_options(config: TrainConfig, given: Mapping[str, Any]) -> TrainConfig:
     """Return `config` with the options given on the command line, by parameter name."""
     own = {f.name: given[f.name] for f in fields(TrainConfig) if f.name in given}
-    if own.get("block_momentum", "no") != "no":
-        own = {"optimizer_state": "reset", **own}
+    if own.get("block_momentum", config.block_momentum) != config.block_momentum:
+        own = {"optimizer_state": "reset", **own}  # as CNTK
     check_uses(config, given)
     generator, discriminator = (_apply_to_player(config, given, p) for p in "GD")
     changed = replace(config, **own, G=generator, D=discriminator)

@@ -1,14 +1,12 @@
 """Options that contradict each other, refused in a sentence before anything is done."""
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 from gan_mpi.config import (
     OPTIMIZERS,
     RATES,
     WITHOUT_TARGETS,
-    SitesConfig,
     TrainConfig,
 )
 from gan_mpi.errors import UserError
@@ -100,38 +98,50 @@ def check_sites(config: TrainConfig, given: Mapping[str, Any]) -> None:
     """Refuse options of sites without sites, and what sites cannot have."""
     by_sites = config.average == "weights"
     own_data = "{rank}" in (given.get("datadir") or "")
-    rounds = [f.name for f in fields(SitesConfig) if f.metadata.get("group") == "Sites"]
-    for name in rounds:
-        if not by_sites and getattr(config, name) != getattr(SitesConfig, name):
-            raise UserError(
-                f"Invalid value for '{flag(name)}': it is of rounds, and gradients are averaged in every update; "
-                "leave it out, or give --average weights.",
-                exit_code=2,
+    for name in ("every", "optimizer_state", "block_momentum"):
+        if name in given and not by_sites:
+            raise _wrong(
+                name,
+                "it is of rounds, and gradients are averaged in every update; leave it out, or give "
+                "--average weights",
             )
     if own_data and not by_sites:
-        raise UserError(
-            f"Invalid value for '--datadir': {given['datadir']} gives each rank data of its own; that needs "
-            "--average weights, or --preset federated.",
-            exit_code=2,
+        raise _wrong(
+            "datadir",
+            f"{given['datadir']} gives each rank data of its own; that needs --average weights, or --preset "
+            "federated",
         )
     if own_data and given.get("evaluate_every"):
-        raise UserError(
-            "Invalid value for '--evaluate-every': sites have no test images in common; leave it out, and "
-            "compare afterwards: gan-mpi evaluate RUN --datadir DIR",
-            exit_code=2,
+        raise _wrong(
+            "evaluate_every",
+            "sites have no test images in common; leave it out, and compare afterwards: gan-mpi evaluate "
+            "RUN --datadir DIR",
         )
     if by_sites and given.get("explain"):
-        raise UserError(
-            "Invalid value for '--explain': it shows how gradients are summed, and --average weights sums "
-            "none; leave it out.",
-            exit_code=2,
+        raise _wrong(
+            "explain",
+            "it shows how gradients are summed, and --average weights sums none; leave it out",
+        )
+    if by_sites and given.get("log_format", "plain") != "plain":
+        raise _wrong(
+            "log_format",
+            f"{given['log_format']} tells of every minibatch, and --average weights of rounds; give plain",
         )
     if config.optimizer_state == "average" and config.schedule == "balance":
-        raise UserError(
-            "Invalid value for '--optimizer-state': average, but by --schedule balance sites may train different "
-            "players, whose states do not match; give local or reset.",
-            exit_code=2,
+        raise _wrong(
+            "optimizer_state",
+            "average, but by --schedule balance sites may train different players, whose states do not "
+            "match; give local or reset",
         )
+    if config.block_momentum != "no" and config.clip:
+        raise _wrong(
+            "block_momentum",
+            "it pushes weights beyond where --clip keeps them; leave one of the two out",
+        )
+
+
+def _wrong(option: str, why: str) -> UserError:
+    return UserError(f"Invalid value for '{flag(option)}': {why}.", exit_code=2)
 
 
 def flag(option: str) -> str:

@@ -20,9 +20,10 @@ from gan_mpi.sites import SitesState
 from gan_mpi.stats import Window
 from gan_mpi.step import Game, measure
 from gan_mpi.stopping import StopRequest
-from gan_mpi.streams import Purpose, draw_labels, shard
+from gan_mpi.streams import Purpose, draw_labels
 from gan_mpi.turn import take_step
 
+FIGURES = ("loss_G", "loss_D", "validation_G", "validation_D")  # of a round
 VALIDATED = 1000  # test images of a site, at most
 
 
@@ -48,8 +49,7 @@ class Rounds:
         arguments = dataset.images, self.device, labels, state.own_data
         self.feed = Feed(comm, state.local, *arguments)
         self.test = None if test is None else _with_known_labels(test, state)
-        lo, hi = shard(state.config.batch, comm.rank, comm.world_size)
-        self.share = hi - lo
+        self.share = self.feed.hi - self.feed.lo
 
     def play(self) -> bool:
         """Train a round at every site and average; return whether to stop.  Collective."""
@@ -58,20 +58,19 @@ class Rounds:
         state, before = self.state, self.state.progress.step
         steps = min(state.length - before % state.length, state.config.steps - before)
         counted = asdict(state.local.progress)
-        waited, done = (
-            self.comm.seconds,
-            self.comm.agree(lambda: self._train(before, steps)),
-        )
+        waited = self.comm.seconds
+        done = self.comm.agree(lambda: self._train(before, steps))
         given = state.average.exchange()
         check_replicas(self.comm, **state.game.networks)
         self.comm.seconds = waited + time.perf_counter() - done
         state.progress.step += steps
         reports = self.comm.allgather(self._report(before, counted))
-        self._count(reports)
+        means = self._count(reports)
         state.more = {
             "round": -(-state.progress.step // state.length),
             "bytes_of_a_round": given,
             "sites": self._figures(reports),
+            "all_sites": {k: v for k, v in means.items() if k in FIGURES},
         }
         return any(report["stop"] for report in reports)
 
@@ -109,8 +108,8 @@ class Rounds:
             report["validation"] = self._validate(self.test)
         return report
 
-    def _count(self, reports: list[dict[str, Any]]) -> None:
-        """Put what all sites say into the common state, the same on all ranks."""
+    def _count(self, reports: list[dict[str, Any]]) -> dict[str, float]:
+        """Put what all sites say into the common state, the same on all ranks; return their means."""
         state, progress = self.state, self.state.progress
         progress.images += sum(report["images"] for report in reports)
         progress.latents += sum(report["latents"] for report in reports)
@@ -124,15 +123,17 @@ class Rounds:
         validation = weighted(
             [(r["validated"], r["validation"]) for r in reports if "validation" in r]
         )
-        state.window.add({**means, **validation})
+        means |= validation
+        state.window.add(means)
         state.losses = weighted([(r["weight"], r["losses"]) for r in reports])
+        return means
 
     def _figures(self, reports: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return what is written of each site's round."""
         return [
             {
                 "images": site["count"],
-                **{k: v for k, v in r["means"].items() if k in ("loss_G", "loss_D")},
+                **{k: v for k, v in r["means"].items() if k in FIGURES},
                 **r.get("validation", {}),
             }
             for site, r in zip(self.state.data["sites"], reports, strict=True)
@@ -166,7 +167,7 @@ class Rounds:
     ) -> tuple[Batch, Batch]:
         """Return test images lo..hi and as many latents."""
         config, dtype = self.state.config, DTYPES[self.state.config.precision]
-        images = torch.from_numpy(test.images[lo:hi]).to(self.device)
+        images = torch.tensor(test.images[lo:hi], device=self.device)
         purposes = Purpose.VALIDATION, Purpose.VALIDATION_DROPOUT
         drawn = generator_inputs(
             self.state.game.G.network, config, config.seed, purposes, lo, hi

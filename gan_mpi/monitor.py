@@ -40,10 +40,11 @@ class Monitor:
         reference: Reference | None,
         stop: StopRequest,
     ) -> None:
-        """Watch a run on `real` images, evaluated against `reference` if there is one."""
+        """Watch a run on `real` images, evaluated against `reference` if there is one.  Collective."""
         self.comm, self.state, self.run, self.log = comm, state, run, log
         self.run_dir, self.reference, self.stop = run_dir, reference, stop
-        self.real_spread = spread(real[:REALS])
+        # Those of a site may be of one class: the widest counts.
+        self.real_spread = max(comm.allgather(spread(real[:REALS])))
         self.raised: set[str] = set()
 
     def look(self, record: dict[str, Any]) -> None:
@@ -72,7 +73,7 @@ class Monitor:
     def is_owed(self) -> bool:
         """Return whether the evaluation of the step just done is due and not there.  Collective."""
         step = self.state.progress.step
-        return self.is_due(step - 1) and self.comm.on_root(
+        return self.is_due(self.state.before) and self.comm.on_root(
             lambda: all(each["step"] != step for each in self._evaluations())
         )
 

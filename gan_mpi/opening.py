@@ -47,7 +47,8 @@ def opening_lines(
             "These are drawn glyphs, not MNIST: digits in Pillow's own font. To train on MNIST, "
             "give the folder with its files: --datadir DIR."
         )
-    if config.batch_norm == "local" and comm.world_size > 1:
+    by_sites = isinstance(state, SitesState)
+    if config.batch_norm == "local" and comm.world_size > 1 and not by_sites:
         lines.append(
             "batch norm is local: the result depends on the number of ranks, here "
             f"{comm.world_size}."

@@ -67,7 +67,7 @@ class FSAdaGrad(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if not self.state[parameter]:
                     self.state[parameter] = {
-                        "step": 0,
+                        "step": torch.zeros((), dtype=torch.float64),
                         "variance": torch.zeros_like(parameter),
                         "smoothed": torch.zeros_like(parameter),
                     }
@@ -80,7 +80,8 @@ class FSAdaGrad(torch.optim.Optimizer):
         gradient, variance = parameter.grad, state["variance"]
         state["step"] += 1
         variance.mul_(b2).addcmul_(gradient, gradient, value=1 - b2)
-        scale = math.sqrt(batch * (1 - b2 ** state["step"])) / variance.sqrt()
+        done = float(state["step"])
+        scale = math.sqrt(batch * (1 - b2**done)) / variance.sqrt()
         normalised = gradient * scale.clamp_(max=self.CAP * batch)
         state["smoothed"].mul_(b1).add_(normalised, alpha=1 - b1)
         parameter.add_(state["smoothed"], alpha=-group["lr"])

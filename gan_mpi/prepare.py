@@ -14,6 +14,7 @@ from gan_mpi import checkpoint, rundir
 from gan_mpi.comm import Communicator
 from gan_mpi.config import RunConfig, TrainConfig
 from gan_mpi.configure import config_from_dict, new_config, resumed_config
+from gan_mpi.contradictions import check_sites
 from gan_mpi.datasets import Dataset, Source, find_source, load_dataset
 from gan_mpi.errors import UserError
 from gan_mpi.extras import add_extras, count_figures
@@ -76,6 +77,7 @@ def find_start(given: Mapping[str, Any]) -> Start:
     if "transfer" in given:
         _check_transfer(Path(given["transfer"]), saved["data"].get("transfer"), run_dir)
     config = resumed_config(config_from_dict(saved["config"]), given)
+    check_sites(config, {**given, "datadir": source.datadir})
     before = rundir.read_evaluation_options(run_dir)
     return Start(config, source, run_dir, saved, warnings=warnings, remembered=before)
 

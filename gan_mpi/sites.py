@@ -50,6 +50,7 @@ class SitesState(RunState):
             **{k: v for k, v in local.to_dict().items() if k in OF_A_SITE},
             **local.gather(self.alone),
         }
+        mine = on_cpu(mine)
         if local.game.average is not None:
             mine["G_ema_updates"] = local.game.average.updates
         block = self.average.block
@@ -65,6 +66,25 @@ class SitesState(RunState):
         self.losses = dict(saved["losses"])
         if self.average.block is not None:
             self.average.block.load(saved["block_momentum"])
+
+    @property
+    def shows_reals(self) -> bool:
+        return not self.own_data
+
+    @property
+    def before(self) -> int:
+        return (self.progress.step - 1) // self.length * self.length
+
+
+def on_cpu(value: Any) -> Any:
+    """Return nested dicts and lists with their tensors on the CPU, whatever device a site has."""
+    if isinstance(value, torch.Tensor):
+        return value.cpu()
+    if isinstance(value, dict):
+        return {key: on_cpu(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [on_cpu(each) for each in value]
+    return value
 
 
 OF_A_SITE = {"progress", "window", "losses", "balance", "G_optimizer", "D_optimizer"}
@@ -108,19 +128,31 @@ def share_site(comm: Communicator, source: Source) -> tuple[Dataset, bool]:
     return dataset, True
 
 
-def share_tests(comm: Communicator, source: Source) -> Dataset | None:
-    """Read this site's test images, or its part of the shared ones; None without.  Collective."""
-    mine = own_source(source, comm.rank)
-    if mine is not None:
-        return comm.agree(
-            lambda: load_dataset(mine, "test") if has_split(mine, "test") else None
-        )
-    if not comm.on_root(lambda: has_split(source, "test")):
-        return None
-    test, _ = share_dataset(comm, source, "test")
+def share_tests(comm: Communicator, source: Source, train: Dataset) -> Dataset | None:
+    """Read this site's test images, or its part of the shared ones; None without.  Collective.
+
+    Drawn data have none.  Raises UserError if they are of another shape than the training images.
+    """
+    mine = own_source(source, comm.rank) or source
+    test = comm.agree(lambda: _read_tests(mine, train))
+    if test is None or mine is not source:
+        return test
     lo, hi = shard(len(test.images), comm.rank, comm.world_size)
     labels = None if test.labels is None else test.labels[lo:hi]
     return replace(test, images=test.images[lo:hi], labels=labels)
+
+
+def _read_tests(source: Source, train: Dataset) -> Dataset | None:
+    if source.datadir is None or not has_split(source, "test"):
+        return None
+    test = load_dataset(source, "test")
+    if test.shape != train.shape:
+        raise UserError(
+            f"--datadir: {test.source} holds test images of {'x'.join(map(str, test.shape))}, and the training "
+            f"images are of {'x'.join(map(str, train.shape))}.",
+            exit_code=2,
+        )
+    return test
 
 
 def build_sites(
@@ -128,11 +160,9 @@ def build_sites(
 ) -> SitesState:
     """Return the state that a run of sites starts from, new or saved.  Collective.
 
-    Raises UserError if the batch leaves a site without images, or a resumed run would go on with another
-    number of sites or other data.
+    Raises UserError if a resumed run would go on with other data.
     """
     config, alone = start.config, comm.alone()
-    _check_sites(comm, start)
     lo, hi = shard(config.batch, comm.rank, comm.world_size)
     about = (dataset.source, len(dataset.images), dataset.sha256)
     sites = comm.allgather(dict(zip(ABOUT, about, strict=True)))
@@ -167,7 +197,8 @@ def build_sites(
 ABOUT = ("source", "count", "sha256")  # of the data of each site, in a checkpoint
 
 
-def _check_sites(comm: Communicator, start: Start) -> None:
+def check_sites(comm: Communicator, start: Start) -> None:
+    """Raise UserError, on all ranks, if there are more sites than images in a batch, or others than before."""
     batch, sites = start.config.batch, comm.world_size
     if batch < sites:
         raise UserError(

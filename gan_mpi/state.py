@@ -14,7 +14,10 @@ from gan_mpi.step import Game
 
 @dataclass
 class Progress:
-    """How far a run is, the same on all ranks; every stream's position follows from it."""
+    """How far a run is, the same on all ranks; every stream's position follows from it.
+
+    That of a site counts what it would be if the others did as much.
+    """
 
     step: int = 0
     updates_G: int = 0
@@ -28,8 +31,8 @@ class RunState:
     """A run at the end of a step: what was asked for, the data, the game and the counters.
 
     `data` describes the data set: name, source, datadir, glyphs, count, shape, sha256,
-    `label_counts` by class if the networks are given labels, and `transfer`, where the networks came
-    from, if from elsewhere.
+    `label_counts` by class if the networks are given labels, `sites` if each has its own, and `transfer`,
+    where the networks came from, if from elsewhere.
     `losses` are the last ones, by the names of step.py, and loss_D.  `more` is what else stats.jsonl
     should say of the last steps.
     """
@@ -42,6 +45,16 @@ class RunState:
     losses: dict[str, float] = field(default_factory=dict)
     balance: Balance = field(default_factory=Balance)
     more: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def shows_reals(self) -> bool:
+        """Whether a picture of the data may be drawn: not of those that are a site's own."""
+        return True
+
+    @property
+    def before(self) -> int:
+        """The step after which the last turn, or the last round, began."""
+        return self.progress.step - 1
 
     def to_dict(self) -> dict[str, Any]:
         """Return the state as tensors, numbers and strings."""

@@ -94,7 +94,9 @@ def site_lines(record: dict[str, Any]) -> list[str]:
         for rank, site in enumerate(sites)
     ]
     return (
-        [*lines, line(f"round {record['round']}, all sites", record)] if sites else []
+        [*lines, line(f"round {record['round']}, all sites", record["all_sites"])]
+        if sites
+        else []
     )
 
 

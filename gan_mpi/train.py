@@ -20,7 +20,13 @@ from gan_mpi.monitor import Monitor
 from gan_mpi.opening import opening_lines, segment
 from gan_mpi.phases import Phases
 from gan_mpi.prepare import build_state, find_start, share_dataset
-from gan_mpi.sites import SitesState, build_sites, share_site, share_tests
+from gan_mpi.sites import (
+    SitesState,
+    build_sites,
+    check_sites,
+    share_site,
+    share_tests,
+)
 from gan_mpi.stats import passed
 from gan_mpi.stopping import Lookout, StopRequest
 from gan_mpi.turn import take_step
@@ -55,6 +61,8 @@ def train(
         return DONE
     placement = place(comm, run.device)
     by_sites = start.config.average == "weights"
+    if by_sites:
+        check_sites(comm, start)
     read, build = (
         (share_site, build_sites) if by_sites else (share_dataset, build_state)
     )
@@ -71,6 +79,7 @@ def train(
     for warning in placement.warnings:
         log.warning(warning)
     about = segment(comm, state.progress.step, placement)
+    test = share_tests(comm, start.source, dataset) if by_sites else None
     reference = None
     if run.evaluate_every is not None:
         wanted = Wanted(run.samples, run.classifier, start.run_dir)
@@ -86,12 +95,12 @@ def train(
         phases.end("evaluation")
     if start.saved is None:
         journal.save()
-        journal.show_reals(dataset.images)
+        if state.shows_reals:
+            journal.show_reals(dataset.images)
         phases.end("first checkpoint")
     journal.begin()
     advance: Callable[[], bool]
     if isinstance(state, SitesState):
-        test = share_tests(comm, start.source)
         advance = Rounds(comm, state, dataset, test, stop, journal.is_due).play
     else:
         labels = dataset.labels if "label_counts" in state.data else None

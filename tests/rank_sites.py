@@ -4,6 +4,7 @@ import os
 import pickle
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 from mpi4py import MPI
 from rank_programs import NEVER, train_outcomes
@@ -12,6 +13,7 @@ from small_networks import batch_normalised_game
 from gan_mpi.averaging import WeightAverage, state_tensors
 from gan_mpi.comm import Communicator
 from gan_mpi.configure import new_config
+from gan_mpi.datasets import Source, load_dataset
 from gan_mpi.errors import UserError
 
 
@@ -68,28 +70,42 @@ def train_until(comm, calls, given, folder):
 
 
 class Spy:
-    """An MPI communicator that counts the bytes that this rank gives."""
+    """An MPI communicator that looks at all that this rank gives to others."""
 
     def __init__(self, mpi):
-        self.mpi, self.weights, self.objects = mpi, [], 0
+        self.mpi, self.weights, self.given, self.seen = mpi, [], [], b""
 
     def __getattr__(self, name):
-        return getattr(self.mpi, name)
+        found = getattr(self.mpi, name)
+        if not callable(found):
+            return found
+
+        def call(*arguments, **options):
+            for each in arguments:
+                if isinstance(each, np.ndarray):
+                    self._look(name, each.tobytes())
+                elif not isinstance(each, (int, MPI.Op)) or isinstance(each, bool):
+                    self._look(name, pickle.dumps(each))
+            return found(*arguments, **options)
+
+        return call
 
     def Allreduce(self, send, receive, op):
         if receive.dtype.kind == "f" and op == MPI.SUM:
             self.weights.append(receive.nbytes)
         else:
-            self.objects += receive.nbytes
+            self._look("Allreduce", receive.tobytes())
         return self.mpi.Allreduce(send, receive, op)
 
-    def allgather(self, value):
-        self.objects += len(pickle.dumps(value))
-        return self.mpi.allgather(value)
+    def _look(self, name, data):
+        self.given.append((name, len(data)))
+        self.seen += data
 
 
 def what_crosses(comm, given, folder):
-    """Train; return the bytes of each sum of floats, and those of everything else that all gave."""
+    """Train; return the bytes of each sum of floats, those of all else by the function that took them,
+    and how many of this site's images are in them, as bytes.
+    """
     from gan_mpi.train import train
 
     os.chdir(folder)
@@ -98,7 +114,24 @@ def what_crosses(comm, given, folder):
         train(comm, {"quiet": True, **given}, NEVER)
     finally:
         spy, comm.mpi = comm.mpi, comm.mpi.mpi
-    return spy.weights, spy.objects
+    mine = given["datadir"].replace("{rank}", str(comm.rank))
+    images = load_dataset(Source(mine)).images
+    found = sum(image[0, 10].tobytes() in spy.seen for image in images)
+    taken = {
+        name: sum(n for other, n in spy.given if other == name) for name, _ in spy.given
+    }
+    return spy.weights, taken, found
+
+
+def spied(comm):
+    """Return what a spy sees of an array and of an object that are sent on."""
+    spy = Spy(comm.mpi)
+    image = np.arange(28, dtype=np.uint8)
+    spy.allgather({"image": image})
+    spy.bcast([image] if comm.is_root else None, 0)
+    buffer = image.copy()
+    spy.Bcast(buffer, 0)
+    return [spy.seen.count(image.tobytes()), len(spy.given)]
 
 
 def weighted_average(comm, kind):

@@ -13,7 +13,7 @@ from rank_training import distance
 from gan_mpi.checkpoint import read_checkpoint
 from gan_mpi.cli import cli
 from gan_mpi.config import block_momentum, round_length
-from gan_mpi.configure import new_config
+from gan_mpi.configure import new_config, resumed_config
 from gan_mpi.datasets import Source, load_dataset
 from gan_mpi.datasets.glyphs import draw_glyphs
 from gan_mpi.datasets.npz import bytes_of
@@ -27,6 +27,14 @@ SGD = {**FP64, "batch": 8, "optimizer": "sgd", "lr": 0.05, "steps": 20}
 D_ALONE = {"train": "discriminator", "d_steps": 1}
 G_ALONE = {"train": "generator"}
 ROUNDS = {"average": "weights", "every": "1"}
+BALANCED = {
+    "preset": "paddle-mnist",
+    "average": "weights",
+    "every": "3",
+    "batch": 8,
+    "d_norm": "spectral",
+    "steps": 6,
+}
 LONG = {"preset": "federated", "every": "1epoch", **FP64, "batch": 8}
 BY_SITE = {"datadir": "site-{rank}"}
 MANY = {
@@ -52,10 +60,11 @@ BLOCKS |= {"block_momentum": "0.5", "optimizer_state": "local"}
 CHANGES = [[0.1, 0.3], [-0.2, 0.4], [0.0, 0.1]]
 
 
-def write_site(folder, first, count, tests=0):
-    """Write glyphs `first` to `first + count`, and so many test glyphs, as npz."""
+def write_site(folder, first, count, tests=0, labels=range(10)):
+    """Write glyphs `first` to `first + count` of these labels, and so many test glyphs, as npz."""
     folder.mkdir(parents=True)
-    images, labels = draw_glyphs(first + count)
+    images, known = draw_glyphs(first + count)
+    images, labels = (each[np.isin(known, list(labels))] for each in (images, known))
     (folder / "train.npz").write_bytes(bytes_of(images[first:], labels[first:]))
     if tests:
         (folder / "test.npz").write_bytes(bytes_of(images[:tests], labels[:tests]))
@@ -69,6 +78,12 @@ def folder(tmp_path_factory):
     write_site(folder / "site-1", 100, 15, tests=4)
     for site in range(2):
         write_site(folder / f"same-{site}", 0, 40)
+    for site in range(2):  # noise, which no pickle makes smaller
+        noise = np.random.default_rng(site).integers(0, 256, (200, 1, 28, 28), np.uint8)
+        (folder / f"noise-{site}").mkdir()
+        (folder / f"noise-{site}" / "train.npz").write_bytes(bytes_of(noise, None))
+    for site, labels in enumerate(([0, 1], [1, 2, 3])):
+        write_site(folder / f"few-{site}", 0, 40, labels=labels)
     write_site(folder / "bare-0", 0, 10)
     write_site(folder / "odd-0", 0, 10)
     (folder / "odd-1").mkdir()
@@ -105,6 +120,12 @@ def found(mpirun, folder):
         run("odd", LONG, {"datadir": "odd-{rank}", "steps": 2}),
         run("thin", LONG, BY_SITE, {"batch": 1}),
         run("no epochs", LONG, BY_SITE, {"train": "generator"}),
+        run(
+            "few",
+            LONG,
+            {"datadir": "few-{rank}", "conditional": "projection", "steps": 4},
+        ),
+        run("balanced", LONG, BY_SITE, BALANCED),
     ]
     calls = [
         ["train_outcomes", several, str(folder)],
@@ -123,8 +144,8 @@ def found(mpirun, folder):
             [
                 run(
                     "alone, gradients",
-                    LONG,
-                    {"steps": 6, "preset": "lightning", "range": "signed"},
+                    {"preset": "lightning", **FP64, "batch": 8},
+                    {"steps": 6, "range": "signed"},
                 )
             ],
             str(folder),
@@ -132,10 +153,16 @@ def found(mpirun, folder):
         ["train_on_first", 1, [{"resume": "blocks", "steps": 24}], str(folder)],
         [
             "what_crosses",
-            run("seen", LONG, BY_SITE, {"steps": 24, "optimizer_state": "local"}),
+            run(
+                "seen",
+                LONG,
+                {"datadir": "noise-{rank}", "steps": 200, "optimizer_state": "local"},
+            ),
             str(folder),
         ],
         ["fail_at", 7, run("failed", LONG, BY_SITE), str(folder)],
+        ["train_outcomes", [{"resume": "alone", "steps": 8}], str(folder)],
+        ["spied"],
         ["weighted_average", "local"],
         ["weighted_average", "average"],
         ["weighted_average", "reset"],
@@ -238,6 +265,7 @@ def test_another_number_of_sites_is_refused(found):
     assert (code, everywhere) == (2, True)
     assert "was trained by 2 site(s)" in sentence
     assert sentence.endswith("these are 1 rank(s); start 2.")
+    assert "was trained by 1 site(s)" in found[0][8][0][0]
 
 
 @pytest.mark.parametrize(
@@ -263,14 +291,39 @@ def test_what_fails_at_one_site_ends_all_of_them_with_its_sentence(found, folder
 
 
 def test_only_weights_and_statistics_cross(found, folder):
-    """24 steps are four rounds of 6, an epoch of site 0."""
-    weights, objects = found[0][6]
+    """200 steps are four rounds of 50, an epoch of either site.
+
+    At a checkpoint, of which there are two, the states of the optimizers are gathered.
+    """
     state = newest(folder, "seen")
     size = sum(t.numel() * t.element_size() for p in "GD" for t in state[p].values())
-    assert weights == [size] * 4
     record = json.loads((folder / "seen" / "stats.jsonl").read_text().splitlines()[-1])
     assert (record["bytes_of_a_round"], record["round"]) == (size, 4)
-    assert objects < 40_000, "digests, figures and facts of ranks: not one image each"
+    for answers in found:
+        weights, taken, images = answers[6]
+        assert weights == [size] * 4
+        assert images == 0
+        assert taken["gather"] < 2.1 * size, taken
+        del taken["gather"], taken["Bcast"]  # once the initial weights
+        assert sum(taken.values()) < 60_000, "a site's images have 156,800 bytes"
+        assert answers[9] == [3 if answers is found[0] else 2, 3], "the spy sees"
+
+
+def test_a_class_that_one_site_has_not_is_drawn_as_often_as_all_have_it(found, folder):
+    assert found[0][0][14] == 0
+    data = newest(folder, "few")["data"]
+    each = [
+        np.bincount(
+            load_dataset(Source(str(folder / f"few-{site}"))).labels, minlength=4
+        )
+        for site in range(2)
+    ]
+    assert data["label_counts"] == list(sum(each))
+    assert each[0][3] == 0 < data["label_counts"][3]
+
+
+def test_sites_may_balance_by_themselves_and_norm_spectra(found):
+    assert found[0][0][15] == 0
 
 
 def test_each_round_says_the_losses_of_sites_and_of_all(found, folder):
@@ -278,9 +331,11 @@ def test_each_round_says_the_losses_of_sites_and_of_all(found, folder):
     assert record["step"] == 12
     one, other = record["sites"]
     assert (one["images"], other["images"]) == (24, 15)
+    assert not (folder / "whole" / "reals.png").exists(), "a site's own images"
+    assert (folder / "D, weights" / "reals.png").exists()
     for name in ("loss_G", "loss_D"):
         mean = (24 * one[name] + 15 * other[name]) / 39
-        assert record[name] == pytest.approx(mean)
+        assert record[name] == record["all_sites"][name] == pytest.approx(mean)
     for name in ("validation_G", "validation_D"):
         mean = (9 * one[name] + 4 * other[name]) / 13
         assert record[name] == pytest.approx(mean)
@@ -293,16 +348,16 @@ def test_each_round_says_the_losses_of_sites_and_of_all(found, folder):
 
 def test_the_average_is_weighted(found):
     for answers in found:
-        networks, states, given = answers[8]
+        networks, states, given = answers[10]
         assert networks == [0.25 * 1 + 0.75 * 2]
         assert states == ([1.0], [2.0])[answers is found[1]]
-        networks, states, more = answers[9]
+        networks, states, more = answers[11]
         assert networks == states == [1.75]
         assert more > 2.5 * given
-        assert answers[10][1] == [], "the optimizers begin anew"
+        assert answers[12][1] == [], "the optimizers begin anew"
 
 
-@pytest.mark.parametrize(("place", "momentum"), [(11, 0.25), (12, 0.5)])
+@pytest.mark.parametrize(("place", "momentum"), [(13, 0.25), (14, 0.5)])
 def test_block_momentum_is_cntks(found, place, momentum):
     """BlockMomentumSGD.h: the sum of changes over ranks, smoothed, and Nesterov's look ahead."""
     weight, smoothed, expected = 1.0, 0.0, []
@@ -328,9 +383,14 @@ def test_rounds_and_momenta_as_they_are_written():
     for wrong in ("1", "-0.1", "nan", "x"):
         with pytest.raises(ValueError, match="not in the range"):
             block_momentum(wrong, 2)
+    blocks = new_config({"average": "weights", "block_momentum": "auto"})
+    assert blocks.optimizer_state == "reset"
+    given = {"average": "weights", "block_momentum": "auto", "optimizer_state": "local"}
+    again = {"block_momentum": "auto"}
+    assert resumed_config(new_config(given), again).optimizer_state == "local"
     assert (
-        new_config({"average": "weights", "block_momentum": "auto"}).optimizer_state
-        == "reset"
+        new_config({"preset": "federated", "average": "gradients"}).average
+        == "gradients"
     )
 
 
@@ -350,6 +410,22 @@ def test_rounds_and_momenta_as_they_are_written():
         (
             ("--average", "weights", "--block-momentum", "1"),
             "'1' is not in the range 0<=x<1",
+        ),
+        (
+            ("--average", "weights", "--log-format", "cntk"),
+            "'--log-format': cntk tells of every minibatch",
+        ),
+        (
+            (
+                "--average",
+                "weights",
+                "--block-momentum",
+                "--clip",
+                "1",
+                "--loss",
+                "wasserstein",
+            ),
+            "'--block-momentum': it pushes weights beyond",
         ),
         (
             ("--average", "weights", "--explain"),
@@ -389,7 +465,7 @@ def test_a_folder_of_sites_is_none_of_data():
 @pytest.mark.parametrize("skew", [0.0, 0.5, 1.0])
 def test_split_deals_each_image_to_one_site(skew):
     dataset = load_dataset(Source(glyphs=400))
-    parts = divide(dataset, 2, skew, 0)
+    parts = divide(dataset, 2, skew, 0, 10)
     assert sorted(np.concatenate(parts)) == list(range(400))
     shares = [
         np.isin(dataset.labels[rows], range(5 * s, 5 * s + 5)).mean()
@@ -397,8 +473,10 @@ def test_split_deals_each_image_to_one_site(skew):
     ]
     assert shares == pytest.approx([0.5 + skew / 2] * 2, abs=0.03)
     assert abs(len(parts[0]) - 200) <= 20
-    assert [list(p) for p in divide(dataset, 2, skew, 0)] == [list(p) for p in parts]
-    other = [list(p) for p in divide(dataset, 2, skew, 1)]
+    assert [list(p) for p in divide(dataset, 2, skew, 0, 10)] == [
+        list(p) for p in parts
+    ]
+    other = [list(p) for p in divide(dataset, 2, skew, 1, 10)]
     assert (other == [list(p) for p in parts]) == (skew == 1.0)
 
 
@@ -425,8 +503,10 @@ def test_split_writes_the_folders_of_sites(tmp_path):
     with pytest.raises(UserError, match="exists; give another folder"):
         split("--sites", "3")
     shutil.rmtree(tmp_path / "out")
-    with pytest.raises(UserError, match="too few for 61 sites"):
+    with pytest.raises(UserError, match="leave some of 61 sites without any"):
         split("--sites", "61")
+    with pytest.raises(UserError, match="of 10 classes leave some of 11 sites"):
+        split("--sites", "11", "--skew", "1")
     images = draw_glyphs(10)[0]
     (tmp_path / "all" / "train.npz").write_bytes(bytes_of(images, None))
     with pytest.raises(UserError, match="--skew: .*train.npz has no labels"):

@@ -89,6 +89,10 @@ def study(
             raise click.UsageError(
                 f"{flag} does not go with study; give study --dir DIR."
             )
+        if "{rank}" in found.get("datadir", ""):
+            raise click.UsageError(
+                "--datadir: study compares by test images, and sites have none in common."
+            )
         return found
 
     of_train = {name: values for name, values in vary if name != "ranks"}

@@ -3,7 +3,7 @@
 from gan_mpi.config.optimizer import OPTIMIZERS, RATES, OptimizerConfig
 from gan_mpi.config.original import DATASETS, NETWORKS, WITHOUT_TARGETS, OriginalConfig
 from gan_mpi.config.running import RunConfig, grid_size
-from gan_mpi.config.sites import SitesConfig, block_momentum, round_length
+from gan_mpi.config.sites import block_momentum, round_length
 from gan_mpi.config.training import TrainConfig, interval
 
 __all__ = [
@@ -15,7 +15,6 @@ __all__ = [
     "OptimizerConfig",
     "OriginalConfig",
     "RunConfig",
-    "SitesConfig",
     "TrainConfig",
     "block_momentum",
     "grid_size",

@@ -18,18 +18,25 @@ def split(
 
     Raises UserError if the data cannot be divided so, or a file is there.
     """
-    splits = [name for name in ("train", "test") if has_split(source, name)]
+    names = [name for name in ("train", "test") if has_split(source, name)]
+    datasets = {name: load_dataset(source, name) for name in names or ["train"]}
+    labels = datasets["train"].labels
+    classes = 1 if labels is None else int(labels.max()) + 1
     written: dict[Path, bytes] = {}
     counts: dict[Path, dict[str, int]] = {
         out / f"site-{site}": {} for site in range(sites)
     }
-    for name in splits or ["train"]:
-        dataset = load_dataset(source, name)
-        for folder, rows in zip(
-            counts, divide(dataset, sites, skew, seed), strict=True
-        ):
-            labels = None if dataset.labels is None else dataset.labels[rows]
-            part = replace(dataset, images=dataset.images[rows], labels=labels)
+    for name, dataset in datasets.items():
+        parts = divide(dataset, sites, skew, seed, classes)
+        if name == "train" and not all(len(rows) for rows in parts):
+            raise UserError(
+                f"--sites: {len(dataset.images)} samples of {classes} classes leave some of {sites} sites "
+                f"without any at --skew {skew:g}; give fewer sites, or less skew.",
+                exit_code=2,
+            )
+        for folder, rows in zip(counts, parts, strict=True):
+            kept = None if dataset.labels is None else dataset.labels[rows]
+            part = replace(dataset, images=dataset.images[rows], labels=kept)
             counts[folder][name] = len(rows)
             if len(rows):
                 files = files_of(part, name, layout)
@@ -38,13 +45,15 @@ def split(
     return counts
 
 
-def divide(dataset: Dataset, sites: int, skew: float, seed: int) -> list[np.ndarray]:
+def divide(
+    dataset: Dataset, sites: int, skew: float, seed: int, classes: int
+) -> list[np.ndarray]:
     """Return the rows of each site, ascending.
 
-    Of C classes, class c is at home at site c * sites // C.  A share `skew`, 0..1, of its samples,
+    Of C `classes`, class c is at home at site c * sites // C.  A share `skew`, 0..1, of its samples,
     drawn at random, stays there; the others are dealt to all sites alike.
 
-    Raises UserError if labels or samples are lacking.
+    Samples of further classes are dealt alike.  Raises UserError if labels are lacking.
     """
     count = len(dataset.images)
     if skew and dataset.labels is None:
@@ -52,20 +61,15 @@ def divide(dataset: Dataset, sites: int, skew: float, seed: int) -> list[np.ndar
             f"--skew: {dataset.source} has no labels beside it; leave the option out.",
             exit_code=2,
         )
-    if count < sites:
-        raise UserError(
-            f"--sites: {dataset.source} holds {count} samples, too few for {sites} sites.",
-            exit_code=2,
-        )
     labels = np.zeros(count, np.int64) if dataset.labels is None else dataset.labels
-    classes = int(labels.max()) + 1
     order = np.argsort(random_words(seed, Purpose.SPLIT, 0, 1, count)[0], kind="stable")
     found: list[list[np.ndarray]] = [[] for _ in range(sites)]
     dealt: list[np.ndarray] = []
-    for label in range(classes):
+    for label in np.unique(labels):
         rows = order[labels[order] == label]
-        staying = round(skew * len(rows))
-        found[label * sites // classes].append(rows[:staying])
+        staying = round(skew * len(rows)) if label < classes else 0
+        if staying:
+            found[label * sites // classes].append(rows[:staying])
         dealt.append(rows[staying:])
     rest = np.concatenate(dealt)
     for site in range(sites):
