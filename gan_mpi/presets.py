@@ -27,7 +27,8 @@ class Preset:
     """One system: a sentence, its two lengths in steps, and option values by option name.
 
     `settings` decide the result, `run_settings` do not.  `original` is the command or program
-    that did the same, `oddities` are what a user should know of it.
+    that did the same, `oddities` are what a user should know of it, and `tried` what was tried for
+    it: options, steps, and the distance with seeds 0 and 1.
     """
 
     summary: str
@@ -37,6 +38,7 @@ class Preset:
     settings: dict[str, Any] = field(default_factory=dict)
     run_settings: dict[str, Any] = field(default_factory=dict)
     oddities: tuple[str, ...] = ()
+    tried: tuple[tuple[str, str, str, str], ...] = ()
     cntk_log: CntkLog = CntkLog()
 
 
@@ -127,7 +129,7 @@ PRESETS = {
         fast_steps=5_000,
         full_steps=10_000,
         original="CNTK_206B_DCGAN.ipynb, as its text describes it",
-        settings={**DCGAN, "network": "dcgan"},
+        settings={**DCGAN, "network": "dcgan", "ema": 20.0},
         oddities=(
             (
                 "D's convolutions are padded (28 to 15 to 8), so that all pixels reach it, those of the "

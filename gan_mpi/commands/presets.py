@@ -11,6 +11,7 @@ from gan_mpi.configure import new_config, run_config
 from gan_mpi.presets import PRESETS, Preset
 
 WIDTH = 88
+TRIED = "Tried on MNIST, in floors of the Frechet distance (1 is what real images have)"
 
 
 @click.command()
@@ -44,11 +45,21 @@ def page(name: str) -> str:
             for text in preset.oddities
         ),
     }
+    if preset.tried:
+        sections[TRIED] = _tried(preset)
     body = "\n\n".join(
         f"{heading}:\n{textwrap.indent(text, '  ')}"
         for heading, text in sections.items()
     )
     return f"{name}: {preset.summary}\n\n{body}"
+
+
+def _tried(preset: Preset) -> str:
+    width = max(len(row[0]) for row in preset.tried)
+    rows = [("", "steps", "seed 0", "seed 1"), *preset.tried]
+    return "\n".join(
+        f"{what:{width}}{steps:>7}{one:>9}{other:>9}" for what, steps, one, other in rows
+    )
 
 
 def _length(preset: Preset, config: TrainConfig) -> str:
