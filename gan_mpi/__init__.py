@@ -1,3 +1,3 @@
 """Data-parallel training of generative adversarial networks with MPI."""
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
