@@ -195,7 +195,7 @@ class Journal:
         now = f"{step - self.first_step} of them in {stats.duration(seconds)}{why}"
         longer = f"train longer: {resume} --steps {2 * steps}"
         return [
-            f"{done}, {now}; loss {losses}",
+            f"{done}, {now}" + (f"; loss {losses}" if losses else ""),
             f"samples: {self.run_dir / f'fakes-{step:06d}.png'}",
             f"draw more: gan-mpi sample {self.run_dir} --seeds 0-99",
             f"go on: {resume}" if stopped else longer,

@@ -114,7 +114,9 @@ def data_of(dataset):
 
 def run_steps(comm, steps, given, make_game=None, data=None):
     """Train a new game for some steps; return its state."""
-    torch.set_num_threads(1)  # two wait for each other where other programs want the cores
+    torch.set_num_threads(
+        1
+    )  # two wait for each other where other programs want the cores
     config = new_config({"steps": max(1, steps), **given})
     data = data_of(config.dataset) if data is None else data
     wants = [COUNTS] if config.conditional != "no" else []

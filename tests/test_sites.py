@@ -20,6 +20,7 @@ from gan_mpi.datasets.npz import bytes_of
 from gan_mpi.datasets.split import divide
 from gan_mpi.errors import UserError
 from gan_mpi.sites import turns_of_a_round
+from gan_mpi.stats import passed
 
 FP64 = {"precision": "fp64", "latent_dim": 10}
 SGD = {**FP64, "batch": 8, "optimizer": "sgd", "lr": 0.05, "steps": 20}
@@ -168,6 +169,11 @@ def found(mpirun, folder):
         ["weighted_average", "reset"],
         ["block_momentum", 0.25, CHANGES],
         ["block_momentum", 0.5, CHANGES],
+        [
+            "train_outcomes",
+            [run("transferred", LONG, {"transfer": "alone", "steps": 2})],
+            str(folder),
+        ],
     ]
     return mpirun(2, "several", calls, timeout=250)
 
@@ -320,6 +326,20 @@ def test_a_class_that_one_site_has_not_is_drawn_as_often_as_all_have_it(found, f
     ]
     assert data["label_counts"] == list(sum(each))
     assert each[0][3] == 0 < data["label_counts"][3]
+
+
+def test_sites_begin_from_the_networks_of_another_run(found, folder):
+    assert found[0][15] == [0]
+    state = read_checkpoint(folder / "transferred" / "checkpoint-000000.pt")
+    assert_same(state["G"], newest(folder, "alone")["G"])
+
+
+def test_what_is_due_within_a_round_is_done_at_its_end():
+    assert passed(40, 60, 50)
+    assert not passed(60, 80, 50)
+    assert passed(99, 100, 50)
+    assert passed(0, 1000, 50)
+    assert not passed(50, 99, 50)
 
 
 def test_sites_may_balance_by_themselves_and_norm_spectra(found):

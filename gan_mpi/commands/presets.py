@@ -58,7 +58,8 @@ def _tried(preset: Preset) -> str:
     width = max(len(row[0]) for row in preset.tried)
     rows = [("", "steps", "seed 0", "seed 1"), *preset.tried]
     return "\n".join(
-        f"{what:{width}}{steps:>7}{one:>9}{other:>9}" for what, steps, one, other in rows
+        f"{what:{width}}{steps:>7}{one:>9}{other:>9}"
+        for what, steps, one, other in rows
     )
 
 
