@@ -38,17 +38,14 @@ class Rounds:
         comm: Communicator,
         state: SitesState,
         dataset: Dataset,
-        test: Dataset | None,
         stop: StopRequest,
         is_due: Callable[[int], bool],
     ) -> None:
-        """Train on this rank's `dataset`; validate on `test` where is_due(step before the round)."""
+        """Train on this rank's `dataset`; validate where is_due(step before the round)."""
         self.comm, self.state, self.stop, self.is_due = comm, state, stop, is_due
         self.device = next(state.game.G.network.parameters()).device
-        labels = dataset.labels if "label_counts" in state.data else None
-        arguments = dataset.images, self.device, labels, state.own_data
-        self.feed = Feed(comm, state.local, *arguments)
-        self.test = None if test is None else _with_known_labels(test, state)
+        self.feed = Feed(comm, state.local, dataset, self.device, state.own_data)
+        self.test = _with_known_labels(state)
         self.share = self.feed.hi - self.feed.lo
 
     def play(self) -> bool:
@@ -192,10 +189,10 @@ class Rounds:
         )
 
 
-def _with_known_labels(test: Dataset, state: SitesState) -> Dataset | None:
-    """Return the test images whose labels the networks know, if they are given labels."""
-    classes = len(state.data.get("label_counts", ()))
-    if not classes:
+def _with_known_labels(state: SitesState) -> Dataset | None:
+    """Return the test images; of networks that are given labels, those whose labels they know."""
+    test, classes = state.test, len(state.data.get("label_counts", ()))
+    if test is None or not classes:
         return test
     if test.labels is None:
         return None

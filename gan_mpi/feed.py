@@ -5,6 +5,7 @@ import torch
 
 from gan_mpi.batch import Batch
 from gan_mpi.comm import Communicator
+from gan_mpi.datasets import Dataset
 from gan_mpi.images import to_range
 from gan_mpi.latents import generator_inputs
 from gan_mpi.prepare import DTYPES
@@ -19,20 +20,16 @@ class Feed:
         self,
         comm: Communicator,
         state: RunState,
-        real: np.ndarray,
+        dataset: Dataset,
         device: torch.device,
-        labels: np.ndarray | None = None,
         own: bool = False,
     ) -> None:
-        """`labels` are those of `real`, if the networks are given labels.
-
-        `own` says that no other rank draws from `real`, so that an epoch is all of them.
-        """
-        self.state, self.real, self.device = state, real, device
+        """`own` says that no other rank draws from `dataset`, so that an epoch is all of it."""
+        self.state, self.real, self.device = state, dataset.images, device
         self.own = own
-        self.labels = labels
+        self.labels = dataset.labels if "label_counts" in state.data else None
         self.dtype = DTYPES[state.config.precision]
-        self.order = DataOrder(state.config.seed, len(real))
+        self.order = DataOrder(state.config.seed, len(self.real))
         self.lo, self.hi = shard(state.config.batch, comm.rank, comm.world_size)
 
     def next_real(self) -> Batch:

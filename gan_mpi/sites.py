@@ -34,6 +34,9 @@ class SitesState(RunState):
     alone: Communicator = field(kw_only=True)  # this rank only
     local: RunState = field(kw_only=True)
     average: WeightAverage = field(kw_only=True)
+    test: Dataset | None = field(
+        kw_only=True
+    )  # images that its losses are validated on
     own_data: bool = field(kw_only=True)
     length: int = field(kw_only=True)
     turns: int = field(kw_only=True)
@@ -183,6 +186,7 @@ def build_sites(
         local.game,
         alone=alone,
         local=local,
+        test=share_tests(comm, start.source, dataset),
         average=_average(comm, config, local.game, images if own_data else hi - lo),
         own_data=own_data,
         length=max(comm.allgather(turns)),

@@ -1,12 +1,15 @@
 """The training loop, from the first step to the last, whatever the number of ranks."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
+
+import torch
 
 from gan_mpi.board import check_installed
 from gan_mpi.comm import Communicator
 from gan_mpi.configure import run_config
+from gan_mpi.datasets import Dataset
 from gan_mpi.deadline import End
 from gan_mpi.device import place
 from gan_mpi.evaluation import Wanted, make_reference
@@ -19,14 +22,9 @@ from gan_mpi.log import Log
 from gan_mpi.monitor import Monitor
 from gan_mpi.opening import opening_lines, segment
 from gan_mpi.phases import Phases
-from gan_mpi.prepare import build_state, find_start, share_dataset
-from gan_mpi.sites import (
-    SitesState,
-    build_sites,
-    check_sites,
-    share_site,
-    share_tests,
-)
+from gan_mpi.prepare import Start, build_state, find_start, share_dataset
+from gan_mpi.sites import SitesState, build_sites, check_sites, share_site
+from gan_mpi.state import RunState
 from gan_mpi.stats import passed
 from gan_mpi.stopping import Lookout, StopRequest
 from gan_mpi.turn import take_step
@@ -60,18 +58,9 @@ def train(
         log.line(start.finished)
         return DONE
     placement = place(comm, run.device)
-    by_sites = start.config.average == "weights"
-    if by_sites:
-        check_sites(comm, start)
-    read, build = (
-        (share_site, build_sites) if by_sites else (share_dataset, build_state)
-    )
-    dataset, shared = read(comm, start.source)
-    phases.end("data")
     if run.tensorboard:
         comm.on_root(check_installed)
-    state = build(comm, start, dataset, placement.device)
-    phases.end("networks")
+    dataset, shared, state = _open(comm, start, placement.device, phases)
     for line in opening_lines(comm, state, dataset, placement):
         log.line(line)
     if not shared:
@@ -79,7 +68,6 @@ def train(
     for warning in placement.warnings:
         log.warning(warning)
     about = segment(comm, state.progress.step, placement)
-    test = share_tests(comm, start.source, dataset) if by_sites else None
     reference = None
     if run.evaluate_every is not None:
         wanted = Wanted(run.samples, run.classifier, start.run_dir)
@@ -99,13 +87,11 @@ def train(
             journal.show_reals(dataset.images)
         phases.end("first checkpoint")
     journal.begin()
-    advance: Callable[[], bool]
     if isinstance(state, SitesState):
-        advance = Rounds(comm, state, dataset, test, stop, journal.is_due).play
+        advance = Rounds(comm, state, dataset, stop, journal.is_due).play
     else:
-        labels = dataset.labels if "label_counts" in state.data else None
-        feed = Feed(comm, state, dataset.images, placement.device, labels)
         take = Explainer(comm, log).take_step if run.explain else take_step
+        feed = Feed(comm, state, dataset, placement.device)
         advance = partial(take, comm, state, feed, stop)
     lookout = Lookout(stop, end, run_dir, monitor.longest if comm.is_root else 0.0)
     comm.on_root(lambda: lookout.check_room(journal.slowest_save))
@@ -130,3 +116,22 @@ def train(
     if collapsed:
         return COLLAPSED
     return DONE if state.progress.step == state.config.steps else STOPPED
+
+
+def _open(
+    comm: Communicator, start: Start, device: torch.device, phases: Phases
+) -> tuple[Dataset, bool, RunState]:
+    """Return this rank's data, whether a node has one copy, and the state, of replicas or of sites.
+
+    Collective.
+    """
+    if start.config.average == "weights":
+        check_sites(comm, start)
+        dataset, shared = share_site(comm, start.source)
+    else:
+        dataset, shared = share_dataset(comm, start.source)
+    phases.end("data")
+    build = build_sites if start.config.average == "weights" else build_state
+    state = build(comm, start, dataset, device)
+    phases.end("networks")
+    return dataset, shared, state

@@ -12,6 +12,7 @@ from small_networks import batch_normalised_game
 from gan_mpi import checkpoint
 from gan_mpi.comm import Communicator
 from gan_mpi.configure import new_config
+from gan_mpi.datasets import Dataset
 from gan_mpi.datasets.glyphs import draw_glyphs
 from gan_mpi.datasets.points import draw_points
 from gan_mpi.feed import Feed
@@ -131,10 +132,15 @@ def run_steps(comm, steps, given, make_game=None, data=None):
     return state
 
 
+def feed_of(comm, state, images, labels=None):
+    dataset = Dataset("test", "nowhere", images, labels, "")
+    return Feed(comm, state, dataset, torch.device("cpu"))
+
+
 def continue_steps(comm, state, steps, data):
     """Train for some more steps; return the player that was updated in each."""
     labels = np.arange(len(data)) % 3 if "label_counts" in state.data else None
-    feed, trained = Feed(comm, state, data, torch.device("cpu"), labels), []
+    feed, trained = feed_of(comm, state, data, labels), []
     for _ in range(steps):
         before = state.progress.updates_D
         take_step(comm, state, feed, NEVER)
@@ -178,7 +184,7 @@ def gradients_of_one_update(comm, steps, given):
     whose bias is still zero: the next batch norm undoes it.
     """
     state = run_steps(comm, steps, given)
-    feed = Feed(comm, state, data_of(state.config.dataset), torch.device("cpu"))
+    feed = feed_of(comm, state, data_of(state.config.dataset))
     real, fake = feed.next_real(), state.game.fakes(feed.next_latents())
     discriminator_step(comm, state.game, real, fake, False)
     generator_step(comm, state.game, feed.next_latents(), False)
@@ -280,7 +286,7 @@ def global_generators_stand_still(comm):
     everything_on |= {"ema": 0.1, "d_norm": "spectral"}
     state = run_steps(comm, 2, {"batch": 30, **everything_on})
     labels = np.arange(len(glyphs())) % 3
-    feed = Feed(comm, state, glyphs(), torch.device("cpu"), labels)
+    feed = feed_of(comm, state, glyphs(), labels)
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
     take_step(comm, state, feed, NEVER)
     after = torch.get_rng_state(), np.random.get_state()[1]
