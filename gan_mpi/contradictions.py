@@ -3,12 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from gan_mpi.config import (
-    OPTIMIZERS,
-    RATES,
-    WITHOUT_TARGETS,
-    TrainConfig,
-)
+from gan_mpi.config import OPTIMIZERS, RANK, RATES, WITHOUT_TARGETS, TrainConfig
 from gan_mpi.errors import UserError
 
 TURN = ("d_steps", "g_steps", "first", "g_latents")  # options of --schedule steps
@@ -22,22 +17,22 @@ def option_names(player: str, name: str) -> tuple[str, str]:
 def check_schedule(config: TrainConfig, given: Mapping[str, Any]) -> None:
     """Refuse options of the schedule that contradict each other."""
     if config.schedule == "balance" and config.train != "both":
-        raise UserError(
-            f"Invalid value for '--train': {config.train}, but --schedule balance chooses who is "
-            "trained; it needs both.",
-            exit_code=2,
+        raise _wrong(
+            "train",
+            f"{config.train}, but --schedule balance chooses who is "
+            "trained; it needs both",
         )
     unused = [name for name in TURN if name in given]
     if config.schedule == "balance" and unused:
-        raise UserError(
-            f"Invalid value for '{flag(unused[0])}': --schedule balance decides by itself who is "
-            "trained in a step; leave it out, or give --schedule steps.",
-            exit_code=2,
+        raise _wrong(
+            unused[0],
+            "--schedule balance decides by itself who is "
+            "trained in a step; leave it out, or give --schedule steps",
         )
     if "kimg" in given and not config.images_per_step:
-        raise UserError(
-            "Invalid value for '--kimg': --train generator consumes no real images; give --steps.",
-            exit_code=2,
+        raise _wrong(
+            "kimg",
+            "--train generator consumes no real images; give --steps",
         )
 
 
@@ -58,46 +53,45 @@ def check_uses(config: TrainConfig, given: Mapping[str, Any]) -> None:
                 users = " and ".join(
                     kind for kind in OPTIMIZERS if name in OPTIMIZERS[kind]
                 )
-                raise UserError(
-                    f"Invalid value for '{flag(option)}': {' and '.join(kinds)} has no {name}; "
-                    f"it is for {users}.",
-                    exit_code=2,
+                raise _wrong(
+                    option,
+                    f"{' and '.join(kinds)} has no {name}; it is for {users}",
                 )
 
 
 def check_beyond(config: TrainConfig) -> None:
     """Refuse combinations of what the originals had not that mean nothing."""
     if config.told and config.loss in WITHOUT_TARGETS:
-        raise UserError(
-            f"Invalid value for '{flag(config.told[0])}': --loss {config.loss} has no targets; leave it out, or "
-            "take a cross-entropy loss or least-squares.",
-            exit_code=2,
+        raise _wrong(
+            config.told[0],
+            f"--loss {config.loss} has no targets; leave it out, or "
+            "take a cross-entropy loss or least-squares",
         )
     if config.clip and config.loss != "wasserstein":
-        raise UserError(
-            f"Invalid value for '--clip': it bounds the slope of D for --loss wasserstein, not "
-            f"for {config.loss}; leave it out.",
-            exit_code=2,
+        raise _wrong(
+            "clip",
+            f"it bounds the slope of D for --loss wasserstein, not "
+            f"for {config.loss}; leave it out",
         )
     bounds = (config.clip, config.gradient_penalty, config.d_norm == "spectral")
     if config.loss == "wasserstein" and not any(bounds):
-        raise UserError(
-            "Invalid value for '--loss': wasserstein needs a D of bounded slope; give "
-            "--gradient-penalty 10, --clip 0.01 or --d-norm spectral.",
-            exit_code=2,
+        raise _wrong(
+            "loss",
+            "wasserstein needs a D of bounded slope; give "
+            "--gradient-penalty 10, --clip 0.01 or --d-norm spectral",
         )
     if config.gradient_penalty and config.d_update == "separate":
-        raise UserError(
-            "Invalid value for '--gradient-penalty': it is taken between reals and fakes, and D learns "
-            "from one or the other; give --d-update joint.",
-            exit_code=2,
+        raise _wrong(
+            "gradient_penalty",
+            "it is taken between reals and fakes, and D learns "
+            "from one or the other; give --d-update joint",
         )
 
 
 def check_sites(config: TrainConfig, given: Mapping[str, Any]) -> None:
     """Refuse options of sites without sites, and what sites cannot have."""
     by_sites = config.average == "weights"
-    own_data = "{rank}" in (given.get("datadir") or "")
+    own_data = RANK in (given.get("datadir") or "")
     for name in ("every", "optimizer_state", "block_momentum"):
         if name in given and not by_sites:
             raise _wrong(

@@ -5,25 +5,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-import numpy as np
 import torch
 
-from gan_mpi.batch import Batch
 from gan_mpi.comm import Communicator
 from gan_mpi.datasets import Dataset
 from gan_mpi.feed import Feed
-from gan_mpi.images import to_range
-from gan_mpi.latents import generator_inputs
 from gan_mpi.parallel import check_replicas
-from gan_mpi.prepare import DTYPES
 from gan_mpi.sites import SitesState
 from gan_mpi.stats import Window
 from gan_mpi.step import Game, measure
 from gan_mpi.stopping import StopRequest
-from gan_mpi.streams import Purpose, draw_labels
+from gan_mpi.streams import Purpose
 from gan_mpi.turn import take_step
 
 FIGURES = ("loss_G", "loss_D", "validation_G", "validation_D")  # of a round
+VALIDATION = Purpose.VALIDATION, Purpose.VALIDATION_DROPOUT, Purpose.VALIDATION_LABELS
 VALIDATED = 1000  # test images of a site, at most
 
 
@@ -110,12 +106,11 @@ class Rounds:
         state, progress = self.state, self.state.progress
         progress.images += sum(report["images"] for report in reports)
         progress.latents += sum(report["latents"] for report in reports)
-        for name in "DG":
-            most = max(report["updates"][name] for report in reports)
-            state.window.updates[name] += most
-            setattr(
-                progress, f"updates_{name}", getattr(progress, f"updates_{name}") + most
-            )
+        most = {n: max(report["updates"][n] for report in reports) for n in "DG"}
+        progress.updates_D += most["D"]
+        progress.updates_G += most["G"]
+        for name, updates in most.items():
+            state.window.updates[name] += updates
         means = weighted([(r["weight"], r["means"]) for r in reports])
         validation = weighted(
             [(r["validated"], r["validation"]) for r in reports if "validation" in r]
@@ -148,7 +143,9 @@ class Rounds:
             network.eval()
         for lo in range(0, count, self.share):
             hi = min(lo + self.share, count)
-            real, latents = self._validation_batches(test, lo, hi)
+            labels = None if test.labels is None else test.labels[lo:hi]
+            real = self.feed.reals(test.images[lo:hi].copy(), labels, lo)
+            latents = self.feed.latents(VALIDATION, lo, hi)
             figures = measure(self.state.alone, plain, real, plain.fakes(latents))
             terms = figures["loss_real"], figures["loss_fake"]
             loss_D = local.game.loss.discriminator(*terms)
@@ -159,43 +156,14 @@ class Rounds:
             network.train()
         return weighted(found)
 
-    def _validation_batches(
-        self, test: Dataset, lo: int, hi: int
-    ) -> tuple[Batch, Batch]:
-        """Return test images lo..hi and as many latents."""
-        config, dtype = self.state.config, DTYPES[self.state.config.precision]
-        images = torch.tensor(test.images[lo:hi], device=self.device)
-        purposes = Purpose.VALIDATION, Purpose.VALIDATION_DROPOUT
-        drawn = generator_inputs(
-            self.state.game.G.network, config, config.seed, purposes, lo, hi
-        )
-        real, fake = (
-            to_range(images, dtype, config.range),
-            torch.from_numpy(drawn).to(dtype),
-        )
-        labels: list[torch.Tensor | None] = [None, None]
-        if "label_counts" in self.state.data:
-            assert test.labels is not None
-            counts = self.state.local.data["label_counts"]
-            of_fakes = draw_labels(
-                counts, config.seed, Purpose.VALIDATION_LABELS, lo, hi
-            )
-            labels = [
-                torch.from_numpy(each.astype(np.int64)).to(self.device)
-                for each in (test.labels[lo:hi], of_fakes)
-            ]
-        return Batch("real", real, lo, labels[0]), Batch(
-            "fake", fake.to(self.device), lo, labels[1]
-        )
-
 
 def _with_known_labels(state: SitesState) -> Dataset | None:
-    """Return the test images; of networks that are given labels, those whose labels they know."""
+    """Return the test images, with labels that the networks know if they are given any."""
     test, classes = state.test, len(state.data.get("label_counts", ()))
-    if test is None or not classes:
-        return test
-    if test.labels is None:
+    if test is None or (classes and test.labels is None):
         return None
+    if not classes or test.labels is None:
+        return replace(test, labels=None)
     known = test.labels < classes
     return replace(test, images=test.images[known], labels=test.labels[known])
 

@@ -12,6 +12,8 @@ from gan_mpi.prepare import DTYPES
 from gan_mpi.state import RunState
 from gan_mpi.streams import DataOrder, Purpose, draw_labels, shard
 
+TRAINING = Purpose.LATENTS, Purpose.DROPOUT, Purpose.LABELS
+
 
 class Feed:
     """This rank's share of the endless streams of real images and latents."""
@@ -39,27 +41,44 @@ class Feed:
         begin = at // config.batch * size if self.own else at + self.lo
         rows = self.order.indices(begin, begin + size)
         self.state.progress.images += config.batch
-        on_device = torch.from_numpy(self.real[rows]).to(self.device)
-        values = to_range(on_device, self.dtype, config.range)
-        labels = None if self.labels is None else self._labels(self.labels[rows])
-        return Batch("real", values, at + self.lo, labels)
+        labels = None if self.labels is None else self.labels[rows]
+        return self.reals(self.real[rows], labels, at + self.lo)
 
     def next_latents(self) -> Batch:
         """Return this rank's share of the next latents, (n, latent_dim), and masks of dropout.
 
         Labels are drawn as often as the data have them.
         """
-        config, at = self.state.config, self.state.progress.latents
-        first, last = at + self.lo, at + self.hi
-        purposes = Purpose.LATENTS, Purpose.DROPOUT
-        generator = self.state.game.G.network
-        drawn = generator_inputs(generator, config, config.seed, purposes, first, last)
-        self.state.progress.latents += config.batch
+        at = self.state.progress.latents
+        self.state.progress.latents += self.state.config.batch
+        return self.latents(TRAINING, at + self.lo, at + self.hi)
+
+    def reals(self, images: np.ndarray, labels: np.ndarray | None, first: int) -> Batch:
+        """Return images that nothing else holds, number `first` and on of a stream, as a batch."""
+        config = self.state.config
+        on_device = torch.from_numpy(images).to(self.device)
+        values = to_range(on_device, self.dtype, config.range)
+        known = None if labels is None else self._labels(labels)
+        return Batch("real", values, first, known)
+
+    def latents(
+        self, purposes: tuple[Purpose, Purpose, Purpose], first: int, last: int
+    ) -> Batch:
+        """Return numbers first..last of streams of latents, of masks and of labels."""
+        config, (*inputs, of_labels) = self.state.config, purposes
+        drawn = generator_inputs(
+            self.state.game.G.network,
+            config,
+            config.seed,
+            (inputs[0], inputs[1]),
+            first,
+            last,
+        )
         values = torch.from_numpy(drawn).to(self.dtype).to(self.device)
         if self.labels is None:
             return Batch("fake", values, first)
         counts = self.state.data["label_counts"]
-        labels = draw_labels(counts, config.seed, Purpose.LABELS, first, last)
+        labels = draw_labels(counts, config.seed, of_labels, first, last)
         return Batch("fake", values, first, self._labels(labels))
 
     def _labels(self, labels: np.ndarray) -> torch.Tensor:

@@ -47,14 +47,13 @@ def opening_lines(
             "These are drawn glyphs, not MNIST: digits in Pillow's own font. To train on MNIST, "
             "give the folder with its files: --datadir DIR."
         )
-    by_sites = isinstance(state, SitesState)
-    if config.batch_norm == "local" and comm.world_size > 1 and not by_sites:
+    if isinstance(state, SitesState):
+        lines += _of_sites(state)
+    elif config.batch_norm == "local" and comm.world_size > 1:
         lines.append(
             "batch norm is local: the result depends on the number of ranks, here "
             f"{comm.world_size}."
         )
-    if isinstance(state, SitesState):
-        lines += _of_sites(state)
     named = ", ".join(hosts[:4]) + (", ..." if len(hosts) > 4 else "")
     return [
         *lines,

@@ -158,7 +158,8 @@ def build_state(
 ) -> RunState:
     """Return the state that a run starts from, new or saved, the same on all ranks.  Collective.
 
-    There are at least so many classes, if the networks are given labels.  Raises UserError if a resumed run would go on with other data.
+    There are at least so many classes, if the networks are given labels.  Raises UserError if a
+    resumed run would go on with other data.
     """
     datadir = start.source.datadir
     data: dict[str, Any] = {

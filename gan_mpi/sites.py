@@ -10,7 +10,7 @@ import torch
 
 from gan_mpi.averaging import WeightAverage
 from gan_mpi.comm import Communicator
-from gan_mpi.config import TrainConfig, block_momentum, round_length
+from gan_mpi.config import RANK, TrainConfig, block_momentum, round_length
 from gan_mpi.datasets import Dataset, Source, has_split, load_dataset
 from gan_mpi.errors import UserError
 from gan_mpi.parallel import broadcast_network
@@ -19,8 +19,6 @@ from gan_mpi.state import Progress, RunState
 from gan_mpi.stats import Window
 from gan_mpi.step import Game
 from gan_mpi.streams import shard
-
-RANK = "{rank}"  # in --datadir
 
 
 @dataclass
@@ -34,9 +32,7 @@ class SitesState(RunState):
     alone: Communicator = field(kw_only=True)  # this rank only
     local: RunState = field(kw_only=True)
     average: WeightAverage = field(kw_only=True)
-    test: Dataset | None = field(
-        kw_only=True
-    )  # images that its losses are validated on
+    test: Dataset | None = field(kw_only=True)  # images to validate on
     own_data: bool = field(kw_only=True)
     length: int = field(kw_only=True)
     turns: int = field(kw_only=True)
@@ -167,8 +163,9 @@ def build_sites(
     """
     config, alone = start.config, comm.alone()
     lo, hi = shard(config.batch, comm.rank, comm.world_size)
-    about = (dataset.source, len(dataset.images), dataset.sha256)
-    sites = comm.allgather(dict(zip(ABOUT, about, strict=True)))
+    images = len(dataset.images)
+    about = {"source": dataset.source, "count": images, "sha256": dataset.sha256}
+    sites = comm.allgather(about)
     own_data = len({site["sha256"] for site in sites}) > 1
     largest = -1 if dataset.labels is None else int(dataset.labels.max())
     classes = max(comm.allgather(largest)) + 1
@@ -178,7 +175,6 @@ def build_sites(
     local = comm.agree(lambda: build_state(alone, mine, dataset, device, classes))
     for network in local.game.networks.values():
         broadcast_network(comm, network)
-    images = len(dataset.images)
     turns = turns_of_a_round(config, images, hi - lo if own_data else config.batch)
     state = SitesState(
         config,
@@ -198,10 +194,7 @@ def build_sites(
     return state
 
 
-ABOUT = ("source", "count", "sha256")  # of the data of each site, in a checkpoint
-
-
-def check_sites(comm: Communicator, start: Start) -> None:
+def check_count(comm: Communicator, start: Start) -> None:
     """Raise UserError, on all ranks, if there are more sites than images in a batch, or others than before."""
     batch, sites = start.config.batch, comm.world_size
     if batch < sites:
@@ -234,9 +227,9 @@ def _average(
 
 def _draw_labels_of_all(state: SitesState) -> None:
     """Let samples have labels as often as all sites together, and not as often as this one."""
-    generators: list[Any] = [state.game.G.network, state.game.sampler]
-    for generator in generators:
-        if "label_counts" in state.data:
+    if "label_counts" in state.data:
+        generators: list[Any] = [state.game.G.network, state.game.sampler]
+        for generator in generators:
             generator.label_counts = tuple(state.data["label_counts"])
 
 

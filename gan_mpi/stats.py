@@ -74,30 +74,24 @@ def status_line(record: dict[str, Any], steps: int, seconds_left: float) -> str:
 
 def site_lines(record: dict[str, Any]) -> list[str]:
     """Return a line for each site of a run of sites, about its last round, and one for all."""
-
-    def of(figures: dict[str, Any], name: str) -> str:
-        return f"G {figures[f'{name}_G']:.4f}  D {figures[f'{name}_D']:.4f}"
+    if "sites" not in record:
+        return []
 
     def line(who: str, figures: dict[str, Any]) -> str:
-        losses = [
-            f"{name} {figures[f'loss_{name}']:.4f}"
-            for name in "GD"
-            if f"loss_{name}" in figures
-        ]
-        tested = "validation_D" in figures
-        validation = [f"validation {of(figures, 'validation')}"] if tested else []
-        return "  ".join([f"  {who}:", *losses, *validation])
+        parts = [f"  {who}:"]
+        for heading, kind in (("", "loss"), ("validation ", "validation")):
+            known = [name for name in "GD" if f"{kind}_{name}" in figures]
+            values = [f"{name} {figures[f'{kind}_{name}']:.4f}" for name in known]
+            if values:
+                parts.append(heading + "  ".join(values))
+        return "  ".join(parts)
 
-    sites = record.get("sites", [])
     lines = [
         line(f"site {rank}, {site['images']} images", site)
-        for rank, site in enumerate(sites)
+        for rank, site in enumerate(record["sites"])
     ]
-    return (
-        [*lines, line(f"round {record['round']}, all sites", record["all_sites"])]
-        if sites
-        else []
-    )
+    whole = line(f"round {record['round']}, all sites", record["all_sites"])
+    return [*lines, whole]
 
 
 LEGEND = (

@@ -23,7 +23,7 @@ from gan_mpi.monitor import Monitor
 from gan_mpi.opening import opening_lines, segment
 from gan_mpi.phases import Phases
 from gan_mpi.prepare import Start, build_state, find_start, share_dataset
-from gan_mpi.sites import SitesState, build_sites, check_sites, share_site
+from gan_mpi.sites import SitesState, build_sites, check_count, share_site
 from gan_mpi.state import RunState
 from gan_mpi.stats import passed
 from gan_mpi.stopping import Lookout, StopRequest
@@ -126,7 +126,7 @@ def _open(
     Collective.
     """
     if start.config.average == "weights":
-        check_sites(comm, start)
+        check_count(comm, start)
         dataset, shared = share_site(comm, start.source)
     else:
         dataset, shared = share_dataset(comm, start.source)

@@ -173,3 +173,16 @@ def write_idx_files(folder, prefix, images, labels):
         header += b"".join(size.to_bytes(4, "big") for size in array.shape)
         data = header + array.astype(np.uint8).tobytes()
         (folder / f"{prefix}-{kind}-ubyte").write_bytes(data)
+
+
+def write_glyphs(folder, first, count, tests=0, labels=range(10)):
+    """Write glyphs `first` to `first + count` of these labels, and so many test glyphs, as npz."""
+    from gan_mpi.datasets.glyphs import draw_glyphs
+    from gan_mpi.datasets.npz import bytes_of
+
+    folder.mkdir(parents=True)
+    images, known = draw_glyphs(first + count)
+    images, labels = (each[np.isin(known, list(labels))] for each in (images, known))
+    (folder / "train.npz").write_bytes(bytes_of(images[first:], labels[first:]))
+    if tests:
+        (folder / "test.npz").write_bytes(bytes_of(images[:tests], labels[:tests]))

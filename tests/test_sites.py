@@ -1,25 +1,16 @@
 """Sites: data of their own, weights averaged after rounds, and nothing else that crosses."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
 import torch
-from click import BadParameter
-from click.testing import CliRunner
+from conftest import write_glyphs
 from rank_training import distance
 
 from gan_mpi.checkpoint import read_checkpoint
-from gan_mpi.cli import cli
-from gan_mpi.config import block_momentum, round_length
-from gan_mpi.configure import new_config, resumed_config
 from gan_mpi.datasets import Source, load_dataset
-from gan_mpi.datasets.glyphs import draw_glyphs
 from gan_mpi.datasets.npz import bytes_of
-from gan_mpi.datasets.split import divide
-from gan_mpi.errors import UserError
-from gan_mpi.sites import turns_of_a_round
 from gan_mpi.stats import passed
 
 FP64 = {"precision": "fp64", "latent_dim": 10}
@@ -58,35 +49,24 @@ BLOCKS = {
     "average": "weights",
 }
 BLOCKS |= {"block_momentum": "0.5", "optimizer_state": "local"}
-CHANGES = [[0.1, 0.3], [-0.2, 0.4], [0.0, 0.1]]
-
-
-def write_site(folder, first, count, tests=0, labels=range(10)):
-    """Write glyphs `first` to `first + count` of these labels, and so many test glyphs, as npz."""
-    folder.mkdir(parents=True)
-    images, known = draw_glyphs(first + count)
-    images, labels = (each[np.isin(known, list(labels))] for each in (images, known))
-    (folder / "train.npz").write_bytes(bytes_of(images[first:], labels[first:]))
-    if tests:
-        (folder / "test.npz").write_bytes(bytes_of(images[:tests], labels[:tests]))
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A folder with two sites, of 24 and 15 images, and two that have the same."""
     folder = tmp_path_factory.mktemp("sites")
-    write_site(folder / "site-0", 0, 24, tests=9)
-    write_site(folder / "site-1", 100, 15, tests=4)
+    write_glyphs(folder / "site-0", 0, 24, tests=9)
+    write_glyphs(folder / "site-1", 100, 15, tests=4)
     for site in range(2):
-        write_site(folder / f"same-{site}", 0, 40)
+        write_glyphs(folder / f"same-{site}", 0, 40)
     for site in range(2):  # noise, which no pickle makes smaller
         noise = np.random.default_rng(site).integers(0, 256, (200, 1, 28, 28), np.uint8)
         (folder / f"noise-{site}").mkdir()
         (folder / f"noise-{site}" / "train.npz").write_bytes(bytes_of(noise, None))
     for site, labels in enumerate(([0, 1], [1, 2, 3])):
-        write_site(folder / f"few-{site}", 0, 40, labels=labels)
-    write_site(folder / "bare-0", 0, 10)
-    write_site(folder / "odd-0", 0, 10)
+        write_glyphs(folder / f"few-{site}", 0, 40, labels=labels)
+    write_glyphs(folder / "bare-0", 0, 10)
+    write_glyphs(folder / "odd-0", 0, 10)
     (folder / "odd-1").mkdir()
     tiny = np.zeros((10, 1, 8, 8), np.uint8)
     (folder / "odd-1" / "train.npz").write_bytes(bytes_of(tiny, None))
@@ -164,11 +144,6 @@ def found(mpirun, folder):
         ["fail_at", 7, run("failed", LONG, BY_SITE), str(folder)],
         ["train_outcomes", [{"resume": "alone", "steps": 8}], str(folder)],
         ["spied"],
-        ["weighted_average", "local"],
-        ["weighted_average", "average"],
-        ["weighted_average", "reset"],
-        ["block_momentum", 0.25, CHANGES],
-        ["block_momentum", 0.5, CHANGES],
         [
             "train_outcomes",
             [run("transferred", LONG, {"transfer": "alone", "steps": 2})],
@@ -329,7 +304,7 @@ def test_a_class_that_one_site_has_not_is_drawn_as_often_as_all_have_it(found, f
 
 
 def test_sites_begin_from_the_networks_of_another_run(found, folder):
-    assert found[0][15] == [0]
+    assert found[0][10] == [0]
     state = read_checkpoint(folder / "transferred" / "checkpoint-000000.pt")
     assert_same(state["G"], newest(folder, "alone")["G"])
 
@@ -364,171 +339,3 @@ def test_each_round_says_the_losses_of_sites_and_of_all(found, folder):
     assert "  round 1, all sites:  G " in lines
     assert "the number of sites, here 2; each trains by itself" in lines
     assert "  validation G " in lines
-
-
-def test_the_average_is_weighted(found):
-    for answers in found:
-        networks, states, given = answers[10]
-        assert networks == [0.25 * 1 + 0.75 * 2]
-        assert states == ([1.0], [2.0])[answers is found[1]]
-        networks, states, more = answers[11]
-        assert networks == states == [1.75]
-        assert more > 2.5 * given
-        assert answers[12][1] == [], "the optimizers begin anew"
-
-
-@pytest.mark.parametrize(("place", "momentum"), [(13, 0.25), (14, 0.5)])
-def test_block_momentum_is_cntks(found, place, momentum):
-    """BlockMomentumSGD.h: the sum of changes over ranks, smoothed, and Nesterov's look ahead."""
-    weight, smoothed, expected = 1.0, 0.0, []
-    for changes in CHANGES:
-        block_gradient = sum(weight - (weight + change) for change in changes)
-        smoothed = momentum * smoothed + (1 - momentum) * block_gradient
-        weight = weight - smoothed - momentum * smoothed
-        expected.append(weight)
-    assert found[0][place] == pytest.approx(expected, abs=1e-12)
-    assert found[1][place] == found[0][place]
-
-
-def test_rounds_and_momenta_as_they_are_written():
-    assert round_length("20") == (20, False)
-    assert round_length("0.5epoch") == (0.5, True)
-    assert block_momentum("auto", 4) == 0.75
-    assert block_momentum("0.9", 4) == 0.9
-    config = new_config({"average": "weights", "batch": 8, "d_steps": 2})
-    assert turns_of_a_round(config, 100, 8) == 7
-    for wrong in ("0", "epoch", "-1epoch", "1.5", "x", "nan"):
-        with pytest.raises(ValueError, match="neither a number of steps nor like"):
-            round_length(wrong)
-    for wrong in ("1", "-0.1", "nan", "x"):
-        with pytest.raises(ValueError, match="not in the range"):
-            block_momentum(wrong, 2)
-    blocks = new_config({"average": "weights", "block_momentum": "auto"})
-    assert blocks.optimizer_state == "reset"
-    given = {"average": "weights", "block_momentum": "auto", "optimizer_state": "local"}
-    again = {"block_momentum": "auto"}
-    assert resumed_config(new_config(given), again).optimizer_state == "local"
-    assert (
-        new_config({"preset": "federated", "average": "gradients"}).average
-        == "gradients"
-    )
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (("--every", "5"), "'--every': it is of rounds"),
-        (("--optimizer-state", "reset"), "'--optimizer-state': it is of rounds"),
-        (
-            ("--datadir", "s-{rank}"),
-            "'--datadir': s-{rank} gives each rank data of its own",
-        ),
-        (
-            ("--average", "weights", "--every", "2h"),
-            "'2h' is neither a number of steps nor like 1epoch",
-        ),
-        (
-            ("--average", "weights", "--block-momentum", "1"),
-            "'1' is not in the range 0<=x<1",
-        ),
-        (
-            ("--average", "weights", "--log-format", "cntk"),
-            "'--log-format': cntk tells of every minibatch",
-        ),
-        (
-            (
-                "--average",
-                "weights",
-                "--block-momentum",
-                "--clip",
-                "1",
-                "--loss",
-                "wasserstein",
-            ),
-            "'--block-momentum': it pushes weights beyond",
-        ),
-        (
-            ("--average", "weights", "--explain"),
-            "'--explain': it shows how gradients are summed",
-        ),
-        (
-            ("--preset", "federated", "--datadir", "s-{rank}", "--evaluate-every", "5"),
-            "'--evaluate-every': sites have no test images in common",
-        ),
-        (
-            (
-                "--average",
-                "weights",
-                "--optimizer-state",
-                "average",
-                "--schedule",
-                "balance",
-            ),
-            "'--optimizer-state': average, but by --schedule balance",
-        ),
-    ],
-)
-def test_contradictions_are_refused(options, said):
-    with pytest.raises((UserError, BadParameter)) as error:
-        CliRunner().invoke(
-            cli, ["train", *options], standalone_mode=False, catch_exceptions=False
-        )
-    assert said in getattr(error.value, "message", str(error.value)) + str(error.value)
-    assert error.value.exit_code == 2
-
-
-def test_a_folder_of_sites_is_none_of_data():
-    with pytest.raises(UserError, match="names a folder for each site"):
-        load_dataset(Source("site-{rank}"))
-
-
-@pytest.mark.parametrize("skew", [0.0, 0.5, 1.0])
-def test_split_deals_each_image_to_one_site(skew):
-    dataset = load_dataset(Source(glyphs=400))
-    parts = divide(dataset, 2, skew, 0, 10)
-    assert sorted(np.concatenate(parts)) == list(range(400))
-    shares = [
-        np.isin(dataset.labels[rows], range(5 * s, 5 * s + 5)).mean()
-        for s, rows in enumerate(parts)
-    ]
-    assert shares == pytest.approx([0.5 + skew / 2] * 2, abs=0.03)
-    assert abs(len(parts[0]) - 200) <= 20
-    assert [list(p) for p in divide(dataset, 2, skew, 0, 10)] == [
-        list(p) for p in parts
-    ]
-    other = [list(p) for p in divide(dataset, 2, skew, 1, 10)]
-    assert (other == [list(p) for p in parts]) == (skew == 1.0)
-
-
-def test_split_writes_the_folders_of_sites(tmp_path):
-    write_site(tmp_path / "all", 0, 60, tests=20)
-    words = ["data", "split", str(tmp_path / "all"), str(tmp_path / "out")]
-
-    def split(*more):
-        return CliRunner().invoke(
-            cli, [*words, *more], standalone_mode=False, catch_exceptions=False
-        )
-
-    said = split("--sites", "3", "--skew", "1").output.splitlines()
-    assert len(said) == 3
-    assert said[0].startswith(f"{tmp_path / 'out' / 'site-0'}: ")
-    labels = set()
-    for site in range(3):
-        source = Source(str(tmp_path / "out" / f"site-{site}"))
-        dataset = load_dataset(source)
-        assert labels.isdisjoint(dataset.labels)
-        assert set(load_dataset(source, "test").labels) <= set(dataset.labels)
-        labels |= set(dataset.labels)
-    assert labels == set(range(10))
-    with pytest.raises(UserError, match="exists; give another folder"):
-        split("--sites", "3")
-    shutil.rmtree(tmp_path / "out")
-    with pytest.raises(UserError, match="leave some of 61 sites without any"):
-        split("--sites", "61")
-    with pytest.raises(UserError, match="of 10 classes leave some of 11 sites"):
-        split("--sites", "11", "--skew", "1")
-    images = draw_glyphs(10)[0]
-    (tmp_path / "all" / "train.npz").write_bytes(bytes_of(images, None))
-    with pytest.raises(UserError, match="--skew: .*train.npz has no labels"):
-        split("--sites", "2", "--skew", "1")
-    assert not (tmp_path / "out").exists()

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from gan_mpi.config import RANK
+
 METRICS = ("frechet", "precision", "recall", "density", "coverage", "score")
 
 
@@ -89,7 +91,7 @@ def study(
             raise click.UsageError(
                 f"{flag} does not go with study; give study --dir DIR."
             )
-        if "{rank}" in found.get("datadir", ""):
+        if RANK in found.get("datadir", ""):
             raise click.UsageError(
                 "--datadir: study compares by test images, and sites have none in common."
             )

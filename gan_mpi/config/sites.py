@@ -7,6 +7,7 @@ from gan_mpi.config.setting import setting
 
 GROUP = "Sites"
 EPOCH = "epoch"
+RANK = "{rank}"  # in --datadir: the folder of a site
 
 
 @dataclass(frozen=True)

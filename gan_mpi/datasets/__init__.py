@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gan_mpi.config import RunConfig
+from gan_mpi.config import RANK, RunConfig
 from gan_mpi.datasets import cifar10, cntk_text, idx, npz, pictures, points
 from gan_mpi.datasets.glyphs import draw_glyphs
 from gan_mpi.errors import UserError
@@ -120,7 +120,7 @@ def _finds_data(folder: Path, split: str = "train") -> bool:
 
 def _read(folder: Path, source: Source, split: str) -> Dataset:
     named_by = source.named_by
-    if "{rank}" in str(folder):
+    if RANK in str(folder):
         raise UserError(
             f"{named_by}: {folder} names a folder for each site of train --average weights; here give one "
             "folder with data.",
