@@ -1,7 +1,7 @@
 """Exercise: every rank draws the same latents, as CNTK's Basic_GAN_Distributed.py did."""
 
 from gan_mpi.__main__ import main
-from gan_mpi.feed import Feed
+from gan_mpi.training.feed import Feed
 
 next_latents = Feed.next_latents
 

@@ -1,7 +1,7 @@
 """Exercise: every rank sends the mean over its share, and the means are averaged over ranks."""
 
-from gan_mpi import step
 from gan_mpi.__main__ import main
+from gan_mpi.game import updates as step
 
 average_gradients = step.average_gradients
 

@@ -5,7 +5,7 @@ import signal
 import sys
 import traceback
 
-from gan_mpi import launcher
+from gan_mpi.mpi import launcher
 
 
 def main() -> None:
@@ -20,10 +20,10 @@ def main() -> None:
         code = cli.main(prog_name="gan-mpi", standalone_mode=False) or 0
     except BaseException as error:  # noqa: BLE001 - SystemExit on one rank is a failure too
         code = _fail(error)
-    if "gan_mpi.comm" in sys.modules:
+    if "gan_mpi.mpi.world" in sys.modules:
         # srun -K sends it to the ranks that leave last, if the first left with a code.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        sys.modules["gan_mpi.comm"].leave()
+        sys.modules["gan_mpi.mpi.world"].leave()
     sys.exit(code)
 
 
@@ -34,7 +34,7 @@ def _fail(error: BaseException) -> int:
         if launcher.speaks_first():
             _show(error)
         return code
-    from gan_mpi.comm import abort
+    from gan_mpi.mpi.world import abort
 
     sys.stderr.write(f"Rank {launcher.rank()} on {platform.node()} ends the job:\n")
     _show(error)
@@ -54,9 +54,9 @@ def _exit_code(error: BaseException) -> int:
 def _all_fail_alike(error: BaseException) -> bool:
     if getattr(error, "on_all_ranks", False) or launcher.rank() is None:
         return True
-    from gan_mpi import comm
+    from gan_mpi.mpi import world
 
-    return comm.is_alone() if comm.has_started() else comm.all_ranks_failed()
+    return world.is_alone() if world.has_started() else world.all_ranks_failed()
 
 
 def _show(error: BaseException) -> None:

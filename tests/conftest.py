@@ -177,7 +177,7 @@ def write_idx_files(folder, prefix, images, labels):
 
 def write_glyphs(folder, first, count, tests=0, labels=range(10)):
     """Write glyphs `first` to `first + count` of these labels, and so many test glyphs, as npz."""
-    from gan_mpi.datasets.glyphs import draw_glyphs
+    from gan_mpi.datasets.drawn import draw_glyphs
     from gan_mpi.datasets.npz import bytes_of
 
     folder.mkdir(parents=True)

@@ -10,8 +10,8 @@ import numpy as np
 from rank_training import on_sizes
 
 from gan_mpi.errors import UserError
-from gan_mpi.evaluate import evaluate
-from gan_mpi.metrics import frechet, kernel, neighbours
+from gan_mpi.evaluation import frechet, kernel, neighbours
+from gan_mpi.programs.evaluate import evaluate
 from gan_mpi.streams import Purpose, draw_latents
 
 

@@ -7,16 +7,12 @@ import torch
 from rank_training import glyphs
 from torch import nn
 
-from gan_mpi import comm as comm_module
-from gan_mpi.comm import Communicator
 from gan_mpi.errors import UserError
-from gan_mpi.parallel import (
-    BatchNorm,
-    GradientBucket,
-    average_gradients,
-    broadcast_network,
-    check_replicas,
-)
+from gan_mpi.mpi import comm as comm_module
+from gan_mpi.mpi.comm import Communicator
+from gan_mpi.parallel.batch_norm import BatchNorm
+from gan_mpi.parallel.bucket import GradientBucket, average_gradients
+from gan_mpi.parallel.replicas import broadcast_network, check_replicas
 
 
 def averages(comm, staged=False):

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-from gan_mpi.comm import Communicator
 from gan_mpi.errors import UserError
+from gan_mpi.mpi.comm import Communicator
 
 NEVER = SimpleNamespace(requested=False, reason=None, collapsed=False)
 
@@ -19,7 +19,7 @@ def train_outcomes(comm, runs, folder):
 
     A list [path, size] between them cuts a file to its first bytes.
     """
-    from gan_mpi.train import train
+    from gan_mpi.programs.train import train
 
     os.chdir(folder)
     found = []
@@ -36,7 +36,7 @@ def train_outcomes(comm, runs, folder):
 
 def sample_outcomes(comm, draws, folder):
     """Call sample() for each list of source, step, seeds, grid, format, out; return as above."""
-    from gan_mpi.sample import sample
+    from gan_mpi.programs.sample import sample
 
     os.chdir(folder)
     found = []
@@ -91,7 +91,7 @@ def train_on(comm, runs, folder):
 
 def train_until_killed(comm, given, folder, step):
     """Train, and hang in the middle of a step for the test to kill."""
-    from gan_mpi.train import train
+    from gan_mpi.programs.train import train
 
     os.chdir(folder)
     train(comm, given, Trap(comm, step))

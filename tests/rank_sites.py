@@ -10,11 +10,12 @@ from mpi4py import MPI
 from rank_programs import NEVER, train_outcomes
 from small_networks import batch_normalised_game
 
-from gan_mpi.averaging import WeightAverage, state_tensors
-from gan_mpi.comm import Communicator
-from gan_mpi.configure import new_config
-from gan_mpi.datasets import Source, load_dataset
+from gan_mpi.config.resolve import new_config
+from gan_mpi.datasets.dataset import Source
+from gan_mpi.datasets.find import load_dataset
 from gan_mpi.errors import UserError
+from gan_mpi.mpi.comm import Communicator
+from gan_mpi.sites.average import WeightAverage, state_tensors
 
 
 def train_on_first(comm, size, runs, folder):
@@ -52,7 +53,7 @@ class Failure(Stop):
 
 def fail_at(comm, calls, given, folder):
     """Call train() and let rank 1 alone fail in a round; return what each rank raises."""
-    from gan_mpi.train import train
+    from gan_mpi.programs.train import train
 
     os.chdir(folder)
     try:
@@ -63,7 +64,7 @@ def fail_at(comm, calls, given, folder):
 
 def train_until(comm, calls, given, folder):
     """Call train() and ask rank 1 to stop after so many looks; return the exit code."""
-    from gan_mpi.train import train
+    from gan_mpi.programs.train import train
 
     os.chdir(folder)
     return train(comm, {"quiet": True, **given}, Stop(comm, calls))
@@ -106,7 +107,7 @@ def what_crosses(comm, given, folder):
     """Train; return the bytes of each sum of floats, those of all else by the function that took them,
     and how many of this site's images are in them, as bytes.
     """
-    from gan_mpi.train import train
+    from gan_mpi.programs.train import train
 
     os.chdir(folder)
     comm.mpi = Spy(comm.mpi)

@@ -9,20 +9,20 @@ import torch
 from rank_programs import NEVER
 from small_networks import batch_normalised_game
 
-from gan_mpi import checkpoint
-from gan_mpi.comm import Communicator
-from gan_mpi.configure import new_config
-from gan_mpi.datasets import Dataset
-from gan_mpi.datasets.glyphs import draw_glyphs
-from gan_mpi.datasets.points import draw_points
-from gan_mpi.feed import Feed
+from gan_mpi.config.resolve import new_config
+from gan_mpi.datasets.dataset import Dataset
+from gan_mpi.datasets.drawn import draw_glyphs, draw_points
+from gan_mpi.game.updates import discriminator_step, generator_step
+from gan_mpi.mpi.comm import Communicator
 from gan_mpi.networks import dcgan
 from gan_mpi.networks.layers import View
-from gan_mpi.parallel import BatchNorm, check_replicas
-from gan_mpi.prepare import build_game
-from gan_mpi.state import RunState
-from gan_mpi.step import discriminator_step, generator_step
-from gan_mpi.turn import take_step
+from gan_mpi.parallel.batch_norm import BatchNorm
+from gan_mpi.parallel.replicas import check_replicas
+from gan_mpi.runs import checkpoint
+from gan_mpi.training.build import build_game
+from gan_mpi.training.feed import Feed
+from gan_mpi.training.state import RunState
+from gan_mpi.training.turn import take_step
 
 
 def on_each_size(comm, sizes, function):

@@ -9,8 +9,7 @@ import rank_programs
 import rank_sites
 import rank_training
 
-from gan_mpi import comm as comm_module
-from gan_mpi.comm import world
+from gan_mpi.mpi.world import leave, world
 
 PLACES = (rank_metrics, rank_programs, rank_training, rank_parallel, rank_sites)
 
@@ -21,7 +20,7 @@ def main(function, arguments, timeout):
     answers = comm.gather(answer(comm, function, *arguments))
     if comm.is_root:
         print("ANSWERS", json.dumps(answers), flush=True)
-    comm_module.leave()
+    leave()
 
 
 def answer(comm, function, *arguments):

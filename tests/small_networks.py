@@ -2,10 +2,11 @@
 
 from torch import nn
 
-from gan_mpi.losses import LOSSES
-from gan_mpi.networks.layers import draw_weights, xavier_as_cntk
-from gan_mpi.parallel import BatchNorm, broadcast_network, connect_batch_norm
-from gan_mpi.step import Game, make_player
+from gan_mpi.game.losses import LOSSES
+from gan_mpi.game.players import Game, make_player
+from gan_mpi.networks.weights import draw_weights, xavier_as_cntk
+from gan_mpi.parallel.batch_norm import BatchNorm, connect_batch_norm
+from gan_mpi.parallel.replicas import broadcast_network
 from gan_mpi.streams import Purpose
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gan_mpi.alarms import COLLAPSE, alarms, alarms_of_evaluation
+from gan_mpi.recording.alarms import COLLAPSE, alarms, alarms_of_evaluation
 
 SOUND = {
     "loss_D": 1.1,
@@ -23,7 +23,7 @@ ONE_OUTPUT = """
 import faulthandler; faulthandler.dump_traceback_later(100, exit=True)
 from dataclasses import replace
 from torch import nn
-from gan_mpi.networks import ARCHITECTURES
+from gan_mpi.networks.build import ARCHITECTURES
 dense = ARCHITECTURES["dense"]
 class Same(nn.Module):
     def __init__(self, *arguments):

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from test_sample import pixels, save
 
-from gan_mpi.animate import between
+from gan_mpi.programs.animate import between
 from gan_mpi.streams import Purpose, draw_latents
 
 

@@ -6,8 +6,10 @@ import random
 import pytest
 import torch
 
-from gan_mpi import checkpoint, files, rundir
+from gan_mpi import files
 from gan_mpi.errors import UserError
+from gan_mpi.runs import checkpoint
+from gan_mpi.runs import directory as rundir
 
 STATE = {"G": {"weight": torch.arange(300.0)}, "progress": {"step": 3}, "name": "x"}
 

@@ -6,7 +6,8 @@ import pickle
 import numpy as np
 import pytest
 
-from gan_mpi.datasets import Source, load_dataset
+from gan_mpi.datasets.dataset import Source
+from gan_mpi.datasets.find import load_dataset
 from gan_mpi.errors import UserError
 
 RECORD = 3073

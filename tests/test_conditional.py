@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gan_mpi import checkpoint
-from gan_mpi.prepare import load_generator
-from gan_mpi.sampling import one_class_a_row
+from gan_mpi.drawing.generator import load_generator
+from gan_mpi.drawing.samples import one_class_a_row
+from gan_mpi.runs import checkpoint
 
 
 @pytest.fixture

@@ -8,9 +8,11 @@ import numpy as np
 import PIL
 import pytest
 
-from gan_mpi import datasets
-from gan_mpi.datasets import Source, cntk_text, find_source, idx, load_dataset
-from gan_mpi.datasets.glyphs import draw_glyphs
+from gan_mpi.datasets import cntk_text, idx
+from gan_mpi.datasets import find as datasets
+from gan_mpi.datasets.dataset import Source
+from gan_mpi.datasets.drawn import draw_glyphs
+from gan_mpi.datasets.find import find_source, load_dataset
 from gan_mpi.errors import UserError
 
 GLYPHS_SHA256 = "050e2cb2dd724e31e4b13e299e4193996b4f4e9abb41740eaeb61d5b3b89dd2a"

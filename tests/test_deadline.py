@@ -6,11 +6,11 @@ import time
 import pytest
 from test_signals import OPTIONS
 
-from gan_mpi import rundir
-from gan_mpi.deadline import End, find_end, seconds_of
+from gan_mpi.cluster.deadline import End, find_end, seconds_of
 from gan_mpi.errors import UserError
-from gan_mpi.segments import read_segments
-from gan_mpi.stopping import SLACK, Lookout, StopRequest
+from gan_mpi.lifecycle.stopping import SLACK, Lookout, StopRequest
+from gan_mpi.runs import directory as rundir
+from gan_mpi.runs.segments import read_segments
 
 TIMES = {
     "90": 5400,

@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from gan_mpi import cores, launcher
+from gan_mpi.cluster import cores
+from gan_mpi.mpi import launcher
 
 ALL, LEFT, RIGHT = frozenset(range(8)), frozenset(range(4)), frozenset(range(4, 8))
 

@@ -10,8 +10,8 @@ import pytest
 from conftest import IS_MPICH, MPIEXEC, environment
 
 import gan_mpi
-from gan_mpi.doctor import ranges, table
-from gan_mpi.facts import Facts
+from gan_mpi.cluster.facts import Facts
+from gan_mpi.programs.doctor import ranges, table
 
 PACKAGE = Path(gan_mpi.__file__).parent
 TOP = Path(__file__).parents[1]

@@ -7,11 +7,12 @@ import pytest
 from conftest import write_idx_files
 from PIL import Image
 
-from gan_mpi.datasets import Source, load_dataset
-from gan_mpi.datasets.glyphs import draw_glyphs
-from gan_mpi.evaluations import best_evaluation, read_evaluations
-from gan_mpi.extractor import bundled, read_classifier
-from gan_mpi.rundir import list_checkpoints
+from gan_mpi.datasets.dataset import Source
+from gan_mpi.datasets.drawn import draw_glyphs
+from gan_mpi.datasets.find import load_dataset
+from gan_mpi.evaluation.extractor import bundled, read_classifier
+from gan_mpi.runs.directory import list_checkpoints
+from gan_mpi.runs.evaluations import best_evaluation, read_evaluations
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from gan_mpi.checkpoint import find_checkpoint
+from gan_mpi.runs.checkpoint import find_checkpoint
 
 SMALL = ("--glyphs", "50", "--batch", "5", "--latent-dim", "8", "--precision", "fp64")
 NAMES = ("count", "loss_real", "D_real", "loss_fake", "D_fake", "gradient")

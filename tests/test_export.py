@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from gan_mpi import checkpoint
-from gan_mpi.configure import new_config
-from gan_mpi.export import FORMATS
-from gan_mpi.networks import build_generator
-from gan_mpi.parallel import batch_norms
-from gan_mpi.prepare import load_generator
+from gan_mpi.config.resolve import new_config
+from gan_mpi.drawing.generator import load_generator
+from gan_mpi.networks.build import build_generator
+from gan_mpi.parallel.batch_norm import batch_norms
+from gan_mpi.programs.export import FORMATS
+from gan_mpi.runs import checkpoint
 from gan_mpi.streams import Purpose, draw_latents
 
 OTHERS = {

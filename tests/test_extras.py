@@ -5,19 +5,19 @@ import pytest
 import torch
 from torch import nn
 
-from gan_mpi.batch import Batch
-from gan_mpi.comm import world
 from gan_mpi.config import interval
-from gan_mpi.configure import new_config
+from gan_mpi.config.resolve import new_config
 from gan_mpi.errors import UserError
-from gan_mpi.extras.average import Average
+from gan_mpi.evaluation.classes import agreement
 from gan_mpi.extras.clipping import Clipping
+from gan_mpi.extras.ema import Average
 from gan_mpi.extras.noise import InstanceNoise
 from gan_mpi.extras.penalties import R1, GradientPenalty
 from gan_mpi.extras.replay import Replay
 from gan_mpi.extras.targets import Targets
-from gan_mpi.metrics.classes import agreement
-from gan_mpi.networks import build_discriminator, build_generator
+from gan_mpi.game.batch import Batch
+from gan_mpi.mpi.world import world
+from gan_mpi.networks.build import build_discriminator, build_generator
 from gan_mpi.networks.variations import Dropout, InstanceNorm, SpectralNorm
 from gan_mpi.streams import draw_labels, draw_latents
 

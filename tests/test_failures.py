@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from gan_mpi import launcher
-from gan_mpi.comm import free_bytes
+from gan_mpi.mpi import launcher
+from gan_mpi.mpi.comm import free_bytes
 
 # Rank 1 of a training on real files does this in the middle of step 3, or before MPI starts.
 IN_A_STEP = """
@@ -16,15 +16,15 @@ from pathlib import Path
 faulthandler.dump_traceback_later(40, exit=True)
 from gan_mpi.__main__ import main
 sys.argv[1:] = ["train", "--glyphs", "50", "--batch", "30", "--steps", "5", "--quiet"]
-import gan_mpi.train
-calls, take_step = [], gan_mpi.train.take_step
+import gan_mpi.programs.train
+calls, take_step = [], gan_mpi.programs.train.take_step
 def failing(comm, *arguments):
     calls.append(comm)
     if comm.rank == 1 and len(calls) == 3:
         Path("failed").touch()
         {failure}
     return take_step(comm, *arguments)
-gan_mpi.train.take_step = failing
+gan_mpi.programs.train.take_step = failing
 main()
 """
 BEFORE_MPI = """

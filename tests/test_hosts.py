@@ -12,7 +12,7 @@ from conftest import HERE, IS_MPICH, MPIEXEC, cluster_script, environment
 from test_resume import apart, last_state
 
 import gan_mpi
-from gan_mpi.segments import read_segments
+from gan_mpi.runs.segments import read_segments
 
 pytestmark = pytest.mark.cluster
 LAUNCH = HERE.parent / "launch" / "hostfile.sh"

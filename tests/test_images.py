@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from gan_mpi.images import GAP, GAP_GREY, channels_last, grid, png, to_pixels, to_range
+from gan_mpi.drawing.pictures import GAP, GAP_GREY, channels_last, grid, png
+from gan_mpi.networks.pixels import to_pixels, to_range
 
 
 @pytest.mark.parametrize(("name", "low", "high"), [("signed", -1, 1), ("unit", 0, 1)])

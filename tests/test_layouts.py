@@ -6,8 +6,9 @@ from click.testing import CliRunner
 from PIL import Image
 
 from gan_mpi.cli import cli
-from gan_mpi.datasets import Source, load_dataset
 from gan_mpi.datasets.convert import convert
+from gan_mpi.datasets.dataset import Source
+from gan_mpi.datasets.find import load_dataset
 from gan_mpi.errors import UserError
 
 

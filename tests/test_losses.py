@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from gan_mpi.losses import LOSSES
+from gan_mpi.game.losses import LOSSES
 
 LOSS = LOSSES["sum"]
 

@@ -5,9 +5,10 @@ import pytest
 import scipy.linalg
 from rank_metrics import normals
 
-from gan_mpi.datasets import Source, load_dataset
-from gan_mpi.extractor import bundled, read_classifier
-from gan_mpi.metrics import classes
+from gan_mpi.datasets.dataset import Source
+from gan_mpi.datasets.find import load_dataset
+from gan_mpi.evaluation import classes
+from gan_mpi.evaluation.extractor import bundled, read_classifier
 from gan_mpi.streams import DataOrder
 
 # What prdc 0.2, the reference code of Naeem et al., says of normals(1, 301, 6) and

@@ -7,14 +7,14 @@ import torch
 from torch import nn
 
 from gan_mpi.config import NETWORKS
-from gan_mpi.configure import new_config
-from gan_mpi.datasets import SHAPES
+from gan_mpi.config.presets import PRESETS
+from gan_mpi.config.resolve import new_config
+from gan_mpi.datasets.find import SHAPES
 from gan_mpi.errors import UserError
-from gan_mpi.networks import ARCHITECTURES, build_discriminator, build_generator
+from gan_mpi.networks.build import ARCHITECTURES, build_discriminator, build_generator
 from gan_mpi.networks.layers import View
 from gan_mpi.networks.paddle import kernel_and_padding
-from gan_mpi.parallel import BatchNorm
-from gan_mpi.presets import PRESETS
+from gan_mpi.parallel.batch_norm import BatchNorm
 
 # Weights and biases of each layer, as the originals' texts give the sizes.
 G_206B = [

@@ -5,10 +5,15 @@ import math
 import pytest
 import torch
 
-from gan_mpi.configure import new_config
-from gan_mpi.optimizers import FSAdaGrad, apply_update, make_optimizer, schedule_factor
-from gan_mpi.state import Progress
-from gan_mpi.turn import learning_rate
+from gan_mpi.config.resolve import new_config
+from gan_mpi.game.optimizers import (
+    FSAdaGrad,
+    apply_update,
+    make_optimizer,
+    schedule_factor,
+)
+from gan_mpi.training.progress import Progress
+from gan_mpi.training.turn import learning_rate
 
 MOMENTUM, BETA2, LR = 0.9985724484938566, 0.9999986111120757, 5e-5
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gan_mpi import checkpoint
-from gan_mpi.presets import PRESETS
+from gan_mpi.config.presets import PRESETS
+from gan_mpi.runs import checkpoint
 
 
 def records(run_dir):

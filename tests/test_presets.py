@@ -4,8 +4,8 @@ import pytest
 from click.testing import CliRunner
 
 from gan_mpi.cli import cli
-from gan_mpi.configure import new_config
-from gan_mpi.presets import PRESETS
+from gan_mpi.config.presets import PRESETS
+from gan_mpi.config.resolve import new_config
 
 SMALL = {"batch": 7}  # of 3 ranks: 2, 2 and 3
 GRADIENTS = ("gradients", "gradients", (3,), 0, {"preset": "dcgan-206b", "batch": 32})

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from gan_mpi.report import charts, differences, page, read_run
+from gan_mpi.programs.report import charts, differences, page, read_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 STEPS = (0, 100, 200, 300)

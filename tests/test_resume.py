@@ -7,7 +7,8 @@ import time
 import pytest
 import torch
 
-from gan_mpi import checkpoint, rundir
+from gan_mpi.runs import checkpoint
+from gan_mpi.runs import directory as rundir
 
 OPTIONS = {"glyphs": 100, "batch": 60, "steps": 60, "checkpoint_every": 25}
 MIXED = {"d_optimizer": "sgd", "g_optimizer": "adam", "d_lr_schedule": "cosine"}

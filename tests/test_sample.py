@@ -5,12 +5,13 @@ import torch
 from PIL import Image
 from torch import nn
 
-from gan_mpi import checkpoint, images
-from gan_mpi.configure import new_config
-from gan_mpi.images import to_pixels
-from gan_mpi.networks import build_generator
-from gan_mpi.parallel import BatchNorm
-from gan_mpi.sampling import CHUNK, generate
+from gan_mpi.config.resolve import new_config
+from gan_mpi.drawing import pictures
+from gan_mpi.drawing.samples import CHUNK, generate
+from gan_mpi.networks.build import build_generator
+from gan_mpi.networks.pixels import to_pixels
+from gan_mpi.parallel.batch_norm import BatchNorm
+from gan_mpi.runs import checkpoint
 from gan_mpi.streams import Purpose, draw_latents
 
 
@@ -164,4 +165,4 @@ def test_a_grid_may_have_empty_cells(mpirun, tmp_path):
     draws = [["run", None, [0, 1], [2, 2], "png", "grid.png"]]
     mpirun(1, "sample_outcomes", draws, str(tmp_path))
     picture = pixels(tmp_path / "grid.png")
-    assert (picture[picture.shape[0] // 2 + 1 :] == images.GAP_GREY).all()
+    assert (picture[picture.shape[0] // 2 + 1 :] == pictures.GAP_GREY).all()

@@ -6,13 +6,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from gan_mpi import turn
-from gan_mpi.configure import new_config
+from gan_mpi.config.resolve import new_config
 from gan_mpi.errors import UserError
-from gan_mpi.parallel import Averages
-from gan_mpi.schedule import Balance
-from gan_mpi.state import Progress
-from gan_mpi.stats import Window
+from gan_mpi.game.balance import Balance
+from gan_mpi.parallel.bucket import Averages
+from gan_mpi.training import turn
+from gan_mpi.training.progress import Progress, Window
 
 
 def trained_by_the_original(losses):

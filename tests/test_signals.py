@@ -7,7 +7,8 @@ import time
 import pytest
 from test_resume import assert_same_bits, last_state
 
-from gan_mpi import checkpoint, rundir
+from gan_mpi.runs import checkpoint
+from gan_mpi.runs import directory as rundir
 
 OPTIONS = (
     "train",

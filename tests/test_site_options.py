@@ -6,10 +6,11 @@ from click.testing import CliRunner
 
 from gan_mpi.cli import cli
 from gan_mpi.config import block_momentum, round_length
-from gan_mpi.configure import new_config, resumed_config
-from gan_mpi.datasets import Source, load_dataset
+from gan_mpi.config.resolve import new_config, resumed_config
+from gan_mpi.datasets.dataset import Source
+from gan_mpi.datasets.find import load_dataset
 from gan_mpi.errors import UserError
-from gan_mpi.sites import turns_of_a_round
+from gan_mpi.sites.state import turns_of_a_round
 
 
 def test_rounds_and_momenta_as_they_are_written():

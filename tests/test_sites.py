@@ -8,10 +8,11 @@ import torch
 from conftest import write_glyphs
 from rank_training import distance
 
-from gan_mpi.checkpoint import read_checkpoint
-from gan_mpi.datasets import Source, load_dataset
+from gan_mpi.datasets.dataset import Source
+from gan_mpi.datasets.find import load_dataset
 from gan_mpi.datasets.npz import bytes_of
-from gan_mpi.stats import passed
+from gan_mpi.runs.checkpoint import read_checkpoint
+from gan_mpi.training.progress import passed
 
 FP64 = {"precision": "fp64", "latent_dim": 10}
 SGD = {**FP64, "batch": 8, "optimizer": "sgd", "lr": 0.05, "steps": 20}

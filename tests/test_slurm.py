@@ -11,7 +11,7 @@ import pytest
 from conftest import HERE, IS_MPICH, cluster_script, environment
 from test_resume import assert_same_bits, last_state
 
-from gan_mpi.segments import read_segments
+from gan_mpi.runs.segments import read_segments
 
 pytestmark = pytest.mark.cluster
 TOP = Path(__file__).parents[1]

@@ -8,8 +8,9 @@ from click.testing import CliRunner
 from conftest import write_glyphs
 
 from gan_mpi.cli import cli
-from gan_mpi.datasets import Source, load_dataset
-from gan_mpi.datasets.glyphs import draw_glyphs
+from gan_mpi.datasets.dataset import Source
+from gan_mpi.datasets.drawn import draw_glyphs
+from gan_mpi.datasets.find import load_dataset
 from gan_mpi.datasets.npz import bytes_of
 from gan_mpi.datasets.split import divide
 from gan_mpi.errors import UserError

@@ -15,7 +15,7 @@ from test_signals import OPTIONS, wait_until_it_trains
 from gan_mpi.cli import cli
 from gan_mpi.errors import UserError
 from gan_mpi.files import read_lines
-from gan_mpi.status import page, read_status
+from gan_mpi.programs.status import page, read_status
 
 WITHOUT_TORCH = """
 import sys

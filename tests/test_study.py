@@ -6,10 +6,10 @@ import pytest
 from PIL import Image
 
 from gan_mpi.errors import UserError
-from gan_mpi.evaluations import read_evaluations
-from gan_mpi.rundir import list_checkpoints
-from gan_mpi.stopping import StopRequest
-from gan_mpi.study import Setting, read_result, settings, table
+from gan_mpi.lifecycle.stopping import StopRequest
+from gan_mpi.programs.study import Setting, read_result, settings, table
+from gan_mpi.runs.directory import list_checkpoints
+from gan_mpi.runs.evaluations import read_evaluations
 
 GRID = ("--vary", "batch=16", "--vary", "ranks=1,2")
 POINTS = ("--", "--preset", "paddle-uniform", "--samples", "50", "--kimg", "1")

@@ -4,8 +4,8 @@ import json
 
 from PIL import Image
 
-from gan_mpi import rundir
-from gan_mpi.opening import shares
+from gan_mpi.recording.opening import shares
+from gan_mpi.runs import directory as rundir
 
 SMALL = ("--glyphs", "50", "--batch", "32", "--latent-dim", "8")
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from conftest import MPIEXEC, environment
 
-from gan_mpi.datasets import find_source, load_dataset
-from gan_mpi.evaluations import floors, read_evaluations
+from gan_mpi.datasets.find import find_source, load_dataset
+from gan_mpi.runs.evaluations import floors, read_evaluations
 
 hours = pytest.mark.hours
 RUNS = Path(__file__).parents[1] / "runs" / "trained"

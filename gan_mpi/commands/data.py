@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from gan_mpi.commands.options import some_options
-from gan_mpi.commands.sample import GridSize
 from gan_mpi.config import DATASETS, RunConfig
+from gan_mpi.options.fields import some_options
+from gan_mpi.options.params import GridSize
 
 LAYOUTS = ("idx", "ctf", "npz")
 NAMES = tuple(name for name in DATASETS if name != "uniform")
@@ -48,8 +48,8 @@ def download(name: str, datadir: Path | None, mirror: tuple[str, ...]) -> int:
                 param_hint="'--mirror'",
             )
 
-    from gan_mpi.datasets import FOLDERS
     from gan_mpi.datasets.download import download as get
+    from gan_mpi.datasets.find import FOLDERS
 
     with _progress() as report:
         files = get(name, datadir or Path(FOLDERS[name][0]), mirror or None, report)
@@ -103,7 +103,7 @@ def info(
     folder: Path, grid: tuple[int, int] | None, out: Path, resolution: int | None
 ) -> int:
     """Say what the training data in FOLDER are: counts, shape, brightness, labels."""
-    from gan_mpi.datasets import load_dataset
+    from gan_mpi.datasets.find import load_dataset
 
     dataset = load_dataset(_source(folder, resolution))
     count, channels, height, width = dataset.images.shape
@@ -120,9 +120,9 @@ def info(
     beside = (where if where.is_dir() else where.parent).iterdir()
     click.echo("files: " + ", ".join(sorted(path.name for path in beside)))
     if grid:
+        from gan_mpi.drawing.pictures import grid as arrange
+        from gan_mpi.drawing.pictures import png
         from gan_mpi.files import write_aside
-        from gan_mpi.images import grid as arrange
-        from gan_mpi.images import png
 
         first = dataset.images[: grid[0] * grid[1]]
         write_aside(out, png(arrange(first, *grid), {"data": dataset.source}))
@@ -213,7 +213,7 @@ def split(
 
 
 def _source(folder: Path, resolution: int | None) -> Any:
-    from gan_mpi.datasets import Source
+    from gan_mpi.datasets.dataset import Source
 
     side = resolution or RunConfig.resolution
     return Source(str(folder), named_by="FOLDER", resolution=side)

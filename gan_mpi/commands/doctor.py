@@ -29,11 +29,11 @@ def doctor(run_dir: Path) -> int:
     \b
     Exit codes: 0 nothing found, 1 something found, 2 asked wrongly.
     """
-    from gan_mpi.phases import Phases
-    from gan_mpi.probes import SignalProbe
+    from gan_mpi.cluster.probes import SignalProbe
+    from gan_mpi.lifecycle.phases import Phases
 
     phases, signals = Phases(), SignalProbe()
-    from gan_mpi.comm import world
+    from gan_mpi.mpi.world import world
 
     try:
         comm = world()
@@ -42,6 +42,6 @@ def doctor(run_dir: Path) -> int:
             raise
         raise UserError(f"found: {error}", on_all_ranks=True) from None
     signals.install()
-    from gan_mpi.doctor import doctor as examine
+    from gan_mpi.programs.doctor import doctor as examine
 
     return examine(comm, run_dir, signals, phases)

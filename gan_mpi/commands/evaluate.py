@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
-from gan_mpi.commands.options import GroupedCommand, some_options
-from gan_mpi.commands.sample import checkpoint_option, checkpoint_step, no_ema_option
 from gan_mpi.config import RunConfig
+from gan_mpi.options.fields import GroupedCommand, some_options
+from gan_mpi.options.params import checkpoint_option, checkpoint_step, no_ema_option
 
 
 @click.command(cls=GroupedCommand)
@@ -32,10 +32,10 @@ def evaluate(
     are nearest to training images. Any number of ranks gets the same figures.
     """
     step = checkpoint_step(checkpoint)
-    from gan_mpi.comm import world
+    from gan_mpi.mpi.world import world
 
     comm = world()
-    from gan_mpi.evaluate import evaluate as run
+    from gan_mpi.programs.evaluate import evaluate as run
 
     return run(
         comm,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from gan_mpi.commands.sample import checkpoint_option, checkpoint_step, no_ema_option
+from gan_mpi.options.params import checkpoint_option, checkpoint_step, no_ema_option
 
 
 @click.command()
@@ -38,9 +38,9 @@ def export(
     range. It is written only if it draws the same 64 images.
     """
     step = checkpoint_step(checkpoint)
-    from gan_mpi.comm import world
+    from gan_mpi.mpi.world import world
 
     comm = world()
-    from gan_mpi.export import export as run
+    from gan_mpi.programs.export import export as run
 
     return run(comm, run_or_checkpoint, step, file_format, out, not no_ema)

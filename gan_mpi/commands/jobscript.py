@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from gan_mpi.deadline import seconds_of
+from gan_mpi.cluster.deadline import seconds_of
+from gan_mpi.cluster.jobscript import write_script
+from gan_mpi.cluster.schedulers import SCHEDULERS, Job
 from gan_mpi.errors import UserError, reason
-from gan_mpi.jobscript import write_script
-from gan_mpi.schedulers import SCHEDULERS, Job
 
 SITE_FILE = "jobscript.toml"
 
@@ -192,7 +192,7 @@ def _check_command(ctx: click.Context, words: tuple[str, ...]) -> None:
 
 
 def _mpi_here() -> str:
-    from gan_mpi.comm import library_name
+    from gan_mpi.mpi.world import library_name
 
     name = library_name()
     return "openmpi" if name.startswith("Open MPI") else "mpich"

@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from gan_mpi.config import OriginalConfig, TrainConfig
-from gan_mpi.configure import new_config, run_config
-from gan_mpi.presets import PRESETS, Preset
+from gan_mpi.config.presets import PRESETS, Preset
+from gan_mpi.config.resolve import new_config, run_config
 
 WIDTH = 88
 TRIED = "Tried on MNIST, in floors of the Frechet distance (1 is what real images have)"
@@ -88,8 +88,8 @@ def _configuration(name: str, config: TrainConfig) -> str:
 
 
 def _layers(config: TrainConfig) -> str:
-    from gan_mpi.datasets import SHAPES
-    from gan_mpi.networks import build_discriminator, build_generator
+    from gan_mpi.datasets.find import SHAPES
+    from gan_mpi.networks.build import build_discriminator, build_generator
     from gan_mpi.networks.describe import layer_table
 
     shape = SHAPES[config.dataset]

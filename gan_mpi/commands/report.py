@@ -24,7 +24,7 @@ def report(runs: tuple[Path, ...], out: Path) -> int:
     them. It is one file, and needs no network.
     """
     from gan_mpi.files import write_aside
-    from gan_mpi.report import page
+    from gan_mpi.programs.report import page
 
     data = page(runs).encode()
     write_aside(out, data)

@@ -4,100 +4,13 @@ from pathlib import Path
 
 import click
 
-from gan_mpi.config import grid_size
-
-LAST_SEED = 2**48
-
-
-class SeedRange(click.ParamType):
-    """Seeds as numbers and inclusive ranges, such as 0,1,4-6."""
-
-    name = "seeds"
-
-    def convert(
-        self,
-        value: str | list[int],
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> list[int]:
-        if isinstance(value, list):
-            return value
-        seeds: list[int] = []
-        for part in value.split(","):
-            first, dash, last = part.strip().partition("-")
-            if not first.isdecimal() or (dash and not last.isdecimal()):
-                self.fail(f"{value!r} is not like 0,1,4-6.", param, ctx)
-            stop = int(last) if dash else int(first)
-            if not int(first) <= stop < LAST_SEED:
-                self.fail(
-                    f"{part!r} ends before it begins, or beyond 2**48.", param, ctx
-                )
-            seeds.extend(range(int(first), stop + 1))
-        return seeds
-
-
-class TwoSeeds(click.ParamType):
-    """Two seeds, such as 0:7."""
-
-    name = "seeds"
-
-    def convert(
-        self,
-        value: str | tuple[int, int],
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> tuple[int, int]:
-        if isinstance(value, tuple):
-            return value
-        first, colon, last = value.partition(":")
-        if not (colon and first.isdecimal() and last.isdecimal()):
-            self.fail(f"{value!r} is not like 0:7.", param, ctx)
-        if max(int(first), int(last)) >= LAST_SEED:
-            self.fail(f"{value!r} goes beyond 2**48.", param, ctx)
-        return int(first), int(last)
-
-
-class GridSize(click.ParamType):
-    """A grid as columns x rows, such as 6x6."""
-
-    name = "grid"
-
-    def convert(
-        self,
-        value: str | tuple[int, int],
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> tuple[int, int]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            return grid_size(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-checkpoint_option = click.option(
-    "--checkpoint",
-    metavar="STEP|last",
-    default="last",
-    show_default=True,
-    help="Checkpoint of a run, by its step.",
-)
-
-
-def checkpoint_step(text: str) -> int | None:
-    """Return the step that --checkpoint names, None for the last.  Raises click.BadParameter."""
-    if text != "last" and not text.isdecimal():
-        raise click.BadParameter(
-            f"{text!r} is neither a step nor 'last'.", param_hint="'--checkpoint'"
-        )
-    return None if text == "last" else int(text)
-
-
-no_ema_option = click.option(
-    "--no-ema",
-    is_flag=True,
-    help="Take G's own weights where 'train --ema' kept an average of them, too.",
+from gan_mpi.options.params import (
+    GridSize,
+    SeedRange,
+    TwoSeeds,
+    checkpoint_option,
+    checkpoint_step,
+    no_ema_option,
 )
 
 
@@ -183,22 +96,22 @@ def sample(
     _check_moving(ends, frames, timelapse)
     if ends is not None and classes and len(classes) > 1:
         raise click.UsageError("--interpolate draws one --class; give one.")
-    from gan_mpi.comm import world
+    from gan_mpi.mpi.world import world
 
     comm = world()
     if ends is not None:
-        from gan_mpi.animate import interpolate
+        from gan_mpi.programs.animate import interpolate
 
         target = out or Path("interpolation.gif")
         label = classes[0] if classes else None
         way = (comm, run_or_checkpoint, step, ends, frames or 60, target)
         return interpolate(*way, label, not no_ema)
     if timelapse:
-        from gan_mpi.animate import timelapse as draw_all
+        from gan_mpi.programs.animate import timelapse as draw_all
 
         target = out or Path("timelapse.gif")
         return draw_all(comm, run_or_checkpoint, grid or (6, 6), target, not no_ema)
-    from gan_mpi.sample import sample as draw
+    from gan_mpi.programs.sample import sample as draw
 
     form = (seeds, grid, file_format, out, classes)
     return draw(comm, run_or_checkpoint, step, *form, not no_ema)

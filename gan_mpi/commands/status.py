@@ -35,8 +35,8 @@ def status(place: Path, watch: bool, as_json: bool) -> int:
 
 
 def _read(place: Path) -> list[dict] | dict:
-    from gan_mpi.rundir import CONFIG_FILE
-    from gan_mpi.status import find_runs, read_status
+    from gan_mpi.programs.status import find_runs, read_status
+    from gan_mpi.runs.directory import CONFIG_FILE
 
     if (place / CONFIG_FILE).exists():
         return read_status(place)
@@ -48,7 +48,7 @@ def _read(place: Path) -> list[dict] | dict:
 
 def _lines(place: Path) -> tuple[list[str], bool]:
     """Return what to print, and whether anything is still running."""
-    from gan_mpi.status import page, summary
+    from gan_mpi.programs.status import page, summary
 
     found = _read(place)
     if isinstance(found, dict):

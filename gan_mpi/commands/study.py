@@ -76,7 +76,8 @@ def study(
     'mpiexec -n 2 gan-mpi study --vary batch=32,128,512 --vary ranks=1,2 -- --kimg 500' trains six
     runs of equally many images, evaluates each five times, and ends in a table and a plot.
     """
-    from gan_mpi.commands.train import begin, parse
+    from gan_mpi.commands.train import parse
+    from gan_mpi.options.begin import begin
 
     varied: dict[str, list[str]] = dict(vary)
     if len(varied) < len(vary):
@@ -102,6 +103,6 @@ def study(
         pairs = zip(of_train, chosen, strict=True)
         given([word for name, value in pairs for word in (f"--{name}", value)])
     comm, stop, _, end = begin(parse(options, ctx).get("time_limit"))
-    from gan_mpi.study import study as run
+    from gan_mpi.programs.study import study as run
 
     return run(comm, folder, varied, given, metric, only, stop, end)

@@ -3,11 +3,11 @@
 import json
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from gan_mpi.commands.options import GroupedCommand, GroupedOption, config_options
+from gan_mpi.cluster.deadline import seconds_of
 from gan_mpi.config import (
     RunConfig,
     TrainConfig,
@@ -16,14 +16,10 @@ from gan_mpi.config import (
     interval,
     round_length,
 )
-from gan_mpi.configure import new_config
-from gan_mpi.contradictions import flag
-from gan_mpi.deadline import End, find_end, seconds_of
-
-if TYPE_CHECKING:
-    from gan_mpi.comm import Communicator
-    from gan_mpi.phases import Phases
-    from gan_mpi.stopping import StopRequest
+from gan_mpi.config.contradictions import flag
+from gan_mpi.config.resolve import new_config
+from gan_mpi.options.begin import begin
+from gan_mpi.options.fields import GroupedCommand, GroupedOption, config_options
 
 # Options that are written in a way of their own, and what understands them.
 WRITTEN: dict[str, Callable[[str], object]] = {
@@ -84,33 +80,9 @@ def train(dry_run: bool, **options: Any) -> int:
         return _show(given)
 
     comm, stop, phases, end = begin(given.get("time_limit"))
-    from gan_mpi.train import train as run_training
+    from gan_mpi.programs.train import train as run_training
 
     return run_training(comm, given, stop, phases, end)
-
-
-def begin(
-    time_limit: str | None,
-) -> "tuple[Communicator, StopRequest, Phases, End | None]":
-    """Find out when the job ends, catch signals, and start MPI.  Collective."""
-    from gan_mpi.launcher import speaks_first
-    from gan_mpi.phases import Phases
-    from gan_mpi.stopping import StopRequest
-
-    phases, stop = Phases(), StopRequest()
-    stop.install()
-    end, unknown = (
-        find_end(time_limit, phases.began) if speaks_first() else (None, None)
-    )
-    if unknown:
-        click.echo(f"Warning: {unknown}", err=True)
-    phases.end("python")
-    from gan_mpi.comm import world
-
-    comm = world()
-    stop.install()
-    phases.end("MPI")
-    return comm, stop, phases, end
 
 
 def parse(words: Sequence[str], parent: click.Context | None = None) -> dict[str, Any]:
@@ -148,8 +120,8 @@ def check(given: dict[str, Any]) -> None:
 
 
 def _show(given: dict[str, Any]) -> int:
-    from gan_mpi import launcher
-    from gan_mpi.prepare import describe_start, find_start
+    from gan_mpi.mpi import launcher
+    from gan_mpi.training.start import describe_start, find_start
 
     start = find_start(given)
     if launcher.speaks_first():

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from gan_mpi.commands.options import GroupedCommand, some_options
 from gan_mpi.config import RunConfig, TrainConfig
+from gan_mpi.options.fields import GroupedCommand, some_options
 
 
 @click.command("train-classifier", cls=GroupedCommand)
@@ -44,11 +44,11 @@ def train_classifier(
     MNIST's comes with gan-mpi. For other data with labels and test images this makes one, on all
     ranks of mpiexec, in a minute or so.
     """
-    from gan_mpi.comm import world
+    from gan_mpi.mpi.world import world
 
     comm = world()
-    from gan_mpi.datasets import find_source
-    from gan_mpi.train_classifier import train_classifier as run
+    from gan_mpi.datasets.find import find_source
+    from gan_mpi.programs.train_classifier import train_classifier as run
 
     kind = dataset or TrainConfig.dataset
     source = comm.on_root(lambda: find_source(kind, datadir, glyphs, RunConfig.glyphs))

@@ -1,4 +1,4 @@
-"""What decides the result of a run, and where and how it runs; each option is written here once."""
+"""What can be asked for, and what contradicts."""
 
 from gan_mpi.config.optimizer import OPTIMIZERS, RATES, OptimizerConfig
 from gan_mpi.config.original import DATASETS, NETWORKS, WITHOUT_TARGETS, OriginalConfig

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from gan_mpi.config.optimizer import DEFAULT, OptimizerConfig
+from gan_mpi.config.presets import PRESETS
 from gan_mpi.config.setting import setting
-from gan_mpi.presets import PRESETS
 
 NETWORKS = ("dense", "dcgan", "dcgan-206b", "paddle", "paddle-points", "lightning")
 LOSSES = (

@@ -3,15 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from gan_mpi.datasets import (
-    Dataset,
-    Source,
-    cntk_text,
-    has_split,
-    idx,
-    load_dataset,
-    npz,
-)
+from gan_mpi.datasets import cntk_text, idx, npz
+from gan_mpi.datasets.dataset import Dataset, Source
+from gan_mpi.datasets.find import has_split, load_dataset
 from gan_mpi.errors import UserError, reason
 from gan_mpi.files import write_aside
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gan_mpi.datasets import Dataset, Source, has_split, load_dataset
 from gan_mpi.datasets.convert import files_of, write_files
+from gan_mpi.datasets.dataset import Dataset, Source
+from gan_mpi.datasets.find import has_split, load_dataset
 from gan_mpi.errors import UserError
 from gan_mpi.streams import Purpose, random_words
 

@@ -3,7 +3,7 @@
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from gan_mpi.batch import Batch
+from gan_mpi.game.batch import Batch
 
 
 def class_loss(outputs: Tensor, batch: Batch) -> Tensor:

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import torch
 
-from gan_mpi.batch import Batch
 from gan_mpi.config import TrainConfig
+from gan_mpi.game.batch import Batch
 from gan_mpi.streams import Purpose, box_muller, uniforms
 
 PURPOSES = {"real": Purpose.NOISE_REAL, "fake": Purpose.NOISE_FAKE}

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from gan_mpi.batch import Batch
+from gan_mpi.game.batch import Batch
 from gan_mpi.streams import Purpose, uniforms
 
 TINY = 1e-12  # keeps the slope of a root finite where it is of zero

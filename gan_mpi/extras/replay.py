@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gan_mpi.batch import Batch
-from gan_mpi.comm import Communicator
 from gan_mpi.config import TrainConfig
+from gan_mpi.game.batch import Batch
+from gan_mpi.mpi.comm import Communicator
 from gan_mpi.streams import Purpose, shard, uniforms
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gan_mpi.batch import Batch
 from gan_mpi.config import TrainConfig, interval
+from gan_mpi.game.batch import Batch
 from gan_mpi.streams import Purpose, uniforms
 
 PURPOSES = {"real": Purpose.TARGETS_REAL, "fake": Purpose.TARGETS_FAKE}

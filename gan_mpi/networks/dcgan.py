@@ -6,7 +6,7 @@ from torch import nn
 
 from gan_mpi.errors import UserError
 from gan_mpi.networks.layers import View, last_layer
-from gan_mpi.parallel import BatchNorm
+from gan_mpi.parallel.batch_norm import BatchNorm
 
 # BatchNormalization(normalization_time_constant=5000) at the tutorial's batch of 128.
 MOMENTUM = 1.0 - math.exp(-128 / 5000)

@@ -5,7 +5,7 @@ import math
 from torch import nn
 
 from gan_mpi.networks.layers import View, last_layer
-from gan_mpi.parallel import BatchNorm
+from gan_mpi.parallel.batch_norm import BatchNorm
 
 EPSILON = 0.8  # BatchNorm1d(n, 0.8): the original meant a momentum
 SLOPE = 0.2

@@ -5,7 +5,7 @@ import math
 from torch import Tensor, nn
 
 from gan_mpi.networks.layers import View, last_layer
-from gan_mpi.parallel import BatchNorm
+from gan_mpi.parallel.batch_norm import BatchNorm
 
 FILTERS = 64
 HIDDEN = 10  # of the networks for points

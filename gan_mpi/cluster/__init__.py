@@ -1,0 +1,1 @@
+"""Nodes, cores and devices, and the schedulers that lend them."""

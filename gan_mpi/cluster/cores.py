@@ -1,0 +1,35 @@
+"""How the cores of a node are divided among its ranks."""
+
+import os
+
+from gan_mpi.mpi import launcher
+
+
+def thread_count(masks: list[frozenset[int]], local_rank: int) -> int:
+    """Divide the cores of a rank among the ranks of its node that may run on the same ones.
+
+    `masks` are the cores that each rank of the node may run on.  OMP_NUM_THREADS wins.
+    """
+    if os.environ.get("OMP_NUM_THREADS", "").isdecimal():
+        return max(1, int(os.environ["OMP_NUM_THREADS"]))
+    mine = masks[local_rank]
+    return max(1, len(mine) // sum(mask == mine for mask in masks))
+
+
+def idle_cores(masks: list[frozenset[int]], threads: list[int]) -> str:
+    """Warn when the launcher's binding leaves more than half of its own cores idle, else ""."""
+    if launcher.rank() is None:
+        return ""
+    cores = len(os.sched_getaffinity(os.getppid()))
+    allotted = os.environ.get("SLURM_CPUS_ON_NODE", "")
+    cores = min(cores, int(allotted)) if allotted.isdecimal() else cores
+    used = len(frozenset().union(*masks))
+    if 2 * used >= cores:
+        return ""
+    option = "--bind-to none" if launcher.is_open_mpi() else "-bind-to none"
+    if "SLURM_STEP_ID" in os.environ and not launcher.is_hydra():
+        option = "--cpu-bind=none"
+    return (
+        f"the launcher binds the {len(masks)} rank(s) of a node to {used} of its {cores} cores, "
+        f"with {sum(threads)} thread(s) in all; {option} would let them use the rest"
+    )

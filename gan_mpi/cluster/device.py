@@ -1,0 +1,64 @@
+"""Which device and how many threads each rank of a node computes with."""
+
+import os
+from dataclasses import dataclass
+
+import torch
+
+from gan_mpi.cluster.cores import idle_cores, thread_count
+from gan_mpi.errors import UserError
+from gan_mpi.mpi.comm import Communicator
+from gan_mpi.mpi.world import has_threads
+
+
+@dataclass(frozen=True)
+class Placement:
+    """This rank's device and threads, and what all ranks of its node should be told."""
+
+    device: torch.device
+    threads: int
+    warnings: tuple[str, ...] = ()
+
+
+def place(comm: Communicator, requested: str) -> Placement:
+    """Choose this rank's device and make torch ready for it.  Collective.
+
+    `requested` is auto, cpu, cuda or cuda:N.  auto is the GPU whose number is the local rank
+    modulo the GPUs of the node, or the CPU with the node's cores divided among its ranks.
+    """
+    device, sharing = comm.agree(lambda: _choose_device(comm, requested))
+    masks = comm.node_allgather(frozenset(os.sched_getaffinity(0)))
+    threads = thread_count(masks, comm.local_rank)
+    torch.set_num_threads(threads)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+    idle = idle_cores(masks, comm.node_allgather(threads))
+    idle = idle if device.type == "cpu" else ""
+    return Placement(device, threads, tuple(filter(None, (sharing, idle))))
+
+
+def _choose_device(comm: Communicator, requested: str) -> tuple[torch.device, str]:
+    gpus = torch.cuda.device_count() if requested != "cpu" else 0
+    if requested == "cpu" or (requested == "auto" and not gpus):
+        return torch.device("cpu"), ""
+    if not gpus:
+        raise UserError(
+            f"Invalid value for '--device': {requested}, but torch sees no GPU here."
+        )
+    if not has_threads():
+        raise UserError(
+            "Invalid value for '--device': a GPU needs an MPI library with MPI_THREAD_MULTIPLE, "
+            "which this one does not offer; --device cpu does without."
+        )
+    index = comm.local_rank % gpus
+    if requested.startswith("cuda:"):
+        index = int(requested.removeprefix("cuda:"))
+    if index >= gpus:
+        raise UserError(
+            f"Invalid value for '--device': {requested}, but torch sees {gpus} GPU(s)."
+        )
+    torch.cuda.set_device(index)
+    shared = requested == "auto" and comm.local_size > gpus
+    sharing = f"{comm.local_size} ranks share {gpus} GPU(s) on a node" if shared else ""
+    return torch.device("cuda", index), sharing

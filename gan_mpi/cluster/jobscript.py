@@ -1,0 +1,47 @@
+"""Batch scripts that stop in time and submit themselves again."""
+
+import shlex
+
+from gan_mpi.cluster.schedulers import SCHEDULERS, Job
+
+WAIT = (
+    "# A signal ends a wait early; the ranks may still be saving.",
+    "code=0",
+    'wait "$job" || code=$?',
+    'while [ "$code" -gt 128 ] && kill -0 "$job" 2>/dev/null; do',
+    "  code=0",
+    '  wait "$job" || code=$?',
+    "done",
+)
+
+
+def write_script(job: Job) -> str:
+    """Return a complete batch script.  Raises UserError for what the scheduler does not know."""
+    scheduler = SCHEDULERS[job.scheduler]
+    directives = [line for line in scheduler.directives(job) if line]
+    lines = ["#!/usr/bin/env bash"]
+    lines += [f"{scheduler.prefix} {line}" for line in [*directives, *job.directives]]
+    lines += ["set -euo pipefail", ""]
+    lines += [scheduler.enter] if scheduler.enter else []
+    if job.modules:
+        loads = [f"module load {shlex.quote(module)}" for module in job.modules]
+        lines += ["set +u # some module systems read unset variables", *loads, "set -u"]
+    if job.venv:
+        lines.append("# shellcheck source=/dev/null")
+        lines.append(f"source {shlex.quote(job.venv + '/bin/activate')}")
+    lines += [f"export OMP_NUM_THREADS={job.cpus_per_rank}", ""]
+    lines += [f'{scheduler.launch(job)} {_program(job)} "$@" &', "job=$!"]
+    lines += [f"trap '{scheduler.forward}' {scheduler.signals}", "", *WAIT]
+    if scheduler.resubmit:
+        again = "# stopped in time, with a checkpoint: go on in a new job"
+        lines += ["", f'if [ "$code" -eq 75 ]; then {again}']
+        lines += [f"  {scheduler.resubmit}", "fi"]
+    return "\n".join([*lines, 'exit "$code"', ""])
+
+
+def _program(job: Job) -> str:
+    words = shlex.join(["gan-mpi", *job.command])
+    if job.container is None:
+        return words
+    gpus = "--nv " if job.gpus_per_node else ""
+    return f'apptainer exec {gpus}--bind "$PWD" {shlex.quote(job.container)} {words}'

@@ -1,0 +1,129 @@
+"""From options given on the command line to a configuration: new, or of a run that goes on."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+from gan_mpi.config import OPTIMIZERS, RATES, OptimizerConfig, RunConfig, TrainConfig
+from gan_mpi.config.contradictions import (
+    check_beyond,
+    check_schedule,
+    check_sites,
+    check_uses,
+    chosen_optimizer,
+    flag,
+    option_names,
+)
+from gan_mpi.config.presets import PRESETS
+from gan_mpi.errors import UserError
+
+
+def apply_options(config: TrainConfig, given: Mapping[str, Any]) -> TrainConfig:
+    """Return `config` with the options given on the command line, by parameter name."""
+    own = {f.name: given[f.name] for f in fields(TrainConfig) if f.name in given}
+    if own.get("block_momentum", config.block_momentum) != config.block_momentum:
+        own = {"optimizer_state": "reset", **own}  # as CNTK
+    check_uses(config, given)
+    generator, discriminator = (_apply_to_player(config, given, p) for p in "GD")
+    changed = replace(config, **own, G=generator, D=discriminator)
+    check_schedule(changed, given)
+    check_beyond(changed)
+    check_sites(changed, given)
+    if "kimg" in given:
+        images = changed.images_per_step
+        changed = replace(
+            changed, steps=max(1, -(-int(given["kimg"] * 1000) // images))
+        )
+    return changed
+
+
+def _apply_to_player(
+    config: TrainConfig, given: Mapping[str, Any], player: str
+) -> OptimizerConfig:
+    before: OptimizerConfig = getattr(config, player)
+    kind = chosen_optimizer(config, given, player)
+    kept = before.settings if kind == before.optimizer else {}
+    values = {**OPTIMIZERS[kind], **{k: v for k, v in kept.items() if v is not None}}
+    unused = dict.fromkeys(set(RATES) - values.keys())
+    plain = {"lr_schedule": before.lr_schedule, "warmup": before.warmup}
+    for target in (values, plain):
+        for name in target:
+            own, shared = option_names(player, name)
+            target[name] = given.get(own, given.get(shared, target[name]))
+    return OptimizerConfig(optimizer=kind, **values, **plain, **unused)  # type: ignore[arg-type]
+
+
+def new_config(given: Mapping[str, Any]) -> TrainConfig:
+    """Return the configuration of a new run: defaults, then the preset, then the options given."""
+    preset = PRESETS[given.get("preset", TrainConfig.preset)]
+    length = preset.fast_steps if given.get("fast", True) else preset.full_steps
+    with_preset = apply_options(TrainConfig(steps=length), preset.settings)
+    return apply_options(with_preset, given)
+
+
+def run_config(preset: str, given: Mapping[str, Any]) -> RunConfig:
+    """Return where and how to run: defaults, then the preset's, then the options given."""
+    chosen = {**PRESETS[preset].run_settings, **given}
+    return RunConfig(
+        **{f.name: chosen[f.name] for f in fields(RunConfig) if f.name in chosen}
+    )
+
+
+REMEMBERED = ("evaluate_every", "samples", "classifier", "keep")
+
+
+def remembered(run: RunConfig) -> dict[str, Any]:
+    """Return the options that a run that goes on has again: how it is evaluated and what it keeps."""
+    given = {name: getattr(run, name) for name in REMEMBERED}
+    if run.classifier is not None and Path(run.classifier).exists():
+        given["classifier"] = str(Path(run.classifier).resolve())
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def resumed_config(saved: TrainConfig, given: Mapping[str, Any]) -> TrainConfig:
+    """Return the configuration of a run that goes on, which only its length may change.
+
+    Raises UserError naming every option that would change anything else.
+    """
+    if "fast" in given:
+        preset = PRESETS[saved.preset]
+        length = preset.fast_steps if given["fast"] else preset.full_steps
+        given = {"steps": length, **given}
+    asked = apply_options(saved, given)
+    refused = [
+        f"{flag(option)} is {new} now and was {old}"
+        for option, old, new in _differences(saved, asked, given)
+    ]
+    if refused:
+        raise UserError(
+            f"a resumed run keeps what decides its result, but {', '.join(refused)}; leave the "
+            "option out, or start a new run.",
+            exit_code=2,
+        )
+    return asked
+
+
+def _differences(
+    saved: TrainConfig, asked: TrainConfig, given: Mapping[str, Any]
+) -> list[tuple[str, Any, Any]]:
+    found = []
+    before, after = asdict(saved), asdict(asked)
+    for name in before:
+        if name in ("G", "D"):
+            for inner, old in before[name].items():
+                own, shared = option_names(name, inner)
+                option = own if own in given else shared
+                found.append((option, old, after[name][inner]))
+        elif name != "steps":
+            found.append((name, before[name], after[name]))
+    unique = dict.fromkeys(
+        item for item in found if item[1] != item[2] and item[0] in given
+    )
+    return list(unique)
+
+
+def config_from_dict(values: Mapping[str, Any]) -> TrainConfig:
+    """Return the configuration that `dataclasses.asdict` turned into `values`."""
+    players = {player: OptimizerConfig(**values[player]) for player in ("G", "D")}
+    return TrainConfig(**{**values, **players})

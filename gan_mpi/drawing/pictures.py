@@ -1,0 +1,77 @@
+"""Pictures of 8-bit pixels, and what made them."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+LAST_TIME = 1500
+
+
+def gif(pictures: Sequence[Image.Image], milliseconds: int, facts: dict) -> bytes:
+    """Return an endless GIF whose last frame stays; facts about it are in its comment."""
+    first, *others = pictures
+    buffer = io.BytesIO()
+    first.save(
+        buffer,
+        format="gif",
+        save_all=True,
+        append_images=others,
+        duration=[milliseconds] * len(others) + [LAST_TIME],
+        loop=0,
+        comment=", ".join(f"{name} {value}" for name, value in facts.items()),
+    )
+    return buffer.getvalue()
+
+
+GAP = 2  # pixels between the tiles of a grid
+
+
+GAP_GREY = 72
+
+
+TILE = 64  # pixels: smaller images are magnified by a whole factor up to about this
+
+
+def channels_last(pixels: np.ndarray) -> np.ndarray:
+    """Return uint8 (N, C, H, W) as (N, H, W) for one channel and (N, H, W, 3) for three."""
+    return pixels[:, 0] if pixels.shape[1] == 1 else pixels.transpose(0, 2, 3, 1)
+
+
+def grid(pixels: np.ndarray, columns: int, rows: int) -> Image.Image:
+    """Arrange at most columns*rows images, uint8 (N, C, H, W), row by row with a thin gap."""
+    tiles = channels_last(pixels)
+    factor = max(1, round(TILE / max(tiles.shape[1:3])))
+    tiles = tiles.repeat(factor, axis=1).repeat(factor, axis=2)
+    height, width = tiles.shape[1:3]
+    shape = (
+        rows * (height + GAP) + GAP,
+        columns * (width + GAP) + GAP,
+        *tiles.shape[3:],
+    )
+    canvas = np.full(shape, GAP_GREY, dtype=np.uint8)
+    for number, tile in enumerate(tiles):
+        row, column = divmod(number, columns)
+        top, left = GAP + row * (height + GAP), GAP + column * (width + GAP)
+        canvas[top : top + height, left : left + width] = tile
+    return Image.fromarray(canvas)
+
+
+def provenance(saved: Mapping[str, Any]) -> dict[str, object]:
+    """Return what made a picture, from the state that a checkpoint holds."""
+    config, data = saved["config"], saved["data"]["name"]
+    facts = {"preset": config["preset"], "data": data, "seed": config["seed"]}
+    return {"gan-mpi": saved["version"], **facts, "step": saved["progress"]["step"]}
+
+
+def png(image: Image.Image, facts: Mapping[str, object]) -> bytes:
+    """Return a PNG file with facts about the picture as text chunks."""
+    info = PngInfo()
+    for name, value in facts.items():
+        info.add_text(name, str(value))
+    buffer = io.BytesIO()
+    image.save(buffer, format="png", pnginfo=info)
+    return buffer.getvalue()

@@ -1,0 +1,1 @@
+"""How alike samples and images are, over all ranks."""

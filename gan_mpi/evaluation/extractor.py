@@ -1,0 +1,145 @@
+"""What features are taken from: a small classifier of images, or points as they are.
+
+A classifier is a safetensors file whose header says what it was trained on and how well.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from gan_mpi.errors import UserError, reason
+from gan_mpi.evaluation.lenet import LeNet, probabilities
+from gan_mpi.networks.inference import inference
+
+FORMAT = "gan-mpi classifier 1"
+FILE = "classifier.safetensors"  # in a run directory
+HEADER = 4096  # bytes, in which a classifier's header lies
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """Features and class probabilities of samples, and what says that two are the same."""
+
+    name: str
+    sha256: str
+    accuracy: float | None = None  # on the test images, 0..1
+    shape: tuple[int, ...] = ()  # of a sample
+    network: LeNet | None = None
+
+    @property
+    def classes(self) -> int:
+        """The number of classes that it tells apart, 0 if none."""
+        return self.network.classify.out_features if self.network else 0
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """What is stored with every figure: name, sha256 and accuracy."""
+        return {"name": self.name, "sha256": self.sha256, "accuracy": self.accuracy}
+
+    def to(self, device: torch.device) -> "Extractor":
+        """Compute on this device."""
+        if self.network is not None:
+            self.network.to(device)
+        return self
+
+    @torch.no_grad()
+    def extract(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return features (n, d) and probabilities (n, classes), float64, of uint8 (n, C, H, W).
+
+        Points (n, 2) are their own features, and have no class.
+        """
+        if self.network is None:
+            return samples.astype(np.float64), np.empty((len(samples), 0))
+        device = self.network.classify.weight.device
+        with inference(self.network):
+            features, logits = self.network(torch.tensor(samples, device=device))
+        return features.double().cpu().numpy(), probabilities(logits).cpu().numpy()
+
+
+POINTS = Extractor("points", hashlib.sha256(b"points").hexdigest(), shape=(2,))
+
+
+def save_classifier(network: LeNet, about: dict[str, str]) -> bytes:
+    """Return the file of a classifier; `about` has its name, data, shape, classes, accuracy."""
+    from safetensors.torch import save
+
+    return save(network.state_dict(), {"format": FORMAT, **about})
+
+
+def read_classifier(data: bytes, path: Path) -> Extractor:
+    """Return the extractor in the bytes of a file; `path` is for the message.  Raises UserError."""
+    import json
+
+    from safetensors.torch import load
+
+    try:
+        size = int.from_bytes(data[:8], "little")
+        about = json.loads(data[8 : 8 + size])["__metadata__"]
+        if about["format"] != FORMAT:
+            raise ValueError
+        shape = tuple(json.loads(about["shape"]))
+        network = LeNet(shape, int(about["classes"]))
+        network.load_state_dict(load(data))
+    except Exception:  # noqa: BLE001 - a damaged file can raise anything
+        raise UserError(
+            f"{path} is damaged, or no classifier of gan-mpi train-classifier."
+        ) from None
+    digest = hashlib.sha256(data).hexdigest()
+    return Extractor(about["name"], digest, float(about["accuracy"]), shape, network)
+
+
+def images_digest(images: np.ndarray) -> str:
+    """Return the SHA-256 of training images, by which their classifier is found."""
+    return hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()
+
+
+def cache_path(digest: str) -> Path:
+    """Return where the classifier of training images with this SHA-256 is kept for all runs."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(home) / "gan-mpi" / f"classifier-{digest[:16]}.safetensors"
+
+
+def bundled() -> dict[str, Path]:
+    """Return the classifiers that come with gan-mpi, by name."""
+    folder = Path(str(resources.files("gan_mpi") / "classifiers"))
+    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+
+
+def find_classifier(
+    given: str | None, images: np.ndarray, run_dir: Path | None, make: str
+) -> tuple[Path, bytes]:
+    """Return the path and bytes of the classifier for training images, uint8 (N, C, H, W).
+
+    It is the one given, by file or bundled name; else that in the run directory, in the cache,
+    or bundled for these very images.  `make` is the command that would make one.  Raises
+    UserError.
+    """
+    if given is not None:
+        return _read(bundled().get(given, Path(given)))
+    digest = images_digest(images)
+    places = [cache_path(digest)]
+    places += [] if run_dir is None else [run_dir / FILE]
+    for path in reversed(places):
+        if path.exists():
+            return _read(path)
+    for path in bundled().values():
+        if digest.encode() in path.read_bytes()[:HEADER]:
+            return _read(path)
+    raise UserError(
+        f"there is no classifier for these images yet; make one, in a minute or so: {make}"
+    )
+
+
+def _read(path: Path) -> tuple[Path, bytes]:
+    try:
+        return path, path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"--classifier: cannot read {path}: {reason(error)}; name a file of gan-mpi "
+            f"train-classifier, or {' or '.join(bundled())}."
+        ) from None

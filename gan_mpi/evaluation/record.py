@@ -1,0 +1,34 @@
+"""The record of an evaluation, written and drawn."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gan_mpi.files import append_line, write_aside
+from gan_mpi.runs.evaluations import METRICS_FILE
+
+PAIRS = 9  # samples shown with their nearest training images
+
+
+def write_evaluation(
+    run_dir: Path,
+    record: Mapping[str, Any],
+    pairs: np.ndarray,
+    facts: Mapping[str, object],
+) -> None:
+    """Append a record to metrics.jsonl, and draw its samples nearest to training images.
+
+    `pairs` are uint8 (2, n, C, H, W); points (2, n, d) are not drawn.  `facts` go into the PNG.
+    """
+    from gan_mpi.drawing import pictures
+
+    append_line(run_dir / METRICS_FILE, json.dumps(record))
+    if pairs.ndim == 5:
+        shown = pairs[:, :PAIRS]
+        extractor = {"extractor": record["extractor"]["sha256"]}
+        picture = pictures.grid(np.concatenate(shown), shown.shape[1], 2)
+        target = run_dir / f"nearest-{record['step']:06d}.png"
+        write_aside(target, pictures.png(picture, {**facts, **extractor}))

@@ -1,0 +1,217 @@
+"""How good a generator is: figures of its samples against the test images, over all ranks.
+
+Every rank holds all rows of the features, float64 (N, d), works on its part of them and learns
+the sum, so that any number of ranks gets the same to rounding error.  Linear algebra is torch's,
+which keeps to the threads that a rank was given; numpy's takes all cores, and two ranks of a node
+that do so wait for each other a hundred times as long as they compute.
+"""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from gan_mpi.config import RunConfig, TrainConfig
+from gan_mpi.datasets.dataset import Dataset, Source
+from gan_mpi.drawing.samples import generate, in_chunks, sample_labels
+from gan_mpi.errors import UserError
+from gan_mpi.evaluation import classes, frechet, kernel, memory, neighbours
+from gan_mpi.evaluation.extractor import (
+    POINTS,
+    Extractor,
+    find_classifier,
+    read_classifier,
+)
+from gan_mpi.mpi.comm import Communicator
+from gan_mpi.parallel.data import share_dataset
+from gan_mpi.runs.evaluations import Conditions
+from gan_mpi.streams import DataOrder
+
+
+@dataclass
+class Features:
+    """A set of samples as the extractor sees it, the same on all ranks."""
+
+    features: np.ndarray
+    probabilities: np.ndarray
+    pixels: np.ndarray = field(default_factory=lambda: np.empty(0))
+
+    @property
+    def count(self) -> int:
+        return len(self.features)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How many samples an evaluation draws, and which classifier sees them."""
+
+    samples: int
+    classifier: str | None = None  # None: that of the data
+    run_dir: Path | None = None  # may hold it
+
+
+def make_reference(
+    comm: Communicator,
+    wanted: Wanted,
+    source: Source,
+    train: Dataset,
+    device: torch.device,
+) -> "Reference":
+    """Return what generators of these training data are compared with.  Collective.
+
+    Raises UserError if there are no test data, or no classifier.
+    """
+    test, _ = share_dataset(comm, source, "test")
+    extractor = _find_extractor(comm, wanted, source, train).to(device)
+    return Reference(comm, extractor, train, test, wanted.samples)
+
+
+def _find_extractor(
+    comm: Communicator, wanted: Wanted, source: Source, train: Dataset
+) -> Extractor:
+    """Return what takes features of these data, the same on all ranks.  Collective.
+
+    Raises UserError if no classifier is there, or it is for images of another shape.
+    """
+    if len(train.shape) == 1:
+        return POINTS
+    option = (
+        f"--glyphs {source.glyphs}" if source.glyphs else f"--datadir {source.datadir}"
+    )
+    if source.resolution != RunConfig.resolution:
+        option += f" --resolution {source.resolution}"
+    make = f"gan-mpi train-classifier {option}"
+    path, data = comm.on_root(
+        lambda: find_classifier(wanted.classifier, train.images, wanted.run_dir, make)
+    )
+    extractor = comm.agree(lambda: read_classifier(data, path))
+    if extractor.shape != train.shape:
+        raise UserError(
+            f"--classifier: {extractor.name} is for images of "
+            f"{'x'.join(map(str, extractor.shape))}, and these are "
+            f"{'x'.join(map(str, train.shape))}.",
+            exit_code=2,
+            on_all_ranks=True,
+        )
+    return extractor
+
+
+class Reference:
+    """The real images of a data set, to compare generators with.
+
+    `floor` has the figures of training images in the place of samples: what a perfect generator
+    would get; and what Memory says of test images.
+    """
+
+    def __init__(
+        self,
+        comm: Communicator,
+        extractor: Extractor,
+        train: Dataset,
+        test: Dataset,
+        samples: int,
+    ) -> None:
+        """Take the features of the test images and of so many training images.  Collective."""
+        check_counts(samples, train, test)
+        self.comm, self.extractor, self.samples = comm, extractor, samples
+        self.name = train.name
+        self.real = self._extract(test.images)
+        self.moments = frechet.moments(comm, self.real.features)
+        self.kernel = kernel.mean_kernel(comm, self.real.features)
+        self.radii = neighbours.squared_radii(comm, self.real.features)
+        is_image = len(train.shape) == 3
+        self.memory = (
+            memory.Memory(comm, train.images, test.images) if is_image else None
+        )
+        chosen = DataOrder(0, len(train.images)).indices(
+            0, min(samples, len(train.images))
+        )
+        self.floor_samples = len(chosen)
+        drawn = self._extract(train.images[np.sort(chosen)])
+        self.floor = self._compare(drawn) | (self.memory.floor if self.memory else {})
+
+    @property
+    def conditions(self) -> Conditions:
+        """What evaluations must have in common to be compared with those made here."""
+        return self.name, self.extractor.sha256, self.samples
+
+    def evaluate(
+        self, generator: nn.Module, config: TrainConfig
+    ) -> tuple[dict[str, Any], np.ndarray]:
+        """Return the record of a generator, and Memory's pairs, none of points.  Collective."""
+        begin = time.perf_counter()
+        drawn = self._draw(generator, config)
+        figures, pairs = self._compare(drawn), np.empty(0)
+        if getattr(generator, "label_counts", ()) and self.extractor.classes:
+            labels = sample_labels(generator, 0, self.samples)
+            figures["agreement"] = classes.agreement(drawn.probabilities, labels)
+        if self.memory:
+            memorised, pairs = self.memory.compare(drawn.pixels)
+            figures |= memorised
+        record = {
+            "data": self.name,
+            "samples": self.samples,
+            "real": self.real.count,
+            "floor_samples": self.floor_samples,
+            "extractor": self.extractor.identity,
+            "figures": figures,
+            "floor": self.floor,
+            "seconds": time.perf_counter() - begin,
+            "time": time.time(),
+        }
+        return record, pairs
+
+    def _extract(self, samples: np.ndarray) -> Features:
+        return Features(
+            *in_chunks(
+                self.comm,
+                len(samples),
+                lambda first, last: self.extractor.extract(samples[first:last]),
+            )
+        )
+
+    def _draw(self, generator: nn.Module, config: TrainConfig) -> Features:
+        def compute(first: int, last: int) -> tuple[np.ndarray, ...]:
+            made = generate(generator, config, range(first, last))
+            kept = made[: max(0, memory.COUNT - first)]
+            return (*self.extractor.extract(made), kept)
+
+        return Features(*in_chunks(self.comm, self.samples, compute))
+
+    def _compare(self, drawn: Features) -> dict[str, Any]:
+        """Return the figures of a set of samples against the test images.  Collective."""
+        moments = frechet.moments(self.comm, drawn.features)
+        own = kernel.mean_kernel(self.comm, drawn.features)
+        cross = kernel.mean_cross_kernel(self.comm, drawn.features, self.real.features)
+        figures: dict[str, Any] = {
+            "frechet": frechet.frechet_distance(self.moments, moments),
+            "kernel": kernel.kernel_distance(self.kernel, own, cross),
+        }
+        figures |= neighbours.compare(
+            self.comm, self.real.features, self.radii, drawn.features
+        )
+        if self.extractor.classes:
+            shares = classes.histogram(drawn.probabilities)
+            figures |= {
+                "score": classes.classifier_score(drawn.probabilities),
+                "histogram": shares.tolist(),
+                "missing": classes.missing_modes(shares),
+                "kl_uniform": classes.divergence_from_uniform(shares),
+            }
+        return figures
+
+
+def check_counts(samples: int, train: Dataset, test: Dataset) -> None:
+    """Raise UserError, on all ranks, unless there is enough of everything for every figure."""
+    if min(samples, len(train.images), len(test.images)) > neighbours.K:
+        return
+    raise UserError(
+        f"--samples: {samples} samples, {len(train.images)} training and {len(test.images)} test "
+        f"images are too few; every figure needs more than {neighbours.K} of each.",
+        exit_code=2,
+        on_all_ranks=True,
+    )

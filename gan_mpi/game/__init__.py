@@ -1,0 +1,1 @@
+"""Two players, and one update of each."""

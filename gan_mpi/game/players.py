@@ -1,0 +1,118 @@
+"""The two players, and what they play for."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from gan_mpi.config import OptimizerConfig
+from gan_mpi.game.batch import Batch
+from gan_mpi.game.losses import Loss
+from gan_mpi.game.optimizers import apply_update, make_optimizer
+from gan_mpi.parallel.batch_norm import commit_running_statistics
+from gan_mpi.parallel.bucket import (
+    GradientBucket,
+)
+
+REAL_SUMS = ("loss_real", "D_real", "error_real", "logit_real")
+
+
+FAKE_SUMS = ("loss_fake", "D_fake", "error_fake", "logit_fake")
+
+
+G_SUMS = ("loss_G", "error_G")
+
+
+class Penalty(Protocol):
+    """A term of D's loss that is not a loss of its logits."""
+
+    name: str
+
+    def __call__(
+        self, network: nn.Module, real: Batch | None, fake: Batch | None
+    ) -> Tensor | None:
+        """Return it summed over this rank's share, None if it needs a batch that is none."""
+
+
+@dataclass
+class Player:
+    """A network and what trains it; `after_update` is called after each of its updates."""
+
+    network: nn.Module
+    bucket: GradientBucket
+    optimizer: torch.optim.Optimizer
+    after_update: list[Callable[[], None]] = field(default_factory=list)
+
+    def update(self, lr: float) -> None:
+        """Apply the averaged gradients, and commit the running statistics of batch norm."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        apply_update(self.optimizer)
+        commit_running_statistics(self.network)
+        for act in self.after_update:
+            act()
+
+
+def make_player(
+    network: nn.Module, config: OptimizerConfig, batch: int, figures: int = 0
+) -> Player:
+    """Return a player whose optimizer sees mean gradients over `batch` samples.
+
+    There is room in its bucket for so many figures besides the usual ones.
+    """
+    bucket = GradientBucket(network, room=len(REAL_SUMS + FAKE_SUMS) + figures)
+    optimizer = make_optimizer(
+        config.optimizer, network.parameters(), config.settings, batch
+    )
+    return Player(network, bucket, optimizer)
+
+
+@dataclass
+class Game:
+    """The two players and what they play for.
+
+    What is done besides is handed over as functions: what D sees of a batch, what it is told the
+    samples are (None: 1 for reals, 0 for fakes), which fakes it gets in the place of new ones,
+    penalties, and what both lose by the class of a sample.
+    """
+
+    G: Player
+    D: Player
+    loss: Loss
+    see: Callable[[Batch], Tensor] = lambda batch: batch.values
+    target: Callable[[Batch], Tensor | None] = lambda batch: None
+    recall: Callable[[Batch], Batch] = lambda fake: fake
+    penalties: Sequence[Penalty] = ()
+    class_loss: Callable[[Tensor, Batch], Tensor | None] = lambda outputs, batch: None
+    average: Any = None  # extras.average.Average, if samples are drawn from one
+    replay: Any = None  # extras.replay.Replay, if `recall` is its
+
+    @property
+    def sampler(self) -> nn.Module:
+        """The generator that samples are drawn from: the average of G, if there is one."""
+        return self.G.network if self.average is None else self.average.network
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """All networks that must be alike on all ranks, by name."""
+        found = {"G": self.G.network, "D": self.D.network}
+        return found if self.average is None else {**found, "G_ema": self.sampler}
+
+    def fakes(self, latents: Batch) -> Batch:
+        """Return G's samples of latents, without a gradient to G.  Collective (batch norm)."""
+        with torch.no_grad():
+            return self.generate(latents)
+
+    def generate(self, latents: Batch) -> Batch:
+        """Return G's samples (n, *shape) of latents (n, d).  Collective (batch norm)."""
+        return replace(latents, values=self.G.network(*latents.inputs))
+
+    def judge(self, samples: Batch) -> Tensor:
+        """Return what D says of samples, (n, 1 or more): the logits first.  Collective (batch norm)."""
+        return self.D.network(*samples.inputs)
+
+    def seen(self, samples: Batch) -> Batch:
+        """Return samples as D sees them."""
+        return replace(samples, values=self.see(samples))

@@ -1,0 +1,106 @@
+"""One update of each player: loss, backward, average over ranks, optimizer."""
+
+import torch
+from torch import Tensor
+
+from gan_mpi.game.batch import Batch
+from gan_mpi.game.players import FAKE_SUMS, G_SUMS, REAL_SUMS, Game
+from gan_mpi.mpi.comm import Communicator
+from gan_mpi.parallel.bucket import Averages, average_gradients, global_means
+
+
+def discriminator_step(
+    comm: Communicator,
+    game: Game,
+    real: Batch | None,
+    fake: Batch | None,
+    stop: bool,
+) -> Averages:
+    """Compute D's mean gradient over the global batch; figures of reals and fakes.  Collective.
+
+    `real` and `fake` are this rank's share.  Where one is None, D learns from the other alone,
+    with the whole of its loss.
+    """
+    D = game.D
+    D.bucket.zero()
+    figures: dict[str, Tensor] = {}
+    more: dict[str, Tensor | None] = {}
+    if real is not None:
+        real = game.seen(real)
+        outputs = game.judge(real)
+        figures |= _real_figures(game, outputs[:, 0], real)
+        more["class_loss_real"] = game.class_loss(outputs, real)
+    if fake is not None:
+        fake = game.seen(game.recall(fake))
+        outputs = game.judge(fake)
+        figures |= _fake_figures(game, outputs[:, 0], fake)
+        more["class_loss_fake"] = game.class_loss(outputs, fake)
+    if real is None or fake is None:
+        loss = figures.get("loss_real", figures.get("loss_fake"))
+    else:
+        loss = game.loss.discriminator(figures["loss_real"], figures["loss_fake"])
+    assert loss is not None
+    for penalty in game.penalties:
+        more[f"penalty_{penalty.name}"] = penalty(D.network, real, fake)
+    _backward(loss, more, figures)
+    count = len(fake if real is None else real)  # type: ignore[arg-type]
+    return average_gradients(comm, D.bucket, figures, count, stop)
+
+
+def _backward(
+    loss: Tensor, more: dict[str, Tensor | None], figures: dict[str, Tensor]
+) -> None:
+    """Back-propagate a loss and what comes on top of it, which is added to the figures."""
+    added = {name: term for name, term in more.items() if term is not None}
+    for term in added.values():
+        loss = loss + term
+    loss.backward()
+    figures |= added
+
+
+def _real_figures(game: Game, logits: Tensor, real: Batch) -> dict[str, Tensor]:
+    losses = game.loss.real(logits, game.target(real))
+    terms = (losses, logits.sigmoid(), logits <= 0, logits)
+    return {n: term.sum() for n, term in zip(REAL_SUMS, terms, strict=True)}
+
+
+def _fake_figures(game: Game, logits: Tensor, fake: Batch) -> dict[str, Tensor]:
+    losses = game.loss.fake(logits, game.target(fake))
+    terms = (losses, logits.sigmoid(), logits > 0, logits)
+    return {n: term.sum() for n, term in zip(FAKE_SUMS, terms, strict=True)}
+
+
+def _generator_figures(game: Game, logits: Tensor) -> dict[str, Tensor]:
+    terms = (game.loss.generator(logits), logits <= 0)
+    return {n: term.sum() for n, term in zip(G_SUMS, terms, strict=True)}
+
+
+def generator_step(
+    comm: Communicator, game: Game, latents: Batch, stop: bool
+) -> Averages:
+    """Compute G's mean gradient over the global batch; figures of G_SUMS.  Collective.
+
+    D is frozen meanwhile: no gradient of it is computed or sent.
+    """
+    G = game.G
+    G.bucket.zero()
+    game.D.network.requires_grad_(False)
+    fake = game.seen(game.generate(latents))
+    outputs = game.judge(fake)
+    figures = _generator_figures(game, outputs[:, 0])
+    more = {"class_loss_G": game.class_loss(outputs, fake)}
+    _backward(figures["loss_G"], more, figures)
+    game.D.network.requires_grad_(True)
+    return average_gradients(comm, G.bucket, figures, len(latents), stop)
+
+
+@torch.no_grad()
+def measure(
+    comm: Communicator, game: Game, real: Batch, fake: Batch
+) -> dict[str, float]:
+    """Return the mean figures of both players; nobody learns.  Collective."""
+    real, fake = game.seen(real), game.seen(fake)
+    figures = _real_figures(game, game.judge(real)[:, 0], real)
+    logits = game.judge(fake)[:, 0]
+    figures |= _fake_figures(game, logits, fake) | _generator_figures(game, logits)
+    return global_means(comm, figures, len(real))

@@ -1,0 +1,102 @@
+"""What ends a run early, in order: a signal, the end of the job, a file named STOP."""
+
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+
+from gan_mpi.cluster.deadline import End
+from gan_mpi.errors import UserError
+
+STOPPING = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)
+SAME_KEY_PRESS = 1.0  # seconds: a terminal and mpiexec both pass on the same Ctrl-C
+STOP_FILE = "STOP"
+LOOK_EVERY = (
+    1.0  # seconds between looks for the file, which may be on a slow file system
+)
+SLACK = 10.0  # seconds to draw the curves and leave, and for a scheduler's clock
+
+
+class StopRequest:
+    """Whether this rank was asked to stop, and why; all ranks agree in the next update."""
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+        self.collapsed = False
+        self._first_interrupt: float | None = None
+
+    @property
+    def requested(self) -> bool:
+        return self.reason is not None
+
+    def request_for_collapse(self) -> None:
+        """Ask for a stop since the generator has collapsed."""
+        self.reason, self.collapsed = "mode collapse", True
+
+    def forget_collapse(self) -> None:
+        """Take a request for collapse back, for the next run."""
+        if self.collapsed:
+            self.reason, self.collapsed = None, False
+
+    def install(self) -> None:
+        """Catch SIGUSR1, SIGTERM and SIGINT; called again after MPI has set its own handlers."""
+        for number in STOPPING:
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.reason = signal.Signals(number).name
+        if number != signal.SIGINT:
+            return
+        now = time.monotonic()
+        if self._first_interrupt is None:
+            self._first_interrupt = now
+        elif now - self._first_interrupt > SAME_KEY_PRESS:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            signal.raise_signal(signal.SIGINT)
+
+
+class Lookout:
+    """What root watches besides signals: the clock, and whether somebody made a file STOP."""
+
+    def __init__(
+        self, stop: StopRequest, end: End | None, run_dir: Path, longest: float = 0.0
+    ) -> None:
+        """`longest` are the seconds that an evaluation, which is part of some steps, took before."""
+        self._stop = stop
+        self._end = end
+        self._file = run_dir / STOP_FILE
+        self._looked = self._last = time.monotonic()
+        self._longest_step = longest
+
+    def check_room(self, slowest_save: float) -> None:
+        """Raise UserError if the job ends before a first step; 75 would be tried for ever."""
+        if self._end is None or self._left() > self._margin(slowest_save):
+            return
+        raise UserError(
+            f"{self._end.source} leaves {max(0, self._left()):.0f} s after the start, and stopping "
+            f"in time takes {self._margin(slowest_save):.0f} s; give the job more time."
+        )
+
+    def look(self, slowest_save: float) -> None:
+        """Ask for a stop if it is time; called before each step.
+
+        `slowest_save` is the longest that a checkpoint took, in seconds.  There is time as long as
+        two more steps and two checkpoints would fit in what is left, and SLACK besides.
+        """
+        now = time.monotonic()
+        self._longest_step = max(self._longest_step, now - self._last)
+        self._last = now
+        if self._end is not None and self._left() < self._margin(slowest_save):
+            self._stop.reason = self._end.source
+        if now - self._looked > LOOK_EVERY:
+            self._looked = now
+            if self._file.exists():
+                self._file.unlink(missing_ok=True)
+                self._stop.reason = f"the file {self._file}"
+
+    def _left(self) -> float:
+        assert self._end is not None
+        return self._end.at - time.time()
+
+    def _margin(self, slowest_save: float) -> float:
+        return SLACK + 2 * (self._longest_step + slowest_save)

@@ -1,0 +1,210 @@
+"""The communicator that everything collective takes first; the only module that imports MPI."""
+
+import os
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+from mpi4py import MPI
+
+from gan_mpi.errors import UserError
+from gan_mpi.mpi import launcher
+
+T = TypeVar("T")
+ROOT = 0
+SHARED_MEMORY = "/dev/shm"
+PIECE = 1 << 28  # bytes of one broadcast
+SHARED_MEMORY_RESERVE = 16 << 20  # bytes that MPI itself may still want there
+
+
+class Communicator:
+    """A group of ranks, the ranks of this node among them, and the time spent in sums."""
+
+    def __init__(self, mpi: MPI.Intracomm, node: MPI.Intracomm | None = None) -> None:
+        """Divide ranks by node, that is by shared memory, or as `node` does.  Collective."""
+        self.mpi = mpi
+        self.rank: int = mpi.rank
+        self.world_size: int = mpi.size
+        self.node = node or _ranks_of_this_node(mpi)
+        self.local_rank: int = self.node.rank
+        self.local_size: int = self.node.size
+        self.node_count: int = mpi.allreduce(int(self.local_rank == 0))
+        self.seconds = 0.0  # in sum_in_place, waiting for slower ranks included
+        self._windows: list[MPI.Win] = []
+
+    def __deepcopy__(self, memo: dict) -> "Communicator":
+        """Return itself: a copy of a network spans the same ranks."""
+        return self
+
+    @property
+    def is_root(self) -> bool:
+        """Whether this is the rank that prints and writes."""
+        return self.rank == ROOT
+
+    def sum_in_place(self, array: np.ndarray) -> None:
+        """Replace a contiguous float32 or float64 array by its sum over ranks.  Collective."""
+        if array.dtype not in (np.float32, np.float64) or not array.flags.c_contiguous:
+            raise TypeError(
+                f"cannot sum {array.dtype} with strides {array.strides} over MPI"
+            )
+        begin = time.perf_counter()
+        self.mpi.Allreduce(MPI.IN_PLACE, array, MPI.SUM)
+        self.seconds += time.perf_counter() - begin
+
+    def extremes(self, array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the smallest and the largest of each element over ranks.  Collective."""
+        low, high = array.copy(), array.copy()
+        self.mpi.Allreduce(MPI.IN_PLACE, low, MPI.MIN)
+        self.mpi.Allreduce(MPI.IN_PLACE, high, MPI.MAX)
+        return low, high
+
+    def broadcast_in_place(self, array: np.ndarray) -> None:
+        """Replace a contiguous array by root's.  Collective."""
+        _broadcast(self.mpi, array)
+
+    def allgather(self, value: T) -> list[T]:
+        """Return every rank's value, in the order of ranks, on every rank.  Collective."""
+        return self.mpi.allgather(value)
+
+    def gather(self, value: T) -> list[T]:
+        """Return every rank's value on root, an empty list elsewhere.  Collective."""
+        return self.mpi.gather(value, ROOT) or []
+
+    def node_allgather(self, value: T) -> list[T]:
+        """Return the values of the ranks of this node, on each of them.  Collective."""
+        return self.node.allgather(value)
+
+    def first_ranks(self, count: int) -> "Communicator | None":
+        """Return a group of the first `count` ranks, None on the others.  Collective."""
+        inside = self.rank < count
+        part = self.mpi.Split(0 if inside else 1, self.rank)
+        return Communicator(MPI.Intracomm(part)) if inside else None
+
+    def alone(self) -> "Communicator":
+        """Return the group of this rank only."""
+        return Communicator(MPI.COMM_SELF)
+
+    def barrier(self) -> None:
+        """Wait for all ranks, asleep rather than spinning on a core others need.  Collective."""
+        _wait_for_all(self.mpi)
+
+    def on_root(self, function: Callable[[], T]) -> T:
+        """Return, or raise, on all ranks what `function()` does on root.  Collective."""
+        result, error = _attempt(function) if self.is_root else (None, None)
+        self.barrier()
+        result, error = self.mpi.bcast((result, error), ROOT)
+        _raise_everywhere([error])
+        return result  # type: ignore[return-value]
+
+    def agree(self, function: Callable[[], T]) -> T:
+        """Return function() on every rank; a UserError on any is raised on all.  Collective."""
+        result, error = _attempt(function)
+        self.barrier()
+        _raise_everywhere(self.mpi.allgather(error))
+        return result  # type: ignore[return-value]
+
+    def on_each_node(self, function: Callable[[], T]) -> T | None:
+        """Return function() on the first rank of each node, None elsewhere.  Collective.
+
+        A UserError on any of them is raised on all ranks.
+        """
+        return self.agree(lambda: function() if self.local_rank == 0 else None)
+
+    def share_on_node(self, array: np.ndarray | None) -> tuple[np.ndarray, bool]:
+        """Give all ranks of a node one read-only copy of its first rank's array.  Collective.
+
+        Also returns whether it is one copy: where shared memory cannot be had, each rank has
+        a private one.
+        """
+        if self.local_size == 1:
+            assert array is not None, "the only rank of a node must bring the array"
+            array.flags.writeable = False
+            return array, True
+        shape, dtype = self.node.bcast(
+            None if array is None else (array.shape, array.dtype)
+        )
+        size = int(np.prod(shape)) * dtype.itemsize
+        room = self.node.bcast(
+            free_bytes(SHARED_MEMORY) >= size + SHARED_MEMORY_RESERVE
+        )
+        shared = self._window(size, shape, dtype) if room else None
+        copy = np.empty(shape, dtype) if shared is None else shared
+        if array is not None:
+            copy[...] = array
+        if shared is None:
+            _broadcast(self.node, copy)
+        self.node.Barrier()
+        copy.flags.writeable = False
+        return copy, shared is not None
+
+    def _window(
+        self, size: int, shape: tuple[int, ...], dtype: np.dtype
+    ) -> np.ndarray | None:
+        try:
+            window = MPI.Win.Allocate_shared(
+                size if self.local_rank == 0 else 0, 1, comm=self.node
+            )
+        except MPI.Exception:
+            window = None
+        if self.node.allreduce(window is None):
+            return None
+        assert window is not None
+        self._windows.append(window)
+        return np.ndarray(shape, dtype, buffer=window.Shared_query(0)[0])  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        """Free what is shared; arrays from share_on_node are gone afterwards.  Collective."""
+        self.barrier()
+        while self._windows:
+            self._windows.pop().Free()
+
+
+def _ranks_of_this_node(mpi: MPI.Intracomm) -> MPI.Intracomm:
+    node = MPI.Intracomm(mpi.Split_type(MPI.COMM_TYPE_SHARED))
+    unknown = node.size == 1 and (launcher.local_rank() or 0) > 0
+    if not mpi.allreduce(unknown):
+        return node
+    # Open MPI 5 under Slurm's srun may not learn who shares a node, and takes each rank for alone.
+    names = mpi.allgather(launcher.node_name())
+    return MPI.Intracomm(mpi.Split(names.index(names[mpi.rank]), mpi.rank))
+
+
+def _broadcast(mpi: MPI.Intracomm, array: np.ndarray) -> None:
+    """Replace an array by that of the first rank, in pieces whose size every MPI can count."""
+    assert array.flags.c_contiguous, "a copy would be broadcast"
+    flat = array.reshape(-1)
+    step = max(1, PIECE // array.itemsize)
+    for begin in range(0, flat.size, step):
+        mpi.Bcast(flat[begin : begin + step], ROOT)
+
+
+def _wait_for_all(mpi: MPI.Intracomm) -> None:
+    request = mpi.Ibarrier()
+    pause = 1e-5
+    while not request.Test():
+        time.sleep(pause)
+        pause = min(2 * pause, 2e-3)
+
+
+def _attempt(function: Callable[[], T]) -> tuple[T | None, UserError | None]:
+    try:
+        return function(), None
+    except UserError as error:
+        return None, error
+
+
+def _raise_everywhere(errors: list[UserError | None]) -> None:
+    for error in errors:
+        if error is not None:
+            error.on_all_ranks = True
+            raise error
+
+
+def free_bytes(folder: str) -> int:
+    """Return the free space of a file system in bytes, 0 where there is none."""
+    try:
+        status = os.statvfs(folder)
+    except OSError:
+        return 0
+    return status.f_bavail * status.f_frsize

@@ -1,0 +1,108 @@
+"""MPI in this process: begun, matched with its launcher, left, aborted."""
+
+import sys
+import time
+
+from mpi4py import MPI
+
+from gan_mpi.errors import UserError
+from gan_mpi.mpi import launcher
+from gan_mpi.mpi.comm import Communicator, _wait_for_all
+
+OUTPUT_HEAD_START = 0.5  # seconds
+
+
+SPEAKER_FIRST = 2.0  # seconds
+
+
+def library_name() -> str:
+    """Return the MPI library's name and version, such as 'MPICH 5.0.2'."""
+    name, version = MPI.get_vendor()
+    return f"{name} {'.'.join(map(str, version))}"
+
+
+def memory_kinds() -> str:
+    """Return the kinds of memory that MPI says it reads, such as 'system,cuda'; MPI 4.1."""
+    return MPI.COMM_WORLD.Get_info().Get("mpi_memory_alloc_kinds") or ""
+
+
+def has_threads() -> bool:
+    """Return whether any thread of this process may call MPI."""
+    return MPI.Query_thread() == MPI.THREAD_MULTIPLE
+
+
+def _check_library() -> None:
+    library = MPI.Get_library_version()
+    refused = launcher.is_open_mpi() and "MPICH" in library
+    if refused or (launcher.is_hydra() and library.startswith("Open MPI")):
+        raise _mismatch()
+
+
+def _mismatch() -> UserError:
+    # These processes cannot wait for each other, and Open MPI's launcher ends them all when the first
+    # one leaves with a code: let the one that speaks be first.
+    if not launcher.speaks_first():
+        time.sleep(SPEAKER_FIRST)
+    return UserError(
+        f"the launcher started {launcher.process_count()} processes for another MPI than the "
+        f"{library_name()} that this Python's mpi4py uses; start it with "
+        f"{launcher.matching_mpiexec()}.",
+        exit_code=64,
+        on_all_ranks=True,
+    )
+
+
+def _initialise() -> Communicator:
+    if not MPI.Is_initialized():
+        _check_library()
+        MPI.Init_thread(MPI.THREAD_MULTIPLE)
+    if MPI.COMM_WORLD.size == 1 and launcher.process_count() > 1:
+        raise _mismatch()
+    return Communicator(MPI.COMM_WORLD)
+
+
+def world() -> Communicator:
+    """Initialise MPI and return all ranks, once all have got here.  Collective.
+
+    Raises UserError with exit code 64 if the launcher belongs to another MPI.
+    """
+    comm = _initialise()
+    while comm.mpi.allreduce(0):
+        # A rank failed before it got here, and is about to abort the job.
+        time.sleep(60)
+    return comm
+
+
+def has_started() -> bool:
+    """Return whether MPI is initialised."""
+    return MPI.Is_initialized()
+
+
+def is_alone() -> bool:
+    """Return whether this is the only rank."""
+    return MPI.COMM_WORLD.size == 1
+
+
+def all_ranks_failed() -> bool:
+    """Say, instead of world(), that this rank failed; return whether all did.  Collective."""
+    comm = _initialise()
+    return comm.mpi.allreduce(1) == comm.world_size
+
+
+def leave() -> None:
+    """Wait for all ranks and finalise MPI, if it was used.  Collective."""
+    if MPI.Is_initialized() and not MPI.Is_finalized():
+        _wait_for_all(MPI.COMM_WORLD)
+        MPI.Finalize()
+
+
+def abort(exit_code: int) -> None:
+    """End all ranks at once with a non-zero exit code; does not return.
+
+    A launcher learns of an abort by another way than it forwards output, and drops what it has
+    not read by then (seen with MPICH's on a busy machine), so what was said gets a head start.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    time.sleep(OUTPUT_HEAD_START)
+    MPI.COMM_WORLD.Abort(exit_code or 1)

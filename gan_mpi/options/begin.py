@@ -1,0 +1,36 @@
+"""How a command that trains begins: its end, its signals, MPI."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from gan_mpi.cluster.deadline import End, find_end
+
+if TYPE_CHECKING:
+    from gan_mpi.lifecycle.phases import Phases
+    from gan_mpi.lifecycle.stopping import StopRequest
+    from gan_mpi.mpi.comm import Communicator
+
+
+def begin(
+    time_limit: str | None,
+) -> "tuple[Communicator, StopRequest, Phases, End | None]":
+    """Find out when the job ends, catch signals, and start MPI.  Collective."""
+    from gan_mpi.lifecycle.phases import Phases
+    from gan_mpi.lifecycle.stopping import StopRequest
+    from gan_mpi.mpi.launcher import speaks_first
+
+    phases, stop = Phases(), StopRequest()
+    stop.install()
+    end, unknown = (
+        find_end(time_limit, phases.began) if speaks_first() else (None, None)
+    )
+    if unknown:
+        click.echo(f"Warning: {unknown}", err=True)
+    phases.end("python")
+    from gan_mpi.mpi.world import world
+
+    comm = world()
+    stop.install()
+    phases.end("MPI")
+    return comm, stop, phases, end

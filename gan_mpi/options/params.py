@@ -1,0 +1,99 @@
+"""Kinds of values and options that commands share."""
+
+import click
+
+from gan_mpi.config import grid_size
+
+LAST_SEED = 2**48
+
+
+class SeedRange(click.ParamType):
+    """Seeds as numbers and inclusive ranges, such as 0,1,4-6."""
+
+    name = "seeds"
+
+    def convert(
+        self,
+        value: str | list[int],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> list[int]:
+        if isinstance(value, list):
+            return value
+        seeds: list[int] = []
+        for part in value.split(","):
+            first, dash, last = part.strip().partition("-")
+            if not first.isdecimal() or (dash and not last.isdecimal()):
+                self.fail(f"{value!r} is not like 0,1,4-6.", param, ctx)
+            stop = int(last) if dash else int(first)
+            if not int(first) <= stop < LAST_SEED:
+                self.fail(
+                    f"{part!r} ends before it begins, or beyond 2**48.", param, ctx
+                )
+            seeds.extend(range(int(first), stop + 1))
+        return seeds
+
+
+class TwoSeeds(click.ParamType):
+    """Two seeds, such as 0:7."""
+
+    name = "seeds"
+
+    def convert(
+        self,
+        value: str | tuple[int, int],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        first, colon, last = value.partition(":")
+        if not (colon and first.isdecimal() and last.isdecimal()):
+            self.fail(f"{value!r} is not like 0:7.", param, ctx)
+        if max(int(first), int(last)) >= LAST_SEED:
+            self.fail(f"{value!r} goes beyond 2**48.", param, ctx)
+        return int(first), int(last)
+
+
+class GridSize(click.ParamType):
+    """A grid as columns x rows, such as 6x6."""
+
+    name = "grid"
+
+    def convert(
+        self,
+        value: str | tuple[int, int],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return grid_size(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+checkpoint_option = click.option(
+    "--checkpoint",
+    metavar="STEP|last",
+    default="last",
+    show_default=True,
+    help="Checkpoint of a run, by its step.",
+)
+
+
+def checkpoint_step(text: str) -> int | None:
+    """Return the step that --checkpoint names, None for the last.  Raises click.BadParameter."""
+    if text != "last" and not text.isdecimal():
+        raise click.BadParameter(
+            f"{text!r} is neither a step nor 'last'.", param_hint="'--checkpoint'"
+        )
+    return None if text == "last" else int(text)
+
+
+no_ema_option = click.option(
+    "--no-ema",
+    is_flag=True,
+    help="Take G's own weights where 'train --ema' kept an average of them, too.",
+)

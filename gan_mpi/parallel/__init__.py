@@ -1,0 +1,1 @@
+"""What ranks do together: sum gradients, stay alike, normalise, share data."""

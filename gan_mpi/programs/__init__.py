@@ -1,0 +1,1 @@
+"""What the command of that name does; train.py is the file to read first."""

@@ -1,0 +1,165 @@
+"""Whether a job started like this one would work: what there is, what is wrong, what would do."""
+
+from pathlib import Path
+
+from gan_mpi.cluster.facts import Facts, collect_facts, disagreements
+from gan_mpi.cluster.probes import (
+    SignalProbe,
+    clock_differences,
+    free_space,
+    probe_folder,
+    probe_sums,
+)
+from gan_mpi.lifecycle.phases import Phases
+from gan_mpi.mpi.comm import Communicator
+from gan_mpi.mpi.world import memory_kinds
+
+SOUND, UNSOUND = 0, 1  # exit codes
+LISTED = 64  # ranks; above that a line a node
+LITTLE = 1 << 30  # bytes free
+CLOCK_TOLERANCE = 1.0  # seconds
+
+
+def doctor(
+    comm: Communicator, run_dir: Path, signals: SignalProbe, phases: Phases
+) -> int:
+    """Look at everything that a run needs; print it and what is wrong; return 0 or 1.  Collective."""
+    facts = collect_facts(comm)
+    findings = [*disagreements(facts), *crowded(facts), *uneven_gpus(facts)]
+    findings += [node[0].idle for node in _by_node(facts) if node[0].idle]
+    findings += probe_folder(comm, run_dir) or little_room(comm, run_dir)
+    seconds, wrong = probe_sums(comm)
+    ahead = clock_differences(comm)
+    arrival, unreached = signals.run(comm)
+    findings += [*wrong, *wrong_clocks(ahead), *unreached]
+    if comm.is_root:
+        lines = [
+            *table(facts),
+            _about_mpi(facts),
+            _about_sums(facts, seconds),
+            _about_clocks(ahead),
+            f"SIGUSR1: {arrival}",
+            f"{run_dir}: {free_space(run_dir) / 1e9:.1f} GB free",
+        ]
+        for line in lines:
+            print(line)
+        for finding in findings:
+            print(f"found: {finding}.")
+        sound = "found nothing wrong" if not findings else f"{len(findings)} to mend"
+        print(f"{sound}, in {phases.total:.1f} s", flush=True)
+    return UNSOUND if findings else SOUND
+
+
+def table(facts: list[Facts]) -> list[str]:
+    """Return a line a rank, or a line a node if there are many ranks."""
+    lines = [f"{'rank':>6}  {'host':20}  {'cores':16}  threads  GPUs"]
+    shown, before = facts, None
+    if len(facts) > LISTED:
+        shown = list({fact.host: fact for fact in reversed(facts)}.values())[::-1]
+        before = f"the first rank of each of {len(shown)} nodes, of {len(facts)} ranks:"
+    lines += [
+        f"{fact.rank:6d}  {fact.host:20}  {ranges(fact.cores):16}  {fact.threads:7d}  {fact.gpus:4d}"
+        for fact in shown
+    ]
+    return [before, *lines] if before else lines
+
+
+def ranges(numbers: tuple[int, ...]) -> str:
+    """Return ascending numbers such as 0-3,8."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1][1:] = [number]
+        else:
+            parts.append([number])
+    return ",".join("-".join(map(str, part)) for part in parts)
+
+
+def _by_node(facts: list[Facts]) -> list[list[Facts]]:
+    nodes: dict[str, list[Facts]] = {}
+    for fact in facts:
+        nodes.setdefault(fact.host, []).append(fact)
+    return list(nodes.values())
+
+
+def crowded(facts: list[Facts]) -> list[str]:
+    """Name the nodes whose ranks have more threads than cores; one thread each is no mistake."""
+    found = []
+    for node in _by_node(facts):
+        cores = len({core for fact in node for core in fact.cores})
+        threads = sum(fact.threads for fact in node)
+        if threads > cores and threads > len(node):
+            found.append(
+                f"{node[0].host} has {cores} cores for {threads} threads of {len(node)} ranks; leave "
+                f"OMP_NUM_THREADS unset, or set it to {max(1, cores // len(node))}"
+            )
+    return found
+
+
+def uneven_gpus(facts: list[Facts]) -> list[str]:
+    """Name a node without a GPU where others have one."""
+    without = [fact for fact in facts if not fact.gpus]
+    if len(without) in (0, len(facts)):
+        return []
+    return [
+        (
+            f"{without[0].name} sees no GPU, others do; ask the scheduler for GPUs on all nodes, or train "
+            "with --device cpu"
+        )
+    ]
+
+
+def wrong_clocks(ahead: dict[str, float]) -> list[str]:
+    """Name the nodes whose clock is not root's."""
+    return [
+        f"the clock of {host} is {abs(seconds):.1f} s {'ahead of' if seconds > 0 else 'behind'} rank "
+        "0's; its administrator should look at its time service"
+        for host, seconds in ahead.items()
+        if abs(seconds) > CLOCK_TOLERANCE
+    ]
+
+
+def little_room(comm: Communicator, run_dir: Path) -> list[str]:
+    """Say so if little is free for a run, as root sees it.  Collective."""
+    free = comm.on_root(lambda: free_space(run_dir))
+    if free > LITTLE:
+        return []
+    return [
+        f"--run-dir: {free / 1e9:.2f} GB are free for {run_dir}; a run wants {LITTLE / 1e9:.0f}"
+    ]
+
+
+def _about_mpi(facts: list[Facts]) -> str:
+    kinds = memory_kinds()
+    gpus = ""
+    if facts[0].gpus:
+        aware = "cuda" in kinds or "rocm" in kinds
+        gpus = (
+            f"; it says that it {'reads' if aware else 'does not read'} GPU memory, and gradients "
+            "cross through pinned host memory"
+        )
+    return f"{len(facts)} ranks, {facts[0].versions['MPI']}, started by its own launcher{gpus}"
+
+
+def _about_sums(facts: list[Facts], seconds: dict[int, float]) -> str:
+    if len(facts) == 1:
+        return "Allreduce: one rank"
+    each = ", ".join(
+        f"{_size(size)} {value * 1e6:.0f} us" for size, value in seconds.items()
+    )
+    largest = max(seconds)
+    return f"Allreduce: {each} ({largest / seconds[largest] / 1e9:.2f} GB/s)"
+
+
+def _size(size: int) -> str:
+    for unit, factor in (("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if size >= factor:
+            return f"{size // factor} {unit}"
+    return f"{size} B"
+
+
+def _about_clocks(ahead: dict[str, float]) -> str:
+    if not ahead:
+        return "clocks: one node"
+    worst = max(abs(value) for value in ahead.values())
+    return f"clocks: at most {worst * 1e3:.1f} ms apart"

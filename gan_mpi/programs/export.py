@@ -1,0 +1,227 @@
+"""Hand a trained generator to other programs: as safetensors, ONNX or torch.export's pt2."""
+
+import io
+import json
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gan_mpi.config import TrainConfig
+from gan_mpi.config.resolve import config_from_dict
+from gan_mpi.drawing.generator import load_generator
+from gan_mpi.drawing.pictures import provenance
+from gan_mpi.drawing.samples import sample_inputs, sample_labels
+from gan_mpi.errors import UserError
+from gan_mpi.files import write_aside
+from gan_mpi.mpi.comm import Communicator
+from gan_mpi.networks.build import build_generator
+from gan_mpi.networks.pixels import RANGES
+from gan_mpi.runs import checkpoint
+from gan_mpi.runs.directory import newest_run
+
+CHECKED = 64  # images that the exported generator must draw as the original does
+TOLERANCE = 1e-4
+NAMES = ("latents", "labels")
+Inputs = Sequence[Tensor]
+Draw = Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class Format:
+    """How a generator becomes a file, and how the file draws again."""
+
+    ending: str
+    pack: Callable[[nn.Module, Inputs, dict[str, str]], bytes]
+    load: Callable[[bytes], Draw]
+
+
+def export(
+    comm: Communicator,
+    source: Path | None,
+    step: int | None,
+    file_format: str,
+    out: Path | None,
+    averaged: bool = True,
+) -> int:
+    """Write the generator of a run or checkpoint file, and check the file; return the exit code.
+
+    Its input is latents, float32 (N, latent_dim), followed by uniform numbers if it has dropout,
+    and labels, int64 (N,), if it is conditional; its output samples, float32 (N, *shape), in the range
+    that the file names.  Raises UserError.  Collective.
+    """
+
+    def write() -> str:
+        path, state = checkpoint.find_checkpoint(
+            source or newest_run(Path("runs")), step, _warn
+        )
+        form = FORMATS[file_format]
+        generator = load_generator(state, averaged).float().eval()
+        config = config_from_dict(state["config"])
+        drawn = sample_inputs(generator, config, 0, CHECKED)
+        inputs = [torch.from_numpy(drawn).float()]
+        if state["data"].get("label_counts"):
+            inputs.append(torch.from_numpy(sample_labels(generator, 0, CHECKED)))
+        about = describe(state, inputs[0].shape[1])
+        data = _attempt(lambda: form.pack(generator, inputs, about))
+        apart = _difference(generator, _attempt(lambda: form.load(data)), inputs)
+        if not apart <= TOLERANCE:
+            raise UserError(
+                f"the generator exported as {file_format} differs from that of {path} by {apart:.2g}, "
+                f"over {TOLERANCE}; nothing was written."
+            )
+        target = out or Path(f"generator.{form.ending}")
+        write_aside(target, data)
+        return (
+            f"{target}: the generator of {path}; {CHECKED} images drawn with it differ by at most "
+            f"{apart:.2g}"
+        )
+
+    said = comm.on_root(write)
+    if comm.is_root:
+        sys.stdout.write(said + "\n")
+    return 0
+
+
+def _warn(text: str) -> None:
+    sys.stderr.write(f"Warning: {text}\n")
+
+
+def _attempt(function: Callable[[], Any]) -> Any:
+    try:
+        return function()
+    except ImportError as error:
+        raise UserError(
+            f"--format: this format needs the package {error.name}; install 'gan-mpi[export]'."
+        ) from None
+
+
+def describe(state: dict[str, Any], width: int) -> dict[str, str]:
+    """Return what a file says of itself: how to feed it, and where it comes from.
+
+    `width` is the number of latents and, with dropout, of uniform numbers after them.
+    """
+    config = config_from_dict(state["config"])
+    limits = RANGES[config.range]
+    about = {
+        **provenance(state),
+        "latents": f"{config.latents}, (N, {config.latent_dim})",
+        **_further_inputs(config, state["data"], width),
+        "samples": f"(N, {', '.join(map(str, state['data']['shape']))})",
+        "config": json.dumps(asdict(config)),
+        "shape": json.dumps(state["data"]["shape"]),
+    }
+    if len(state["data"]["shape"]) == 3:
+        low, high = (-1, 1) if limits.tanh else (0, 1)
+        about["range"] = f"{low} (black) to {high} (white)"
+    return {name: str(value) for name, value in about.items()}
+
+
+def _further_inputs(
+    config: TrainConfig, data: dict[str, Any], width: int
+) -> dict[str, Any]:
+    found = {}
+    if width > config.latent_dim:
+        more = width - config.latent_dim
+        found["dropout"] = f"uniform in 0..1, (N, {more}), joined to the latents"
+    if data.get("label_counts"):
+        found["labels"] = f"int64 0..{len(data['label_counts']) - 1}, (N,)"
+        found["label_counts"] = json.dumps(data["label_counts"])
+    return found
+
+
+@torch.no_grad()
+def _difference(generator: nn.Module, other: Draw, inputs: Inputs) -> float:
+    """Return the largest difference of two generators' samples, of all inputs and of one."""
+    first = [each[:1] for each in inputs]
+    gaps = [(generator(*part) - other(*part)).abs().max() for part in (inputs, first)]
+    return float(torch.stack(gaps).max())
+
+
+def _pack_safetensors(
+    generator: nn.Module, inputs: Inputs, about: dict[str, str]
+) -> bytes:
+    from safetensors.torch import save
+
+    return save(generator.state_dict(), about)
+
+
+def _load_safetensors(data: bytes) -> Draw:
+    from safetensors.torch import load
+
+    size = int.from_bytes(data[:8], "little")
+    about = json.loads(data[8 : 8 + size])["__metadata__"]
+    config = config_from_dict(json.loads(about["config"]))
+    counts = json.loads(about.get("label_counts", "[]"))
+    shape = tuple(json.loads(about["shape"]))
+    generator = build_generator(config, shape, counts).float()
+    generator.load_state_dict(load(data))
+    return generator.eval()
+
+
+def _pack_onnx(generator: nn.Module, inputs: Inputs, about: dict[str, str]) -> bytes:
+    import onnx
+    import onnxscript  # noqa: F401 - torch's exporter needs it, and says so at length
+
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's, of its own use of torch
+        program = torch.onnx.export(
+            generator,
+            tuple(inputs),
+            input_names=list(NAMES[: len(inputs)]),
+            output_names=["samples"],
+            dynamic_shapes=_dynamic(inputs),
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    onnx.helper.set_model_props(model, about)
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def _load_onnx(data: bytes) -> Draw:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+
+    def draw(*inputs: Tensor) -> Tensor:
+        given = {n: each.numpy() for n, each in zip(NAMES, inputs, strict=False)}
+        (samples,) = session.run(["samples"], given)
+        return torch.from_numpy(np.asarray(samples))
+
+    return draw
+
+
+def _dynamic(inputs: Inputs) -> tuple[Any, ...]:
+    """Say that the number of samples may be another in each call."""
+    samples = torch.export.Dim("N")
+    return tuple({0: samples} for _ in inputs)
+
+
+def _pack_pt2(generator: nn.Module, inputs: Inputs, about: dict[str, str]) -> bytes:
+    shapes = _dynamic(inputs)
+    program = torch.export.export(generator, tuple(inputs), dynamic_shapes=shapes)
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer, extra_files={"about.json": json.dumps(about)})
+    return buffer.getvalue()
+
+
+def _load_pt2(data: bytes) -> Draw:
+    return torch.export.load(io.BytesIO(data)).module()
+
+
+FORMATS = {
+    "safetensors": Format("safetensors", _pack_safetensors, _load_safetensors),
+    "onnx": Format("onnx", _pack_onnx, _load_onnx),
+    "pt2": Format("pt2", _pack_pt2, _load_pt2),
+}

@@ -1,0 +1,148 @@
+"""How runs are doing, from their files alone: no torch, no MPI, from a login node."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from gan_mpi.runs.directory import (
+    CONFIG_FILE,
+    list_checkpoints,
+    read_config,
+    read_warnings,
+)
+from gan_mpi.runs.segments import read_segments
+from gan_mpi.runs.stats import STATS_FILE, duration
+
+TAIL = 1 << 16  # bytes, many times the longest line of stats.jsonl
+SILENCE = (
+    5  # times the usual time between records, or at least QUIET, mean that it hangs
+)
+QUIET = 120.0  # seconds
+WARNINGS = 3  # of log.txt, the last ones
+
+
+def read_status(run_dir: Path) -> dict[str, Any]:
+    """Return what is to be known of a run, by name; figures that are not there yet are None.
+
+    Raises UserError if it is not a run directory.
+    """
+    config = read_config(run_dir)
+    segments = read_segments(run_dir)
+    records = _last_records(run_dir / STATS_FILE)
+    last = records[-1] if records else {}
+    segment = segments[-1] if segments else {}
+    checkpoints = list_checkpoints(run_dir)
+    state = segment.get("state", "starting")
+    step = max(segment.get("last_step", 0), last.get("step", 0))
+    left = None
+    if state == "running":
+        left = (config["steps"] - step) * last["seconds_per_step"]
+    to_go = None if left is None else left * len(segment["hosts"]) / 3600
+    return {
+        "run": str(run_dir),
+        "preset": config["preset"],
+        "state": state,
+        "silent_for": _silence(records) if state == "running" else None,
+        "step": step,
+        "steps": config["steps"],
+        "epoch": last.get("epoch"),
+        "kimg": last.get("kimg"),
+        "images_per_second": last.get("images_per_second"),
+        "seconds_per_step": last.get("seconds_per_step"),
+        "seconds_left": left,
+        "node_hours": sum(each["node_hours"] for each in segments),
+        "node_hours_to_go": to_go,
+        "checkpoint_step": checkpoints[0][0] if checkpoints else None,
+        "checkpoint_age": _age(checkpoints[0][1]) if checkpoints else None,
+        "figures": {k: v for k, v in last.items() if k.startswith(("loss_", "D_"))},
+        "warnings": read_warnings(run_dir)[-WARNINGS:],
+        "segments": segments,
+    }
+
+
+def _last_records(path: Path) -> list[dict[str, Any]]:
+    """Return the last two records at most, reading the end of the file alone."""
+    if not path.exists():
+        return []
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - TAIL))
+        lines = file.read().splitlines()[-3:]
+    records = []
+    for line in lines:
+        try:
+            records.append(json.loads(line))
+        except ValueError:  # cut off, at the end or by the seek
+            continue
+    return records[-2:]
+
+
+def _silence(records: list[dict[str, Any]]) -> float | None:
+    """Return the seconds since the last record if they are too many."""
+    since = time.time() - records[-1]["time"]
+    usual = records[-1]["time"] - records[0]["time"]
+    return since if since > max(QUIET, SILENCE * usual) else None
+
+
+def _age(path: Path) -> float:
+    return max(0.0, time.time() - path.stat().st_mtime)
+
+
+def find_runs(root: Path) -> list[Path]:
+    """Return the run directories in a folder, by name."""
+    return sorted(path.parent for path in root.glob(f"*/{CONFIG_FILE}"))
+
+
+def page(status: dict[str, Any]) -> list[str]:
+    """Return a status as lines for people."""
+    rows = {"state": _state(status), "progress": _progress(status)}
+    if status["images_per_second"]:
+        speed = f"{status['images_per_second']:.0f} img/s, {status['seconds_per_step']:.3g} s a step"
+        left = status["seconds_left"]
+        rows["speed"] = speed + (f", {duration(left)} left" if left else "")
+    rows["node-hours"] = f"{status['node_hours']:.2f} used"
+    if status["node_hours_to_go"]:
+        rows["node-hours"] += f", {status['node_hours_to_go']:.2f} to go"
+    if status["checkpoint_step"] is not None:
+        age = duration(status["checkpoint_age"])
+        rows["checkpoint"] = f"step {status['checkpoint_step']}, {age} ago"
+    if status["figures"]:
+        rows["figures"] = "  ".join(
+            f"{name} {value:.4g}" for name, value in status["figures"].items()
+        )
+    lines = [status["run"], *(f"  {name:11}{text}" for name, text in rows.items())]
+    lines += [f"  {warning}" for warning in status["warnings"]]
+    return lines + [f"  {_segment(segment)}" for segment in status["segments"]]
+
+
+def _state(status: dict[str, Any]) -> str:
+    silent = status["silent_for"]
+    return status["state"] + (f", but silent for {duration(silent)}" if silent else "")
+
+
+def _progress(status: dict[str, Any]) -> str:
+    text = f"step {status['step']} of {status['steps']} ({status['step'] / status['steps']:.0%})"
+    if status["epoch"] is not None:
+        text += f", epoch {status['epoch']:.2f}, {status['kimg']:.1f} kimg"
+    return text
+
+
+def _segment(segment: dict[str, Any]) -> str:
+    where = f"{segment['ranks']} rank(s) on {len(segment['hosts'])} host(s)"
+    last = segment["last_step"] or ""
+    return (
+        f"{segment['date'][:16].replace('T', ' ')}  steps {segment['first_step']}-{last}  {where}  "
+        f"{duration(segment['seconds'])}  {segment['node_hours']:.2f} node-hours  {segment['state']}"
+    )
+
+
+def summary(statuses: list[dict[str, Any]]) -> list[str]:
+    """Return a line a run."""
+    names = [Path(status["run"]).name for status in statuses]
+    width = max(map(len, names), default=0)
+    return [
+        f"{name:{width}}  {status['step']:>7}/{status['steps']:<7} "
+        f"{status['step'] / status['steps']:4.0%}  {status['node_hours']:8.2f} node-hours  "
+        f"{_state(status)}"
+        for name, status in zip(names, statuses, strict=True)
+    ]

@@ -1,0 +1,217 @@
+"""A grid of settings, each trained and evaluated, and what it comes to: quality against time."""
+
+import itertools
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gan_mpi.cluster.deadline import End
+from gan_mpi.config.resolve import new_config
+from gan_mpi.drawing.charts import draw_study
+from gan_mpi.errors import DIVERGED, UserError, reason
+from gan_mpi.files import write_aside
+from gan_mpi.lifecycle.phases import Phases
+from gan_mpi.lifecycle.stopping import StopRequest
+from gan_mpi.mpi.comm import Communicator
+from gan_mpi.programs.train import STOPPED, train
+from gan_mpi.runs.evaluations import comparable, conditions, read_evaluations
+from gan_mpi.runs.stats import duration, read_stats
+
+RANKS = "ranks"  # the one name that is no option of train
+EVALUATIONS = 5  # of each run, unless --evaluate-every says otherwise
+# The figures that a study can be about, and whether more is better.
+METRICS = {
+    "frechet": False,
+    "precision": True,
+    "recall": True,
+    "density": True,
+    "coverage": True,
+    "score": True,
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One point of the grid: a value for each option that is varied, and the ranks."""
+
+    values: dict[str, str]
+    ranks: int
+
+    @property
+    def name(self) -> str:
+        """What its run directory is called."""
+        return "-".join(f"{name}{value}" for name, value in self.values.items())
+
+    def arguments(self) -> list[str]:
+        """Return the values as train's command line has them."""
+        varied = {name: value for name, value in self.values.items() if name != RANKS}
+        return [word for name, value in varied.items() for word in (f"--{name}", value)]
+
+
+def settings(varied: Mapping[str, Sequence[str]], world_size: int) -> list[Setting]:
+    """Return all combinations.  Raises UserError if one wants more ranks than there are."""
+    found = []
+    for chosen in itertools.product(*varied.values()):
+        values = dict(zip(varied, chosen, strict=True))
+        ranks = values.get(RANKS, str(world_size))
+        if not ranks.isdecimal() or not 1 <= int(ranks) <= world_size:
+            raise UserError(
+                f"--vary: ranks={ranks}, but mpiexec started {world_size}; give 1 to {world_size}, "
+                "or start more.",
+                exit_code=2,
+                on_all_ranks=True,
+            )
+        found.append(Setting(values, int(ranks)))
+    return found
+
+
+def study(
+    comm: Communicator,
+    folder: Path,
+    varied: Mapping[str, Sequence[str]],
+    parse: Callable[[list[str]], dict[str, Any]],
+    metric: str,
+    only: int | None,
+    stop: StopRequest,
+    end: End | None,
+) -> int:
+    """Train every setting in a folder, then draw and print what there is; return the exit code.
+
+    `parse` turns a setting's part of train's command line into all options of its run.  With `only`
+    it is that setting alone, counted from 1.  Runs that are done are not done again.  `end` is when
+    the job ends.  Raises UserError.  Collective.
+    """
+    grid = settings(varied, comm.world_size)
+    if only is not None and only > len(grid):
+        raise UserError(
+            f"--only: {only}, but there are {len(grid)} settings.",
+            exit_code=2,
+            on_all_ranks=True,
+        )
+    plans = {setting.name: _options(folder, setting, parse) for setting in grid}
+    chosen = grid if only is None else [grid[only - 1]]
+    comm.on_root(lambda: _make(folder))
+    for number, setting in enumerate(chosen, 1):
+        _say(comm, f"{number}/{len(chosen)}: {setting.name} on {setting.ranks} rank(s)")
+        if _run(comm, setting, plans[setting.name], stop, end) == STOPPED:
+            _say(comm, "stopped early; the same command goes on")
+            return STOPPED
+    comm.on_root(lambda: _summarise(folder, [each.name for each in grid], metric))
+    return 0
+
+
+def _options(
+    folder: Path, setting: Setting, parse: Callable[[list[str]], dict[str, Any]]
+) -> dict[str, Any]:
+    given = parse(setting.arguments())
+    given |= {"run_dir": str(folder / setting.name), "quiet": True}
+    given.setdefault("evaluate_every", -(-new_config(given).steps // EVALUATIONS))
+    return given
+
+
+def _run(
+    comm: Communicator,
+    setting: Setting,
+    given: dict[str, Any],
+    stop: StopRequest,
+    end: End | None,
+) -> int:
+    """Train a setting on the first ranks; the others wait.  A setting that diverges is noted."""
+    part = comm.first_ranks(setting.ranks)
+    code, text = 0, ""
+    try:
+        if part is not None:
+            code = train(part, given, stop, Phases(time.time()), end)
+    except UserError as error:
+        if not error.on_all_ranks:
+            raise  # the others are in the middle of something: the job ends
+        code, text = error.exit_code, str(error)
+    stop.forget_collapse()
+    comm.barrier()
+    code, text = max(comm.allgather((code, text)))
+    if text and code != DIVERGED:
+        raise UserError(text, code, on_all_ranks=True)
+    if text:
+        _say(comm, f"{setting.name}: {text}")
+    return code
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--dir: cannot make {folder}: {reason(error)}.") from None
+
+
+def _say(comm: Communicator, text: str) -> None:
+    if comm.is_root:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+
+
+def read_result(run_dir: Path, metric: str) -> dict[str, Any] | None:
+    """Return what came of a run: its figures over the seconds of training; None if nothing yet."""
+    records, evaluations = read_stats(run_dir), comparable(read_evaluations(run_dir))
+    if not records or not evaluations or metric not in evaluations[-1]["figures"]:
+        return None
+    steps = [0, *(record["step"] for record in records)]
+    spent = np.diff(steps) * [record["seconds_per_step"] for record in records]
+    at = [each["step"] for each in evaluations]
+    figures = [each["figures"][metric] for each in evaluations]
+    best = int(np.argmax(figures) if METRICS[metric] else np.argmin(figures))
+    return {
+        "setting": run_dir.name,
+        "step": records[-1]["step"],
+        "kimg": records[-1]["kimg"],
+        "seconds": float(spent.sum()),
+        "steps": at,
+        "seconds_at": np.interp(at, steps, [0.0, *np.cumsum(spent)]).tolist(),
+        "figures": figures,
+        "floor": evaluations[-1]["floor"][metric],
+        "best": best,
+        "conditions": list(conditions(evaluations[-1])),
+    }
+
+
+def _summarise(folder: Path, names: Sequence[str], metric: str) -> None:
+    """Write study.json and study.png, and print the table of the settings that have figures."""
+    results = [read_result(folder / name, metric) for name in names]
+    done = [result for result in results if result is not None]
+    if len({tuple(result["conditions"]) for result in done}) > 1:
+        raise UserError(
+            f"the runs in {folder} were evaluated by different classifiers, or on other data, and "
+            "do not compare; start the study anew in another --dir."
+        )
+    write_aside(folder / "study.json", (json.dumps(done, indent=1) + "\n").encode())
+    for line in table(done, metric):
+        sys.stdout.write(line + "\n")
+    if done:
+        facts = {"study": folder.name, "extractor": done[0]["conditions"][1]}
+        write_aside(folder / "study.png", draw_study(done, metric, facts))
+        sys.stdout.write(f"{folder / 'study.png'}: {metric} against time\n")
+
+
+def table(results: Sequence[Mapping[str, Any]], metric: str) -> list[str]:
+    """Return the results as lines, the best setting first."""
+    width = max((len(result["setting"]) for result in results), default=7)
+    speed = f"{'kimg':>8}  {'time':>8}  {'img/s':>8}"
+    best_of = f"{'best ' + metric:>14}  {'at step':>8}  {'after':>8}"
+    lines = [f"{'setting':{width}}  {speed}  {best_of}  {'last':>9}"]
+    sign = -1 if METRICS[metric] else 1
+    for result in sorted(results, key=lambda r: sign * r["figures"][r["best"]]):
+        best = result["best"]
+        lines.append(
+            f"{result['setting']:{width}}  {result['kimg']:8.1f}  "
+            f"{duration(result['seconds']):>8}  "
+            f"{1000 * result['kimg'] / result['seconds']:8.0f}  "
+            f"{result['figures'][best]:14.4f}  {result['steps'][best]:8d}  "
+            f"{duration(result['seconds_at'][best]):>8}  {result['figures'][-1]:9.4f}"
+        )
+    floors = f"floor {results[0]['floor']:.4f}" if results else "nothing is done yet"
+    return [*lines, floors]

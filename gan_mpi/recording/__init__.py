@@ -1,0 +1,1 @@
+"""What a run says, watches and leaves behind."""

@@ -1,0 +1,1 @@
+"""A run directory as files; no torch but in checkpoint.py, no MPI."""

@@ -1,0 +1,130 @@
+"""Checkpoints: one file, whole or absent, of tensors, numbers and strings only."""
+
+import hashlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gan_mpi.errors import UserError, reason
+from gan_mpi.files import write_aside
+from gan_mpi.runs.directory import checkpoint_path, list_checkpoints
+
+FORMAT = 2
+KEPT = 3  # the last ones
+# The end of a zip file: this, and 18 bytes, the last two of which are its comment's length.
+ZIP_END = b"PK\x05\x06"
+DIGEST = "sha256:"
+
+
+def save_checkpoint(
+    run_dir: Path, step: int, state: dict[str, Any], best: int | None = None
+) -> Path:
+    """Write the checkpoint of a step, and drop all but the last few and that of the best step."""
+    path = write_checkpoint(run_dir, step, state)
+    for other, old in list_checkpoints(run_dir)[KEPT:]:
+        if other != best:
+            old.unlink(missing_ok=True)
+    return path
+
+
+def write_checkpoint(run_dir: Path, step: int, state: dict[str, Any]) -> Path:
+    """Write the checkpoint of a step, and return its file.  Raises UserError."""
+    path = checkpoint_path(run_dir, step)
+    write_aside(path, pack(state))
+    return path
+
+
+def pack(state: dict[str, Any]) -> bytes:
+    """Return torch's zip file of a state, with the SHA-256 of all of it as its zip comment."""
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, **state}, buffer)
+    archive = buffer.getvalue()
+    if archive[-22:-18] != ZIP_END:
+        raise RuntimeError("torch.save wrote no plain zip file")
+    body = archive[:-2]
+    comment = _digest(body)
+    return body + len(comment).to_bytes(2, "little") + comment
+
+
+def unpack(data: bytes, path: Path) -> dict[str, Any]:
+    """Return the state in the bytes of a checkpoint; `path` is for the message.
+
+    Raises UserError if they are damaged, carry anything but tensors, numbers and strings, or
+    have the format of another version.
+    """
+    size = len(_digest(b""))
+    body, comment = data[: -size - 2], data[-size:]
+    if comment != _digest(body):
+        raise UserError(
+            f"{path} is damaged, or no checkpoint: it does not end in its own checksum."
+        )
+    try:
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception:  # noqa: BLE001 - torch raises many kinds, with pages of advice
+        raise UserError(
+            f"{path} is no checkpoint: it holds more than tensors."
+        ) from None
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise UserError(f"{path} is not a checkpoint of this version of gan-mpi.")
+    return state
+
+
+def _digest(body: bytes) -> bytes:
+    return (DIGEST + hashlib.sha256(body).hexdigest()).encode()
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Return the state in a checkpoint file.  Raises UserError."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {reason(error)}.") from None
+    return unpack(data, path)
+
+
+def newest_valid(
+    run_dir: Path, warn: Callable[[str], None]
+) -> tuple[Path, dict[str, Any]]:
+    """Return the newest checkpoint that can be read; `warn` is told of newer ones that cannot.
+
+    Raises UserError if there is none, naming the newest and what is wrong with it.
+    """
+    first: UserError | None = None
+    for _, path in list_checkpoints(run_dir):
+        try:
+            state = read_checkpoint(path)
+        except UserError as error:
+            first = first or error
+            continue
+        if first is not None:
+            warn(f"{first} Going on from {path.name}.")
+        return path, state
+    raise first or UserError(f"{run_dir} holds no checkpoint.")
+
+
+def find_checkpoint(
+    source: Path, step: int | None, warn: Callable[[str], None]
+) -> tuple[Path, dict[str, Any]]:
+    """Return the file and state of a checkpoint file, or of a run's checkpoint of a step.
+
+    Without a step it is the newest that can be read.  Raises UserError, naming the file and
+    what is wrong with it.
+    """
+    if not source.exists():
+        raise UserError(f"there is no run or checkpoint '{source}'.", exit_code=2)
+    if not source.is_dir():
+        return source, read_checkpoint(source)
+    if step is None:
+        return newest_valid(source, warn)
+    path = checkpoint_path(source, step)
+    if not path.exists():
+        steps = ", ".join(str(step) for step, _ in list_checkpoints(source))
+        raise UserError(
+            f"Invalid value for '--checkpoint': {source} holds no step {step}, but "
+            f"{steps or 'none at all'}.",
+            exit_code=2,
+        )
+    return path, read_checkpoint(path)

@@ -1,0 +1,1 @@
+"""Ranks as sites: their data, the rounds, the average of weights."""

@@ -1,0 +1,1 @@
+"""One run: how it begins, its state, its turns."""

@@ -1,0 +1,42 @@
+"""How far a run is, and the means since its last status line."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Window:
+    """Sums of global means since the last status line.  Part of the checkpoint."""
+
+    totals: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    updates: dict[str, int] = field(default_factory=lambda: {"D": 0, "G": 0})
+
+    def add(self, figures: Mapping[str, float]) -> None:
+        """Add means over a global batch, by name."""
+        for name, mean in figures.items():
+            self.totals[name] = self.totals.get(name, 0.0) + mean
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def means(self) -> dict[str, float]:
+        """Return the mean of each figure over the updates that it was taken in."""
+        return {name: total / self.counts[name] for name, total in self.totals.items()}
+
+
+def passed(before: int, after: int, every: int) -> bool:
+    """Return whether a multiple of `every` is among the steps before+1 .. after."""
+    return after // every > before // every
+
+
+@dataclass
+class Progress:
+    """How far a run is, the same on all ranks; every stream's position follows from it.
+
+    That of a site counts what it would be if the others did as much.
+    """
+
+    step: int = 0
+    updates_G: int = 0
+    updates_D: int = 0
+    images: int = 0  # real images consumed, over all ranks
+    latents: int = 0  # latents drawn, over all ranks
