@@ -38,7 +38,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def append_line(path: Path, text: str) -> None:
-    """Append one line to a file in one write, after one cut off by a crash too.  Raises UserError."""
+    """Append a line in one write, on a line of its own after a crash too.  Raises UserError."""
     try:
         with path.open("ab+") as file:
             cut_off = False

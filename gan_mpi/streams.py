@@ -41,9 +41,7 @@ class Purpose(IntEnum):
     SPLIT = 23
 
 
-def random_words(
-    seed: int, purpose: Purpose, start: int, stop: int, width: int
-) -> np.ndarray:
+def random_words(seed: int, purpose: Purpose, start: int, stop: int, width: int) -> np.ndarray:
     """Return items start..stop of a stream as uint64 of shape (stop - start, width)."""
     blocks = -(-width // WORDS_PER_BLOCK)
     key = np.array([seed, purpose], dtype=np.uint64)
@@ -52,9 +50,7 @@ def random_words(
     return words.reshape(stop - start, blocks * WORDS_PER_BLOCK)[:, :width]
 
 
-def uniforms(
-    seed: int, purpose: Purpose, start: int, stop: int, width: int
-) -> np.ndarray:
+def uniforms(seed: int, purpose: Purpose, start: int, stop: int, width: int) -> np.ndarray:
     """Return items start..stop as float64 in [0, 1), of shape (stop - start, width)."""
     return (random_words(seed, purpose, start, stop, width) >> np.uint64(11)) * 2.0**-53
 
@@ -120,9 +116,7 @@ class DataOrder:
 
     def _permutation(self, epoch: int) -> np.ndarray:
         if epoch not in self._epochs:
-            words = random_words(
-                self.seed, Purpose.ORDER, epoch, epoch + 1, self.count
-            )[0]
+            words = random_words(self.seed, Purpose.ORDER, epoch, epoch + 1, self.count)[0]
             self._epochs = {e: p for e, p in self._epochs.items() if e == epoch - 1}
             self._epochs[epoch] = np.argsort(words, kind="stable")
         return self._epochs[epoch]

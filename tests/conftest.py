@@ -13,14 +13,10 @@ import pytest
 
 HERE = Path(__file__).parent
 BESIDE = Path(sys.executable).parent / "mpiexec"
-MPIEXEC = shlex.split(
-    os.environ.get("MPIEXEC", str(BESIDE) if BESIDE.exists() else "mpiexec")
-)
+MPIEXEC = shlex.split(os.environ.get("MPIEXEC", str(BESIDE) if BESIDE.exists() else "mpiexec"))
 IS_MPICH = (
     "HYDRA"
-    in subprocess.run(
-        [*MPIEXEC, "--version"], capture_output=True, text=True, check=False
-    ).stdout
+    in subprocess.run([*MPIEXEC, "--version"], capture_output=True, text=True, check=False).stdout
 )
 # What Open MPI 5 needs for more ranks than cores, and as root; MPICH reads none of it.
 LAPTOP = {
@@ -42,13 +38,13 @@ def environment():
 
 @pytest.fixture(scope="session")
 def mpirun():
-    """Run a function of a tests/rank_*.py on `size` ranks; return the list of their answers.
+    """Run a function of a module of tests/ranks on `size` ranks; return the list of their answers.
 
     A deadlock ends with the stacks of all ranks.
     """
 
     def run(size, function, *arguments, timeout=60):
-        code = f"import ranks; ranks.main({function!r}, {arguments!r}, {timeout})"
+        code = f"from ranks.main import main; main({function!r}, {arguments!r}, {timeout})"
         command = [*MPIEXEC, "-n", str(size), sys.executable, "-c", code]
         result = subprocess.run(
             command,
@@ -146,9 +142,7 @@ def cifar10():
 def mpich():
     """Only with MPICH's mpiexec."""
     if not IS_MPICH:
-        pytest.skip(
-            "only MPICH's mpiexec passes on SIGINT and SIGTERM without a deadline"
-        )
+        pytest.skip("only MPICH's mpiexec passes on SIGINT and SIGTERM without a deadline")
 
 
 @pytest.fixture

@@ -86,15 +86,11 @@ def test_classes_that_are_hardly_drawn_are_named():
 def test_a_generator_with_one_output_is_warned_of_and_can_end_the_run(start, tmp_path):
     options = ("train", "--glyphs", "500", "--batch", "32", "--steps", "400")
     for name, extra, code in (("on", (), 0), ("off", ("--stop-on-collapse",), 76)):
-        process = start(
-            *options, "--run-dir", name, *extra, size=2, timeout=100, code=ONE_OUTPUT
-        )
+        process = start(*options, "--run-dir", name, *extra, size=2, timeout=100, code=ONE_OUTPUT)
         out, err = process.communicate(timeout=120)
         assert process.returncode == code, out + err
         (warning,) = (line for line in err.splitlines() if "mode collapse" in line)
-        assert warning.startswith(
-            "Warning: step 200: the generator draws always the same"
-        )
+        assert warning.startswith("Warning: step 200: the generator draws always the same")
         lines = (tmp_path / name / "stats.jsonl").read_text().splitlines()
         records = [json.loads(line) for line in lines]
         assert [r["step"] for r in records if COLLAPSE in r.get("alarms", {})] == [200]

@@ -14,8 +14,7 @@ def scalars(folder):
     events.Reload()
     tags = events.Tags()
     found = {
-        tag: {event.step: event.value for event in events.Scalars(tag)}
-        for tag in tags["scalars"]
+        tag: {event.step: event.value for event in events.Scalars(tag)} for tag in tags["scalars"]
     }
     pictures = {tag: [e.step for e in events.Images(tag)] for tag in tags["images"]}
     return found, pictures
@@ -41,8 +40,7 @@ def test_tensorboard_shows_what_is_recorded_even_after_a_resume(gan_mpi, tmp_pat
 
 def test_a_missing_tensorboard_is_named_before_any_work(start, tmp_path):
     code = (
-        "import sys; sys.modules['tensorboard'] = None\n"
-        "from gan_mpi.__main__ import main; main()"
+        "import sys; sys.modules['tensorboard'] = None\nfrom gan_mpi.__main__ import main; main()"
     )
     given = ("train", "--glyphs", "60", "--tensorboard", "--run-dir", "run")
     process = start(*given, size=2, code=code)

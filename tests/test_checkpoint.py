@@ -49,16 +49,12 @@ def test_a_checkpoint_with_a_pickle_is_refused(tmp_path):
         f"{path} is no checkpoint: it holds more than tensors."
     )
     torch.save(torch.nn.Linear(2, 2), path)
-    assert f"{path} is damaged, or no checkpoint" in sentence(
-        checkpoint.read_checkpoint, path
-    )
+    assert f"{path} is damaged, or no checkpoint" in sentence(checkpoint.read_checkpoint, path)
 
 
 def test_another_format_is_refused(tmp_path):
     later = checkpoint.pack({**STATE, "format": 1})
-    assert "not a checkpoint of this version" in sentence(
-        checkpoint.unpack, later, tmp_path
-    )
+    assert "not a checkpoint of this version" in sentence(checkpoint.unpack, later, tmp_path)
 
 
 def test_the_last_three_are_kept_and_the_newest_valid_is_found(tmp_path):

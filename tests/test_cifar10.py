@@ -30,9 +30,7 @@ def write_batch(path, count=3):
 def write_python_batch(path, data=None, labels=(3, 9), protocol=2):
     if data is None:
         data = np.arange(2 * 3072, dtype=np.uint64).reshape(2, 3072).astype(np.uint8)
-    path.write_bytes(
-        pickle.dumps({b"data": data, b"labels": list(labels)}, protocol=protocol)
-    )
+    path.write_bytes(pickle.dumps({b"data": data, b"labels": list(labels)}, protocol=protocol))
     return data
 
 
@@ -70,9 +68,7 @@ def test_a_batch_as_python_2_wrote_it_is_read(tmp_path):
         b"(K\x01(K\x01M\x00\x0ctcnumpy\ndtype\n(U\x02u1K\x00K\x01tR(K\x03U\x01|NNNJ"
         b"\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89T\x00\x0c\x00\x00" + raw + b"tb"
     )
-    head = (
-        b"\x80\x02}(U\x04data" + array + b"U\x06labels](K\x05eU\x0bbatch_labelU\x01xu."
-    )
+    head = b"\x80\x02}(U\x04data" + array + b"U\x06labels](K\x05eU\x0bbatch_labelU\x01xu."
     (tmp_path / "data_batch_1").write_bytes(head)
     found = load_dataset(Source(str(tmp_path)))
     assert found.images.tobytes() == raw

@@ -28,9 +28,7 @@ def arrays(path):
 
 def test_a_class_is_drawn_on_demand(gan_mpi, run, tmp_path):
     def draw(name, *words, size=None):
-        done = gan_mpi(
-            "sample", run, "--format", "npz", "--out", name, *words, size=size
-        )
+        done = gan_mpi("sample", run, "--format", "npz", "--out", name, *words, size=size)
         assert done.returncode == 0, done.stderr
         return arrays(tmp_path / name)
 
@@ -57,9 +55,7 @@ def test_a_class_is_drawn_on_demand(gan_mpi, run, tmp_path):
 
     with Image.open(run / "fakes-000006.png") as picture:
         assert picture.width == picture.height  # ten of each of ten classes
-    moved = gan_mpi(
-        "sample", run, "--interpolate", "0:7", "--class", "2", "--frames", "3"
-    )
+    moved = gan_mpi("sample", run, "--interpolate", "0:7", "--class", "2", "--frames", "3")
     assert moved.returncode == 0, moved.stderr
 
     for form in ("safetensors", "pt2"):

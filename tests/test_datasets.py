@@ -67,9 +67,7 @@ def test_bad_idx_files_are_named_with_what_is_wrong(idx_folder):
     assert "truncated: 47000 bytes of data for 60x28x28 = 47040" in said(good[:47016])
     assert "too long" in said(good + b"x")
     assert "truncated: 0 bytes, less than its header" in said(b"")
-    assert "magic number is 0x00000801, not 0x00000803" in said(
-        b"\0\0\x08\x01" + good[4:]
-    )
+    assert "magic number is 0x00000801, not 0x00000803" in said(b"\0\0\x08\x01" + good[4:])
     shape = b"".join(n.to_bytes(4, "big") for n in (120, 28, 14))
     assert "images of 28x14 pixels, not of 28x28" in said(good[:4] + shape + good[16:])
     shape = b"".join(n.to_bytes(4, "big") for n in (0, 28, 28))
@@ -88,9 +86,7 @@ def test_bad_idx_files_are_named_with_what_is_wrong(idx_folder):
     compressed.unlink()
     images.write_bytes(good)
     labels.write_bytes(b"\0\0\x08\x01" + (59).to_bytes(4, "big") + bytes(59))
-    assert "holds 59 labels for 60 images" in sentence(
-        load_dataset, Source(str(idx_folder))
-    )
+    assert "holds 59 labels for 60 images" in sentence(load_dataset, Source(str(idx_folder)))
 
 
 def test_a_folder_without_data_names_the_files_sought(tmp_path):
@@ -170,9 +166,7 @@ def test_the_cache_dies_with_the_files_size_and_time(tmp_path, monkeypatch):
     for _ in range(2):
         assert cntk_text.read_cached(path)[1].tolist() == [3]
     (cache,) = (tmp_path / "cache" / "gan-mpi").iterdir()
-    monkeypatch.setattr(
-        cntk_text, "read", lambda path: pytest.fail("the cache was not used")
-    )
+    monkeypatch.setattr(cntk_text, "read", lambda path: pytest.fail("the cache was not used"))
     assert cntk_text.read_cached(path)[1].tolist() == [3]
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -190,9 +184,7 @@ def test_a_cache_that_cannot_be_written_does_not_matter(tmp_path, monkeypatch):
     assert cntk_text.read_cached(text_file(tmp_path, line(3)))[1].tolist() == [3]
 
 
-def test_all_of_mnist_as_text_is_read_in_time_and_is_the_same(
-    mnist, tmp_path, monkeypatch
-):
+def test_all_of_mnist_as_text_is_read_in_time_and_is_the_same(mnist, tmp_path, monkeypatch):
     """112 MB in at most 5 s, and 0.5 s from the cache, on two cores."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     expected = load_dataset(Source(str(mnist)))
@@ -211,9 +203,7 @@ def test_all_of_mnist_as_text_is_read_in_time_and_is_the_same(
 
 def test_glyphs_are_those_of_the_pinned_pillow():
     if PIL.__version__ != "13.0.0":
-        pytest.skip(
-            f"the SHA-256 is that of Pillow 13.0.0, and this is {PIL.__version__}"
-        )
+        pytest.skip(f"the SHA-256 is that of Pillow 13.0.0, and this is {PIL.__version__}")
     images, _ = draw_glyphs(1000)
     assert hashlib.sha256(images.data).hexdigest() == GLYPHS_SHA256
 
@@ -252,9 +242,7 @@ def test_where_data_are_looked_for(tmp_path, monkeypatch, idx_folder):
     assert find_source("mnist", None, None, 77) == Source(glyphs=77)
     assert find_source("mnist", None, 5, 77) == Source(glyphs=5)
     assert find_source("uniform", None, None, 77) == Source()
-    monkeypatch.setitem(
-        datasets.FOLDERS, "fashion-mnist", ("data/FashionMNIST", str(idx_folder))
-    )
+    monkeypatch.setitem(datasets.FOLDERS, "fashion-mnist", ("data/FashionMNIST", str(idx_folder)))
     assert find_source("fashion-mnist", None, None, 77) == Source(str(idx_folder))
     message = sentence(find_source, "cifar10", None, None, 77)
     assert "there is none in data/CIFAR-10" in message

@@ -1,4 +1,4 @@
-"""When a job ends, and stopping before it does; the schedulers but Slurm are programs that print."""
+"""When a job ends, and stopping before it; the schedulers but Slurm are programs that print."""
 
 import re
 import time
@@ -65,9 +65,7 @@ def scheduler(tmp_path, monkeypatch):
     def install(name, answer, code=0):
         variable, program, *_ = ANSWERS[name]
         path = tmp_path / program
-        text = (
-            f"cat <<'END'\n{answer}\nEND\necho \"$@\" >{tmp_path}/called\nexit {code}"
-        )
+        text = f"cat <<'END'\n{answer}\nEND\necho \"$@\" >{tmp_path}/called\nexit {code}"
         path.write_text(f"#!/bin/sh\n{text}\n")
         path.chmod(0o755)
         monkeypatch.setenv(variable, "7")
@@ -118,9 +116,7 @@ def test_it_stops_while_two_steps_and_two_saves_fit(tmp_path):
     time.sleep(0.15)
     lookout.look(slowest_save=0.4)  # less than 0.85 s left, and 2 * (0.15 + 0.4) needed
     assert stop.reason == "the limit"
-    with pytest.raises(
-        UserError, match="the limit leaves 11 s after the start, and stop"
-    ):
+    with pytest.raises(UserError, match="the limit leaves 11 s after the start, and stop"):
         lookout.check_room(slowest_save=0.5)
 
 

@@ -20,9 +20,7 @@ ALL, LEFT, RIGHT = frozenset(range(8)), frozenset(range(4)), frozenset(range(4, 
         ([frozenset({0})] * 3, [1, 1, 1]),
     ],
 )
-def test_cores_are_divided_among_the_ranks_that_may_run_on_them(
-    masks, threads, monkeypatch
-):
+def test_cores_are_divided_among_the_ranks_that_may_run_on_them(masks, threads, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert [cores.thread_count(masks, rank) for rank in range(len(masks))] == threads
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
@@ -38,9 +36,7 @@ def test_cores_are_divided_among_the_ranks_that_may_run_on_them(
         ([frozenset({0, 1, 2})], "", True),
     ],
 )
-def test_a_binding_that_leaves_most_cores_idle_is_named(
-    masks, allotted, warns, monkeypatch
-):
+def test_a_binding_that_leaves_most_cores_idle_is_named(masks, allotted, warns, monkeypatch):
     monkeypatch.setattr(launcher, "rank", lambda: 0)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: ALL)
     monkeypatch.setenv("SLURM_CPUS_ON_NODE", allotted)

@@ -53,9 +53,7 @@ def test_nothing_is_found_on_a_sound_system(tmp_path):
     ):
         assert output.count(f"\n{line}") == 1, "each is said once"
     assert list(tmp_path.iterdir()) == [], "it leaves nothing behind"
-    assert (
-        float(output.rpartition("in ")[2].split()[0]) < 10
-    )  # 1 to 2 on an idle machine
+    assert float(output.rpartition("in ")[2].split()[0]) < 10  # 1 to 2 on an idle machine
 
 
 def test_different_options(tmp_path):
@@ -103,9 +101,7 @@ def test_too_many_threads(tmp_path):
     many = 4 * os.cpu_count()
     code, output = doctor(folder=tmp_path, OMP_NUM_THREADS=str(many))
     (found,) = findings(output)
-    assert (
-        f" cores for {2 * many} threads of 2 ranks; leave OMP_NUM_THREADS uns" in found
-    )
+    assert f" cores for {2 * many} threads of 2 ranks; leave OMP_NUM_THREADS uns" in found
     assert code == 1
 
 
@@ -119,8 +115,7 @@ def test_a_run_directory_that_cannot_be_written():
 
 def test_many_ranks_are_a_line_a_node():
     facts = [
-        Facts(rank, f"n{rank // 8}", (0, 1, 2, 5), 2, "", 0, {}, "", "", ())
-        for rank in range(80)
+        Facts(rank, f"n{rank // 8}", (0, 1, 2, 5), 2, "", 0, {}, "", "", ()) for rank in range(80)
     ]
     lines = table(facts)
     assert lines[0] == "the first rank of each of 10 nodes, of 80 ranks:"

@@ -40,15 +40,13 @@ def test_launch_scripts_pass_shellcheck(script):
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_what_launch_scripts_start_is_understood(script):
-    (line,) = re.findall(
-        r"^[^#].*gan-mpi\"? (train.*)$", script.read_text(), re.MULTILINE
-    )
+    (line,) = re.findall(r"^[^#].*gan-mpi\"? (train.*)$", script.read_text(), re.MULTILINE)
     words = [word for word in shlex.split(line) if word not in ("$@", "&")]
     parse(cli, [*words, "--steps", "20"])
 
 
 def test_the_commands_of_the_readmes_are_understood():
-    """Every gan-mpi line in a code block parses; DIR and RUN stand for folders, NAME for a preset."""
+    """Every gan-mpi line in a code block parses; DIR and RUN are folders, NAME a preset."""
     launch = (TOP / "launch" / "README.md").read_text()
     blocks = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines()]
@@ -82,9 +80,7 @@ def test_the_readme_leads_to_files_that_are_there():
 
 def test_every_exit_code_of_the_help_is_in_the_readme():
     text = CliRunner().invoke(cli, ["train", "--help"]).output
-    codes = re.findall(
-        r"\b(\d+) \w+", text.partition("Exit codes:")[2].partition("Everyday")[0]
-    )
+    codes = re.findall(r"\b(\d+) \w+", text.partition("Exit codes:")[2].partition("Everyday")[0])
     assert codes == ["0", "1", "2", "64", "75", "76"]
     for code in codes:
         assert f"| {code} |" in README

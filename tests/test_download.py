@@ -113,9 +113,7 @@ def test_a_part_that_is_whole_already_is_taken(server, one_file, tmp_path):
     assert left(tmp_path) == [NAME]
 
 
-def test_the_next_mirror_is_tried_when_one_is_down_or_damaged(
-    server, one_file, tmp_path
-):
+def test_the_next_mirror_is_tried_when_one_is_down_or_damaged(server, one_file, tmp_path):
     get(tmp_path, server, "missing", "bad", "good")
     assert left(tmp_path) == [NAME]
     assert len(server.asked) == 3
@@ -180,9 +178,7 @@ def test_a_mirror_that_does_not_answer_is_named(one_file, tmp_path):
 
 def test_two_processes_at_once_get_it_once(server, one_file, tmp_path):
     context = multiprocessing.get_context("fork")
-    processes = [
-        context.Process(target=get, args=(tmp_path, server, "good")) for _ in range(3)
-    ]
+    processes = [context.Process(target=get, args=(tmp_path, server, "good")) for _ in range(3)]
     for process in processes:
         process.start()
     for process in processes:
@@ -220,9 +216,7 @@ def test_the_command(server, one_file, tmp_path, monkeypatch):
 
 
 def test_a_mirror_that_is_no_address_is_refused(tmp_path):
-    result = CliRunner().invoke(
-        cli, ["data", "download", "mnist", "--mirror", "example.org/mnist"]
-    )
+    result = CliRunner().invoke(cli, ["data", "download", "mnist", "--mirror", "example.org/mnist"])
     assert result.exit_code == 2
     assert "'--mirror': example.org/mnist is no address" in result.output
 
@@ -240,9 +234,7 @@ def test_info_says_what_is_there(cifar10, tmp_path, monkeypatch):
 def test_info_names_what_it_was_given(tmp_path):
     arguments = ["data", "info", str(tmp_path / "nowhere")]
     with pytest.raises(UserError, match="^FOLDER: .*nowhere does not exist; sought"):
-        CliRunner().invoke(
-            cli, arguments, standalone_mode=False, catch_exceptions=False
-        )
+        CliRunner().invoke(cli, arguments, standalone_mode=False, catch_exceptions=False)
 
 
 def test_the_sums_are_those_of_the_real_files(mnist):

@@ -66,9 +66,7 @@ def test_the_bundled_classifier_knows_mnist(mnist):
 
 
 @pytest.mark.long
-def test_the_first_minute_trains_a_classifier_as_good_as_the_bundled_one(
-    gan_mpi, tmp_path, mnist
-):
+def test_the_first_minute_trains_a_classifier_as_good_as_the_bundled_one(gan_mpi, tmp_path, mnist):
     for size in (1, 2):
         out = tmp_path / f"on{size}.safetensors"
         command = ("train-classifier", "--datadir", mnist, "--out", out)
@@ -78,9 +76,7 @@ def test_the_first_minute_trains_a_classifier_as_good_as_the_bundled_one(
         assert accuracy >= 0.985
 
 
-def test_any_number_of_ranks_evaluates_alike(
-    mpirun, gan_mpi, tmp_path, classifier, small
-):
+def test_any_number_of_ranks_evaluates_alike(mpirun, gan_mpi, tmp_path, classifier, small):
     """1, 2 and 3 ranks, an odd number of samples, images and points."""
     images = ("train", *small, "--steps", "30", "--run-dir", "images")
     points = ("train", "--preset", "paddle-uniform", "--steps", "5")
@@ -111,9 +107,7 @@ def test_any_number_of_ranks_evaluates_alike(
     assert not (tmp_path / "points" / "nearest-000005.png").exists()
 
 
-def test_the_figures_are_printed_beside_their_floor(
-    gan_mpi, tmp_path, classifier, small
-):
+def test_the_figures_are_printed_beside_their_floor(gan_mpi, tmp_path, classifier, small):
     gan_mpi("train", *small, "--steps", "3", "--run-dir", "run")
     result = gan_mpi("evaluate", "run", "--samples", "100", size=2)
     assert result.returncode == 0, result.stderr
@@ -121,14 +115,10 @@ def test_the_figures_are_printed_beside_their_floor(
     shown = {line.split("  ")[0]: line.split() for line in result.stdout.splitlines()}
     assert shown["Frechet distance"][2] == f"{record['figures']['frechet']:.4f}"
     assert shown["Frechet distance"][3] == f"{record['floor']['frechet']:.4f}"
-    assert shown["recall"][1:] == [
-        f"{record[kind]['recall']:.4f}" for kind in ("figures", "floor")
-    ]
+    assert shown["recall"][1:] == [f"{record[kind]['recall']:.4f}" for kind in ("figures", "floor")]
     assert f"SHA-256 {record['extractor']['sha256'][:16]}" in result.stdout
     as_json = gan_mpi("evaluate", "run", "--samples", "100", "--json").stdout
-    assert json.loads(as_json)["figures"]["density"] == pytest.approx(
-        record["figures"]["density"]
-    )
+    assert json.loads(as_json)["figures"]["density"] == pytest.approx(record["figures"]["density"])
 
 
 def test_what_cannot_be_evaluated_is_named(
@@ -163,9 +153,7 @@ def test_what_cannot_be_evaluated_is_named(
     calls = [case[:3] for case in cases]
     everyone = mpirun(2, "evaluate_outcomes", calls, str(tmp_path))
     assert everyone[0] == everyone[1]
-    for (*_, sentence, code), (text, found, on_all) in zip(
-        cases, everyone[0], strict=True
-    ):
+    for (*_, sentence, code), (text, found, on_all) in zip(cases, everyone[0], strict=True):
         assert sentence in text and (found, on_all) == (code, True), text
     assert not (tmp_path / "known" / "metrics.jsonl").exists()
     few = gan_mpi("evaluate", "known", "--samples", "5", size=2)
@@ -224,9 +212,7 @@ def test_a_step_that_is_evaluated_again_has_its_last_figures(tmp_path):
     assert [each["figures"]["frechet"] for each in found] == [4.0, 3.0, 2.0]
 
 
-def test_a_run_that_goes_on_is_evaluated_and_kept_as_before(
-    gan_mpi, tmp_path, classifier, small
-):
+def test_a_run_that_goes_on_is_evaluated_and_kept_as_before(gan_mpi, tmp_path, classifier, small):
     """Nobody has to repeat the options, and what one evaluated besides decides nothing."""
     run = ("--run-dir", "run", "--checkpoint-every", "1")
     first = ("--evaluate-every", "2", "--samples", "100", "--steps", "4")

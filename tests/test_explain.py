@@ -72,9 +72,7 @@ def test_it_changes_nothing(gan_mpi, tmp_path):
         options = (*SMALL, "--steps", "2", "--run-dir", name, *extra)
         result = gan_mpi("train", *options, size=2)
         assert result.returncode == 0, result.stderr
-    told, quiet = (
-        find_checkpoint(tmp_path / n, None, print)[1] for n in ("told", "quiet")
-    )
+    told, quiet = (find_checkpoint(tmp_path / n, None, print)[1] for n in ("told", "quiet"))
     for player in "GD":
         for name, tensor in quiet[player].items():
             assert tensor.equal(told[player][name])
@@ -84,13 +82,9 @@ def test_separate_updates_of_D_are_told_apart(gan_mpi):
     options = ("--preset", "paddle-mnist", "--glyphs", "20", "--batch", "4")
     result = gan_mpi("train", *options, "--steps", "1", "--explain")
     assert result.returncode == 0, result.stderr
-    fakes, reals = re.findall(
-        r"^step 1: D learns from .*\n.*$", result.stdout, re.MULTILINE
-    )
+    fakes, reals = re.findall(r"^step 1: D learns from .*\n.*$", result.stdout, re.MULTILINE)
     assert fakes == "step 1: D learns from 4 fakes\n  rank 0: latents 0 to 3"
-    assert reals.startswith(
-        "step 1: D learns from 4 real images\n  rank 0: real images"
-    )
+    assert reals.startswith("step 1: D learns from 4 real images\n  rank 0: real images")
     assert "latents" not in reals
 
 

@@ -18,7 +18,8 @@ from gan_mpi.runs import checkpoint
 from gan_mpi.streams import Purpose, draw_latents
 
 OTHERS = {
-    "safetensors": "from safetensors.numpy import load_file; samples = load_file({file!r})['0.weight']",
+    "safetensors": "from safetensors.numpy import load_file; samples = "
+    "load_file({file!r})['0.weight']",
     "onnx": "import onnxruntime; session = onnxruntime.InferenceSession({file!r}); "
     "(samples,) = session.run(None, {{'latents': latents}})",
     "pt2": "import torch; generator = torch.export.load({file!r}).module(); "
@@ -40,9 +41,7 @@ def state_of(preset, shape, precision="fp32"):
 
 def first_latents(preset, count):
     config = new_config({"preset": preset})
-    drawn = draw_latents(
-        config.latents, 0, Purpose.SAMPLES, 0, count, config.latent_dim
-    )
+    drawn = draw_latents(config.latents, 0, Purpose.SAMPLES, 0, count, config.latent_dim)
     return drawn.astype(np.float32)
 
 
@@ -114,10 +113,7 @@ def test_a_generator_that_draws_otherwise_is_not_written(start, tmp_path):
 
 def test_a_missing_package_is_named(start, tmp_path):
     save(tmp_path / "run", state_of("basic", (1, 28, 28)))
-    code = (
-        "import sys; sys.modules['onnx'] = None\n"
-        "from gan_mpi.__main__ import main; main()"
-    )
+    code = "import sys; sys.modules['onnx'] = None\nfrom gan_mpi.__main__ import main; main()"
     process = start("export", "run", "--format", "onnx", code=code)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1

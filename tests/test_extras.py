@@ -70,9 +70,7 @@ def test_targets_are_drawn_from_their_ranges_and_some_are_flipped():
 
 
 def test_noise_falls_to_zero_at_the_end_of_the_run():
-    config = new_config(
-        {"instance_noise": 0.5, "steps": 100, "batch": 10, "d_steps": 1}
-    )
+    config = new_config({"instance_noise": 0.5, "steps": 100, "batch": 10, "d_steps": 1})
     noise = InstanceNoise(config)
     for first, deviation in ((0, 0.5), (500, 0.25), (999, 0.0005), (2000, 0.0)):
         one = noise(batch(count=1, first=first)).numpy()
@@ -123,9 +121,7 @@ def test_a_spectral_norm_is_one():
     for _ in range(30):
         D(images)
     for layer in (D[1], D[3]):
-        assert torch.linalg.matrix_norm(layer.weight, 2).item() == pytest.approx(
-            1, 1e-3
-        )
+        assert torch.linalg.matrix_norm(layer.weight, 2).item() == pytest.approx(1, 1e-3)
         assert isinstance(layer.parametrizations.weight[0], SpectralNorm)
 
 
@@ -157,9 +153,7 @@ def test_spherical_latents_have_one_length():
 
 
 @pytest.mark.parametrize("way", ["projection", "auxiliary"])
-@pytest.mark.parametrize(
-    "network", ["dense", "dcgan", "dcgan-206b", "paddle", "lightning"]
-)
+@pytest.mark.parametrize("network", ["dense", "dcgan", "dcgan-206b", "paddle", "lightning"])
 def test_every_network_of_images_takes_labels(network, way):
     config = new_config({"network": network, "conditional": way})
     G = build_generator(config, (1, 28, 28), [5, 5, 5])

@@ -61,9 +61,7 @@ def test_a_rank_that_fails_in_a_step_ends_the_job(gan_mpi, tmp_path, kind):
     assert "Rank 1 on " in result.stderr
 
 
-@pytest.mark.parametrize(
-    "code", [BEFORE_MPI, ONE_WRONG_OPTION], ids=["import", "option"]
-)
+@pytest.mark.parametrize("code", [BEFORE_MPI, ONE_WRONG_OPTION], ids=["import", "option"])
 def test_a_rank_that_fails_before_mpi_ends_the_job(gan_mpi, code):
     begin = time.monotonic()
     result = gan_mpi(size=3, code=code, timeout=40)

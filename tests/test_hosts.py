@@ -68,9 +68,7 @@ class Hosts:
             one, two = ["-hosts", "h1,h2", "-ppn", "1", "-n", "1"], ["-n", "1"]
         command = [*MPIEXEC, *one, *program, ":", *two, *second, *program]
         done = self.call(*command, folder=folder)
-        found = [
-            text for text in done.stdout.splitlines() if text.startswith("found: ")
-        ]
+        found = [text for text in done.stdout.splitlines() if text.startswith("found: ")]
         assert done.returncode == bool(found), done.stdout + done.stderr
         assert "rank  host" in done.stdout, done.stderr
         return found
@@ -91,16 +89,12 @@ def on_one_rank(mnist, tmp_path_factory):
     """The state after STEPS steps on one rank of this host."""
     folder = tmp_path_factory.mktemp("one")
     train = [sys.executable, "-m", "gan_mpi", "train", "--datadir", mnist, *TRAIN]
-    subprocess.run(
-        [*train, "--run-dir", folder / "run"], check=True, capture_output=True
-    )
+    subprocess.run([*train, "--run-dir", folder / "run"], check=True, capture_output=True)
     return last_state(folder / "run")
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_training_over_ssh_is_training_on_one_host(
-    hosts, on_one_rank, mnist, tmp_path, count
-):
+def test_training_over_ssh_is_training_on_one_host(hosts, on_one_rank, mnist, tmp_path, count):
     """Gradients cross the links, and the data do not: each host reads its own."""
     names = [f"h{n}" for n in range(1, count + 1)]
     (tmp_path / "hosts.txt").write_text("".join(f"{name}\n" for name in names))
@@ -122,9 +116,7 @@ def test_training_over_ssh_is_training_on_one_host(
 
 
 def weights(state, player):
-    return sum(
-        value.numel() for name, value in state.items() if name.startswith(f".{player}.")
-    )
+    return sum(value.numel() for name, value in state.items() if name.startswith(f".{player}."))
 
 
 def test_doctor_finds_nothing_on_sound_hosts(hosts, tmp_path):

@@ -23,9 +23,7 @@ def test_every_pixel_value_survives_the_way_to_the_network_and_back(name, low, h
 
 def test_the_standard_range_is_lightnings():
     """ToTensor and Normalize(0.1307, 0.3081); the generator ends in tanh all the same."""
-    images = to_range(
-        torch.tensor([0, 255], dtype=torch.uint8), torch.double, "standard"
-    )
+    images = to_range(torch.tensor([0, 255], dtype=torch.uint8), torch.double, "standard")
     assert images.tolist() == pytest.approx([-0.4242, 2.8215], abs=1e-4)
     tanh = torch.tensor([-1.0, 1.0])
     assert to_pixels(tanh.view(2, 1, 1, 1), "standard").ravel().tolist() == [0, 255]

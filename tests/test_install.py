@@ -16,9 +16,7 @@ TOP = Path(__file__).parents[1]
 def test_a_folder_of_wheels_installs_without_a_network(tmp_path):
     """The README's two commands, the second one where there is no network at all."""
     text = (TOP / "launch" / "README.md").read_text()
-    make, install = re.findall(
-        r"^pip (wheel .*|install --no-index .*)$", text, re.MULTILINE
-    )
+    make, install = re.findall(r"^pip (wheel .*|install --no-index .*)$", text, re.MULTILINE)
     source = tmp_path / "source"
     shutil.copytree(TOP / "gan_mpi", source / "gan_mpi")
     for name in ("setup.py", "setup.cfg", "README.md", "LICENSE", "constraints.txt"):

@@ -164,9 +164,7 @@ def test_what_cannot_be_is_refused_before_it_is_queued(case):
 
 
 def test_a_site_file_sets_what_every_job_needs_and_an_option_wins(site):
-    site.write_text(
-        'scheduler = "slurm"\naccount = "a7"\nmodule = ["x/1", "y/2"]\ntime = 30\n'
-    )
+    site.write_text('scheduler = "slurm"\naccount = "a7"\nmodule = ["x/1", "y/2"]\ntime = 30\n')
     result = jobscript("--ranks-per-node", "2", "--mpi", "mpich", *RUN)
     assert result.exception is None, result.exception
     for line in (
@@ -197,9 +195,7 @@ def test_a_wrong_site_file_is_named(site, text, said):
 def test_submit_says_what_the_scheduler_said(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     submit = ("--scheduler", *LAUNCH["pbs.sh"], "--submit", *RUN)
-    assert "--submit: cannot start qsub: No such file" in str(
-        jobscript(*submit).exception
-    )
+    assert "--submit: cannot start qsub: No such file" in str(jobscript(*submit).exception)
     program = tmp_path / "qsub"
     program.write_text(f"#!/bin/sh\ncat >{tmp_path}/given\necho 12.server\n")
     program.chmod(0o755)

@@ -69,18 +69,14 @@ def test_imports_point_down(name):
 
 def test_one_package_imports_mpi():
     users = {
-        room(path)
-        for path in FILES
-        if any(name.startswith("mpi4py") for name in imports(path))
+        room(path) for path in FILES if any(name.startswith("mpi4py") for name in imports(path))
     }
     assert users == {"mpi"}
 
 
 def test_only_the_command_line_knows_click():
     users = {
-        room(path)
-        for path in FILES
-        if any(name.split(".")[0] == "click" for name in imports(path))
+        room(path) for path in FILES if any(name.split(".")[0] == "click" for name in imports(path))
     }
     assert users <= WITH_CLICK
 

@@ -79,14 +79,10 @@ def test_a_classifier_is_made_at_the_resolution_of_a_run(gan_mpi, tmp_path):
     pictures(tmp_path / "in" / "train", each=40)
     pictures(tmp_path / "in" / "test", each=20)
     words = ("--datadir", "in", "--resolution", "16")
-    made = gan_mpi(
-        "train-classifier", *words, "--epochs", "1", "--out", "c.safetensors"
-    )
+    made = gan_mpi("train-classifier", *words, "--epochs", "1", "--out", "c.safetensors")
     assert made.returncode == 0, made.stderr
     words += ("--classifier", "c.safetensors", "--samples", "40", "--run-dir", "r")
-    done = gan_mpi(
-        "train", *words, "--steps", "2", "--batch", "8", "--evaluate-every", "2"
-    )
+    done = gan_mpi("train", *words, "--steps", "2", "--batch", "8", "--evaluate-every", "2")
     assert done.returncode == 0 and "Frechet" in done.stdout, done.stderr
 
 
@@ -185,18 +181,12 @@ def test_there_and_back_is_the_identity(tmp_path, idx_folder, layout):
 def test_convert_refuses_what_a_layout_cannot_hold_and_overwrites_nothing(tmp_path):
     pictures(tmp_path / "in")
     run = CliRunner().invoke
-    done = run(
-        cli, ["data", "convert", f"{tmp_path}/in", f"{tmp_path}/out", "--to", "npz"]
-    )
+    done = run(cli, ["data", "convert", f"{tmp_path}/in", f"{tmp_path}/out", "--to", "npz"])
     assert done.exit_code == 0 and "train.npz" in done.output
-    again = run(
-        cli, ["data", "convert", f"{tmp_path}/in", f"{tmp_path}/out", "--to", "npz"]
-    )
+    again = run(cli, ["data", "convert", f"{tmp_path}/in", f"{tmp_path}/out", "--to", "npz"])
     assert "exists; give another folder" in str(again.exception)
     for layout in ("idx", "ctf"):
-        wrong = run(
-            cli, ["data", "convert", f"{tmp_path}/in", f"{tmp_path}/x", "--to", layout]
-        )
+        wrong = run(cli, ["data", "convert", f"{tmp_path}/in", f"{tmp_path}/x", "--to", layout])
         assert "holds grey images of 28x28, not 3x32x32" in str(wrong.exception)
     assert not (tmp_path / "x").exists()
 

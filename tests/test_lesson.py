@@ -1,4 +1,4 @@
-"""The lesson's commands do what it shows, word for word but for times and what is named ... there."""
+"""The lesson's commands print what it shows, word for word but for times and '...'."""
 
 import json
 import re
@@ -72,9 +72,7 @@ def test_the_first_minute_of_the_lesson(tmp_path, number):
 
 def told(name):
     """Return the numbers in the row of the lesson's table that begins with `name`."""
-    (row,) = re.findall(
-        rf"^\| `{name}` \|(.*)\|$", (DOCS / "lesson.md").read_text(), re.MULTILINE
-    )
+    (row,) = re.findall(rf"^\| `{name}` \|(.*)\|$", (DOCS / "lesson.md").read_text(), re.MULTILINE)
     return [float(cell) for cell in row.split("|")]
 
 
@@ -83,9 +81,7 @@ def test_the_first_minute_of_the_lessons_studies(tmp_path):
     follow(4, tmp_path)
     batches, latents = (
         {each["setting"]: each for each in json.loads(path.read_text())}
-        for path in (
-            tmp_path / name / "study.json" for name in ("minibatches", "latents")
-        )
+        for path in (tmp_path / name / "study.json" for name in ("minibatches", "latents"))
     )
     for name, result in batches.items():
         updates, distance, _ = told(name)

@@ -16,9 +16,7 @@ def discriminator(loss, real, fake):
 
 def test_losses_where_d_cannot_tell():
     half = torch.zeros(1)
-    assert (
-        discriminator(LOSS, half, half).item() == torch.tensor(2 * math.log(2)).item()
-    )
+    assert discriminator(LOSS, half, half).item() == torch.tensor(2 * math.log(2)).item()
     assert LOSS.generator(half).item() == torch.tensor(1 + math.log(2)).item()
 
 
@@ -39,9 +37,7 @@ def test_losses_stay_finite_where_scores_round_to_zero_and_one():
 def test_the_other_losses_at_known_points():
     real, fake = torch.tensor([2.0, -3.0]), torch.tensor([1.0, -0.5])
     losses = {name: LOSSES[name] for name in ("least-squares", "hinge", "wasserstein")}
-    of_D = {
-        n: (x.real(real).tolist(), x.fake(fake).tolist()) for n, x in losses.items()
-    }
+    of_D = {n: (x.real(real).tolist(), x.fake(fake).tolist()) for n, x in losses.items()}
     assert of_D["least-squares"] == (
         [0.125, 2.0],
         [0.5, 0.03125],
@@ -53,9 +49,7 @@ def test_the_other_losses_at_known_points():
     assert of_G["hinge"] == of_G["wasserstein"] == [-1.0, 0.5]
     log = (1 - fake.sigmoid()).log()
     assert torch.allclose(LOSSES["minimax"].generator(fake), log)
-    assert torch.allclose(
-        LOSSES["nonsaturating"].generator(fake), LOSS.generator(fake) - 1
-    )
+    assert torch.allclose(LOSSES["nonsaturating"].generator(fake), LOSS.generator(fake) - 1)
 
 
 @pytest.mark.parametrize("name", ["sum", "mean", "minimax", "least-squares"])
@@ -75,8 +69,6 @@ def test_the_mean_is_binary_cross_entropy():
     bce, ones = torch.nn.functional.binary_cross_entropy, torch.ones(50).double()
     expected = (bce(real.sigmoid(), ones) + bce(fake.sigmoid(), 0 * ones)) / 2
     loss = LOSSES["mean"]
-    assert discriminator(loss, real, fake).mean().item() == pytest.approx(
-        expected.item()
-    )
+    assert discriminator(loss, real, fake).mean().item() == pytest.approx(expected.item())
     expected = bce(fake.sigmoid(), ones)
     assert loss.generator(fake).mean().item() == pytest.approx(expected.item())

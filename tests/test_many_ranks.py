@@ -16,9 +16,7 @@ def test_64_ranks_compute_what_one_does(gan_mpi, tmp_path):
     many = gan_mpi(*BASIC, "--run-dir", "many", size=RANKS, timeout=500)
     assert many.returncode == 0, many.stderr[-2000:]
     assert "batch 1024: 16 images on each rank in every update" in many.stdout
-    phases = (
-        "started in .* s: python .*, MPI .*, imports .*, data .*, networks .*, first"
-    )
+    phases = "started in .* s: python .*, MPI .*, imports .*, data .*, networks .*, first"
     print(re.search(phases + ".*", many.stdout)[0])
     gap = apart(last_state(tmp_path / "one"), last_state(tmp_path / "many"))
     print(f"{gap:.1e} apart")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import scipy.linalg
-from rank_metrics import normals
+from ranks.metrics import normals
 
 from gan_mpi.datasets.dataset import Source
 from gan_mpi.datasets.find import load_dataset
@@ -49,9 +49,7 @@ def test_the_kernel_distance_is_that_of_its_definition(on_sizes):
 
     sets = normals(1, 301, 6), 0.8 * normals(2, 200, 6) + 0.3
     own = [
-        np.mean(
-            [k(x, y) for i, x in enumerate(rows) for j, y in enumerate(rows) if i != j]
-        )
+        np.mean([k(x, y) for i, x in enumerate(rows) for j, y in enumerate(rows) if i != j])
         for rows in sets
     ]
     cross = np.mean([k(x, y) for x in sets[0] for y in sets[1]])
@@ -109,7 +107,7 @@ def real_features(mnist):
 
 
 def test_the_distance_between_real_sets_behaves(mpirun, tmp_path, real_features):
-    """Of a set to itself 0; of 10,000 training images much the same whichever; far without a class."""
+    """Of a set to itself 0; much the same for any 10,000 training images; far without a class."""
     train, test, labels = real_features
     draws = [DataOrder(draw, 60_000).indices(0, 10_000) for draw in range(5)]
     first = DataOrder(0, 60_000).indices(0, 30_000)

@@ -224,14 +224,10 @@ def test_batch_norm_is_the_originals():
     for network in (generator, discriminator):
         for layer in (m for m in network if isinstance(m, BatchNorm)):
             assert (layer.eps, round(layer.momentum, 4)) == (1e-5, 0.0253)
-    assert {m.eps for m in networks("lightning")[2] if isinstance(m, BatchNorm)} == {
-        0.8
-    }
+    assert {m.eps for m in networks("lightning")[2] if isinstance(m, BatchNorm)} == {0.8}
 
 
-@pytest.mark.parametrize(
-    "preset", [name for name in PRESETS if name != "paddle-uniform"]
-)
+@pytest.mark.parametrize("preset", [name for name in PRESETS if name != "paddle-uniform"])
 def test_every_pixel_reaches_the_discriminator(preset):
     """But in dcgan-206b, where those of rows and columns 25 to 27 do not: its noisy band.
 

@@ -20,9 +20,7 @@ def losses(run_dir):
     of_D, of_G = found[0::2], found[1::2]
     assert [len(of_D), len(of_G)] == [50, 50]
     assert {line[0] for line in of_D} == {12} and {line[0] for line in of_G} == {6}
-    assert {line[2] for line in of_D} == {12288} and {line[2] for line in of_G} == {
-        6144
-    }
+    assert {line[2] for line in of_D} == {12288} and {line[2] for line in of_G} == {6144}
     return of_D[0][1], of_G[0][1], of_D[-1][1], of_G[-1][1]
 
 
@@ -35,9 +33,7 @@ def assert_as_published(run_dir):
     assert last_G == pytest.approx(1.99, abs=0.20)
 
 
-def test_cntks_own_test_passes_and_the_losses_are_as_published(
-    gan_mpi, tmp_path, mnist
-):
+def test_cntks_own_test_passes_and_the_losses_are_as_published(gan_mpi, tmp_path, mnist):
     command = ("train", "--datadir", mnist, "--log-format", "cntk", "--run-dir", "run")
     result = gan_mpi(*command, size=4, timeout=120)
     pattern = r"Training loss of the generator at worker: \{.+?\} is: \{.+?\}"

@@ -48,9 +48,7 @@ def runs(mpirun, tmp_path_factory):
 
 def test_206b_prints_its_header_and_the_last_update_of_each_step(runs):
     lines = (runs[0] / "206b" / "log.txt").read_text().splitlines()
-    header = lines.index(
-        "First row is Generator loss, second row is Discriminator loss"
-    )
+    header = lines.index("First row is Generator loss, second row is Discriminator loss")
     found = records(runs[0] / "206b")
     expected = [
         f" Minibatch[{step:4d}-{step:4d}]: loss = {record[f'last_loss_{player}']:.6f} * 6;"
@@ -142,9 +140,7 @@ def test_a_transfer_from_another_network_is_refused(runs):
         "--transfer: G of both/checkpoint-000001.pt is not the network of this run",
         "there is no run or checkpoint 'none'",
     ]
-    for (_, (message, code, on_all_ranks)), part in zip(
-        outcomes[-2:], said, strict=True
-    ):
+    for (_, (message, code, on_all_ranks)), part in zip(outcomes[-2:], said, strict=True):
         assert part in message
         assert (code, on_all_ranks) == (2, True)
     assert not (folder / "refused").exists()

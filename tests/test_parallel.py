@@ -41,9 +41,7 @@ def test_gradients_are_sums_over_samples_divided_by_the_global_count(answers, wa
 
 
 @pytest.mark.parametrize("shape", ["vectors", "images"])
-def test_batch_norm_over_uneven_and_empty_shares_is_that_of_one_big_batch(
-    answers, shape
-):
+def test_batch_norm_over_uneven_and_empty_shares_is_that_of_one_big_batch(answers, shape):
     for gaps in answers[shape]:
         assert max(gaps.values()) < 1e-11, gaps
 

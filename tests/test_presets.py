@@ -46,9 +46,9 @@ def answers(mpirun):
 
 @pytest.mark.long
 def test_ten_steps_do_not_depend_on_the_ranks(mpirun):
-    for name, sizes in mpirun(
-        3, "invariance", cases(ONE_MODEL, 10, **SMALL), timeout=1500
-    )[0].items():
+    for name, sizes in mpirun(3, "invariance", cases(ONE_MODEL, 10, **SMALL), timeout=1500)[
+        0
+    ].items():
         gap, where = sizes["3"]
         print(f"{name}: {gap:.1e} in {where}")
         assert gap < 1e-9, f"{name}: {where}"

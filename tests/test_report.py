@@ -65,9 +65,7 @@ def test_one_file_holds_everything(runs):
     assert not re.search(r"(src|href)=\"(?!data:)", text)
     assert "//" not in re.sub(r"http://www.w3.org/2000/svg|// Charts", "", text)
     assert "&lt;b&gt;step&lt;/b&gt; 200 &amp; so on" in text
-    assert text.count("data:image/png") == 1 + 1 + len(
-        STEPS
-    )  # shown, real, the slider's
+    assert text.count("data:image/png") == 1 + 1 + len(STEPS)  # shown, real, the slider's
     assert "5.0000 at step 200" in text and "What differs" not in text
     assert "torch 2.13" in text and "node1" in text and "G.lr" in text
 
@@ -180,9 +178,7 @@ def reads_off_by_mouse_and_keys(tab):
     slider = chart.locator("[role=slider]")
     box = slider.bounding_box()
     slider.hover(position={"x": 60, "y": 50})
-    assert "run-0: G -, run-0: D -, run-1: G 1.9" in slider.get_attribute(
-        "aria-valuetext"
-    )
+    assert "run-0: G -, run-0: D -, run-1: G 1.9" in slider.get_attribute("aria-valuetext")
     slider.hover(position={"x": box["width"] - 12, "y": 50})
     assert "at 19.2 thousand real images" in chart.inner_text()
     assert "run-0: G 1.7" in chart.inner_text()
@@ -193,9 +189,7 @@ def reads_off_by_mouse_and_keys(tab):
     assert "at 6.4 thousand" in chart.inner_text()
     assert "run-0: G 1.9" in chart.inner_text() and "run-1: G 1.8" in chart.inner_text()
     slider.press("End")
-    assert slider.get_attribute("aria-valuetext").startswith(
-        "19.2 thousand real images"
-    )
+    assert slider.get_attribute("aria-valuetext").startswith("19.2 thousand real images")
 
 
 def slides_by_mouse_and_keys(tab):

@@ -32,11 +32,7 @@ def last_state(run_dir):
 def assert_same_bits(one, other):
     assert one.keys() == other.keys()
     for name, value in one.items():
-        same = (
-            torch.equal(value, other[name])
-            if torch.is_tensor(value)
-            else value == other[name]
-        )
+        same = torch.equal(value, other[name]) if torch.is_tensor(value) else value == other[name]
         assert same, name
 
 
@@ -58,16 +54,14 @@ def kill_in_step_40(start, tmp_path, size, options):
     """Start a run whose ranks wait in the middle of step 40; kill -9 mpiexec and all of them."""
     here = os.path.dirname(__file__)
     code = (
-        f"import sys; sys.path.insert(0, {here!r}); import ranks\n"
-        f"ranks.main('train_until_killed', ({options!r}, {str(tmp_path)!r}, 40), 60)"
+        f"import sys; sys.path.insert(0, {here!r}); from ranks.main import main\n"
+        f"main('train_until_killed', ({options!r}, {str(tmp_path)!r}, 40), 60)"
     )
     process = start(size=size, code=code)
     markers = [tmp_path / f"rank{rank}.pid" for rank in range(size)]
     deadline = time.monotonic() + 60
     while not all(marker.exists() and marker.read_text() for marker in markers):
-        assert time.monotonic() < deadline and process.poll() is None, (
-            process.communicate()
-        )
+        assert time.monotonic() < deadline and process.poll() is None, process.communicate()
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)
     for marker in markers:
@@ -78,12 +72,8 @@ def kill_in_step_40(start, tmp_path, size, options):
     process.wait()
 
 
-@pytest.mark.parametrize(
-    ("size", "more"), [(1, {}), (3, MIXED)], ids=["1 rank", "3 ranks, mixed"]
-)
-def test_a_run_killed_in_step_40_resumes_to_the_same_bits(
-    start, mpirun, tmp_path, size, more
-):
+@pytest.mark.parametrize(("size", "more"), [(1, {}), (3, MIXED)], ids=["1 rank", "3 ranks, mixed"])
+def test_a_run_killed_in_step_40_resumes_to_the_same_bits(start, mpirun, tmp_path, size, more):
     options = {**OPTIONS, **more}
     whole, killed = ({**options, "run_dir": name} for name in ("whole", "killed"))
     kill_in_step_40(start, tmp_path, size, killed)
@@ -118,9 +108,7 @@ def files(folder):
     return {path: path.stat().st_mtime_ns for path in folder.iterdir()}
 
 
-def test_a_resume_that_would_change_model_or_data_is_refused(
-    mpirun, tmp_path, idx_folder
-):
+def test_a_resume_that_would_change_model_or_data_is_refused(mpirun, tmp_path, idx_folder):
     first = {**OPTIONS, "steps": 1, "run_dir": "run"}
     resume = {"resume": "run", "steps": 2}
     mpirun(1, "train_outcomes", [first], str(tmp_path))
@@ -157,7 +145,5 @@ def test_the_checkpoint_before_a_damaged_one_resumes(mpirun, tmp_path):
     assert refused[1:] == [1, True]
     log = (tmp_path / "run" / "log.txt").read_text()
     assert "going on after step 1" in log
-    assert (
-        "checkpoint-000002.pt is damaged, or no checkpoint: it does not end in" in log
-    )
+    assert "checkpoint-000002.pt is damaged, or no checkpoint: it does not end in" in log
     assert "Going on from checkpoint-000001.pt." in log

@@ -18,9 +18,7 @@ def trained_by_the_original(losses):
     """The rule as PaddlePaddle's gan_trainer.py writes it."""
     current, strike, chosen = "dis", 0, []
     for d, g in losses:
-        if not (current == "dis" and strike == 5) and (
-            (current == "gen" and strike == 5) or d > g
-        ):
+        if not (current == "dis" and strike == 5) and ((current == "gen" and strike == 5) or d > g):
             strike = strike + 1 if current == "dis" else 1
             current = "dis"
         else:
@@ -95,9 +93,7 @@ def test_a_turn_trains_in_order(monkeypatch, given, expected):
     loss = SimpleNamespace(discriminator=lambda real, fake: real + fake)
     state = SimpleNamespace(
         config=new_config(given),
-        game=SimpleNamespace(
-            G=player, D=player, loss=loss, fakes=lambda latents: latents
-        ),
+        game=SimpleNamespace(G=player, D=player, loss=loss, fakes=lambda latents: latents),
         progress=Progress(),
         window=Window(),
         losses={},

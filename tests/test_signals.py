@@ -32,13 +32,8 @@ main()
 
 def wait_until_it_trains(process, run_dir):
     deadline = time.monotonic() + 60
-    while (
-        not (run_dir / "stats.jsonl").exists()
-        or not (run_dir / "stats.jsonl").read_text()
-    ):
-        assert time.monotonic() < deadline and process.poll() is None, (
-            process.communicate()
-        )
+    while not (run_dir / "stats.jsonl").exists() or not (run_dir / "stats.jsonl").read_text():
+        assert time.monotonic() < deadline and process.poll() is None, process.communicate()
         time.sleep(0.02)
 
 
@@ -70,9 +65,7 @@ def stop(start, tmp_path, target, number, code=None, size=2):
     return step
 
 
-def test_usr1_to_mpiexec_stops_and_the_rest_is_the_same_to_the_bit(
-    start, mpirun, tmp_path
-):
+def test_usr1_to_mpiexec_stops_and_the_rest_is_the_same_to_the_bit(start, mpirun, tmp_path):
     step = stop(start, tmp_path, "mpiexec", signal.SIGUSR1)
     rest = {"resume": "run", "steps": step + 5}
     whole = {"glyphs": 100, "batch": 60, "steps": step + 5, "run_dir": "whole"}
@@ -90,9 +83,7 @@ def test_usr1_to_one_rank_and_a_save_that_takes_2_s(start, tmp_path):
     assert checkpoint.read_checkpoint(path)["progress"]["step"] == step
 
 
-NUMBERS = pytest.mark.parametrize(
-    "number", [signal.SIGTERM, signal.SIGINT], ids=["TERM", "INT"]
-)
+NUMBERS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["TERM", "INT"])
 
 
 @NUMBERS

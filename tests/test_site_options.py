@@ -31,10 +31,7 @@ def test_rounds_and_momenta_as_they_are_written():
     given = {"average": "weights", "block_momentum": "auto", "optimizer_state": "local"}
     again = {"block_momentum": "auto"}
     assert resumed_config(new_config(given), again).optimizer_state == "local"
-    assert (
-        new_config({"preset": "federated", "average": "gradients"}).average
-        == "gradients"
-    )
+    assert new_config({"preset": "federated", "average": "gradients"}).average == "gradients"
 
 
 @pytest.mark.parametrize(
@@ -93,9 +90,7 @@ def test_rounds_and_momenta_as_they_are_written():
 )
 def test_contradictions_are_refused(options, said):
     with pytest.raises((UserError, BadParameter)) as error:
-        CliRunner().invoke(
-            cli, ["train", *options], standalone_mode=False, catch_exceptions=False
-        )
+        CliRunner().invoke(cli, ["train", *options], standalone_mode=False, catch_exceptions=False)
     assert said in getattr(error.value, "message", str(error.value)) + str(error.value)
     assert error.value.exit_code == 2
 

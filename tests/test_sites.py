@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import write_glyphs
-from rank_training import distance
+from ranks.training import distance
 
 from gan_mpi.datasets.dataset import Source
 from gan_mpi.datasets.find import load_dataset
@@ -16,7 +16,7 @@ from gan_mpi.training.progress import passed
 
 FP64 = {"precision": "fp64", "latent_dim": 10}
 SGD = {**FP64, "batch": 8, "optimizer": "sgd", "lr": 0.05, "steps": 20}
-# One update a step: with more, the second one's player meets the other as its own site has trained it.
+# One update a step: with more, the second player meets the other as its own site trained it.
 D_ALONE = {"train": "discriminator", "d_steps": 1}
 G_ALONE = {"train": "generator"}
 ROUNDS = {"average": "weights", "every": "1"}
@@ -161,11 +161,7 @@ def newest(folder, name):
 def apart(folder, one, other, places=("G", "D")):
     """Return how far the networks of two runs are apart, and which tensor is."""
     states = [
-        {
-            f"{p}.{k}": v.double()
-            for p in places
-            for k, v in newest(folder, name)[p].items()
-        }
+        {f"{p}.{k}": v.double() for p in places for k, v in newest(folder, name)[p].items()}
         for name in (one, other)
     ]
     return distance(*states)
@@ -176,9 +172,7 @@ def test_all_of_them_train(found):
 
 
 @pytest.mark.parametrize("player", ["D", "G"])
-def test_averaging_after_every_step_of_sgd_is_averaging_gradients(
-    found, folder, player
-):
+def test_averaging_after_every_step_of_sgd_is_averaging_gradients(found, folder, player):
     """With momentum, whose states are the sites' own or, of G, averaged."""
     one, other = f"{player}, weights", f"{player}, gradients"
     assert apart(folder, one, other, places=(player,))[0] < 1e-9
@@ -196,9 +190,7 @@ def test_one_site_is_gradient_averaging(found, folder):
     assert apart(folder, "alone", "seen")[0] > 1e-3
 
 
-def test_a_stop_waits_for_the_end_of_the_round_and_the_rest_is_the_same_to_the_bit(
-    found, folder
-):
+def test_a_stop_waits_for_the_end_of_the_round_and_the_rest_is_the_same_to_the_bit(found, folder):
     assert found[0][1] == 75, found[0][1]
     assert found[0][2] == [0]
     assert (folder / "stopped" / "checkpoint-000012.pt").exists()
@@ -295,9 +287,7 @@ def test_a_class_that_one_site_has_not_is_drawn_as_often_as_all_have_it(found, f
     assert found[0][0][14] == 0
     data = newest(folder, "few")["data"]
     each = [
-        np.bincount(
-            load_dataset(Source(str(folder / f"few-{site}"))).labels, minlength=4
-        )
+        np.bincount(load_dataset(Source(str(folder / f"few-{site}"))).labels, minlength=4)
         for site in range(2)
     ]
     assert data["label_counts"] == list(sum(each))

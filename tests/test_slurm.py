@@ -142,9 +142,7 @@ def test_doctor_finds_nothing_in_a_sound_job(slurm, launcher):
 def test_slurm_itself_understands_every_directive(slurm):
     """But for what this small Slurm does not have: GPUs, features, accounting."""
     text = (HERE / "golden" / "everything.slurm").read_text()
-    text = re.sub(
-        r"#SBATCH (--(gpus|constr|qos|parti|ntasks|cpus).*|one more)\n", "", text
-    )
+    text = re.sub(r"#SBATCH (--(gpus|constr|qos|parti|ntasks|cpus).*|one more)\n", "", text)
     (slurm.folder / "job").write_text(text)
     slurm("sbatch", "--test-only", "job")
 

@@ -27,9 +27,7 @@ def test_split_deals_each_image_to_one_site(skew):
     ]
     assert shares == pytest.approx([0.5 + skew / 2] * 2, abs=0.03)
     assert abs(len(parts[0]) - 200) <= 20
-    assert [list(p) for p in divide(dataset, 2, skew, 0, 10)] == [
-        list(p) for p in parts
-    ]
+    assert [list(p) for p in divide(dataset, 2, skew, 0, 10)] == [list(p) for p in parts]
     other = [list(p) for p in divide(dataset, 2, skew, 1, 10)]
     assert (other == [list(p) for p in parts]) == (skew == 1.0)
 

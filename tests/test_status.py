@@ -30,9 +30,7 @@ main()
 
 
 def status(*arguments):
-    return CliRunner().invoke(
-        cli, ["status", *map(str, arguments)], standalone_mode=False
-    )
+    return CliRunner().invoke(cli, ["status", *map(str, arguments)], standalone_mode=False)
 
 
 @pytest.fixture(scope="module")
@@ -137,9 +135,7 @@ def test_watch_ends_with_the_run(stopped):
 def test_what_is_no_run_is_said(tmp_path):
     result = status(tmp_path)
     assert isinstance(result.exception, UserError)
-    assert (
-        str(result.exception) == f"{tmp_path} is not a run directory, and holds none."
-    )
+    assert str(result.exception) == f"{tmp_path} is not a run directory, and holds none."
     (tmp_path / "config.json").write_text("{")
     said = str(status(tmp_path).exception)
     assert said == f"{tmp_path / 'config.json'} is damaged."

@@ -8,9 +8,7 @@ from gan_mpi.streams import DataOrder, Purpose, draw_latents, shard, uniforms
 
 def test_slices_of_a_stream_make_the_whole():
     whole = uniforms(7, Purpose.LATENTS, 0, 50, 101)
-    parts = [
-        uniforms(7, Purpose.LATENTS, a, b, 101) for a, b in ((0, 3), (3, 3), (3, 50))
-    ]
+    parts = [uniforms(7, Purpose.LATENTS, a, b, 101) for a, b in ((0, 3), (3, 3), (3, 50))]
     assert np.array_equal(np.concatenate(parts), whole)
 
 

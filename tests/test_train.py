@@ -11,9 +11,7 @@ SMALL = ("--glyphs", "50", "--batch", "32", "--latent-dim", "8")
 
 
 def stats(run_dir):
-    return [
-        json.loads(line) for line in (run_dir / "stats.jsonl").read_text().splitlines()
-    ]
+    return [json.loads(line) for line in (run_dir / "stats.jsonl").read_text().splitlines()]
 
 
 def test_a_run_leaves_what_a_person_and_a_resume_need(gan_mpi, tmp_path):
@@ -52,9 +50,7 @@ def test_a_run_leaves_what_a_person_and_a_resume_need(gan_mpi, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in run_dir.iterdir()}
     again = gan_mpi("train", "--resume", run)
     assert again.returncode == 0
-    assert again.stdout.startswith(
-        f"{run} is finished: it has 4 of 4 steps. Train longer: gan-"
-    )
+    assert again.stdout.startswith(f"{run} is finished: it has 4 of 4 steps. Train longer: gan-")
     assert {path: path.stat().st_mtime_ns for path in run_dir.iterdir()} == before
 
 
@@ -80,9 +76,7 @@ def test_data_mnist_is_found_and_a_log_in_cntks_format(gan_mpi, tmp_path, idx_fo
         "mine",
     )
     result = gan_mpi("train", *options)
-    assert (
-        "60 images of 1x28x28 from data/MNIST/train-images-idx3-ubyte" in result.stdout
-    )
+    assert "60 images of 1x28x28 from data/MNIST/train-images-idx3-ubyte" in result.stdout
     lines = [line for line in result.stdout.splitlines() if "Minibatch" in line]
     records = stats(tmp_path / "mine")
     assert lines[2:] == [
@@ -93,12 +87,8 @@ def test_data_mnist_is_found_and_a_log_in_cntks_format(gan_mpi, tmp_path, idx_fo
     assert closing in result.stdout
 
 
-def test_a_diverging_run_ends_with_exit_code_76_and_keeps_its_checkpoint(
-    gan_mpi, tmp_path
-):
-    result = gan_mpi(
-        "train", *SMALL, "--steps", "9", "--lr", "1e38", "--run-dir", "run", size=2
-    )
+def test_a_diverging_run_ends_with_exit_code_76_and_keeps_its_checkpoint(gan_mpi, tmp_path):
+    result = gan_mpi("train", *SMALL, "--steps", "9", "--lr", "1e38", "--run-dir", "run", size=2)
     assert result.returncode == 76
     assert result.stderr.count("diverged: the loss of D is") == 1
     assert [step for step, _ in rundir.list_checkpoints(tmp_path / "run")] == [0]
@@ -149,10 +139,7 @@ def test_two_rates_are_in_the_log(gan_mpi, tmp_path):
     )
     options += ("--d-lr-schedule", "linear", "--g-lr-schedule", "cosine")
     result = gan_mpi("train", *SMALL, *options, "--log-format", "plain")
-    assert (
-        "G: adam, lr 0.0002, beta1 0.5, beta2 0.999, epsilon 1e-08, cosine"
-        in result.stdout
-    )
+    assert "G: adam, lr 0.0002, beta1 0.5, beta2 0.999, epsilon 1e-08, cosine" in result.stdout
     assert "D: sgd, lr 0.05, momentum 0.9, linear" in result.stdout
     assert "lr 0.0001/0.025" in result.stdout
     assert [record["lr_D"] for record in stats(tmp_path / "r")] == [0.05, 0.025]

@@ -94,9 +94,7 @@ def test_dcgan_206b_settles_where_its_original_did_and_keeps_the_band(trained, m
     run, records = trained("dcgan-206b", "--datadir", mnist)
     losses = last_thousand(records, "G"), last_thousand(records, "D")
     extra = brightness(samples(run, 1000)) - of_data(mnist)
-    print(
-        f"G {losses[0]:.3f}, D {losses[1]:.3f}; rows, columns, band brighter by {extra.round(1)}"
-    )
+    print(f"G {losses[0]:.3f}, D {losses[1]:.3f}; rows, columns, band brighter by {extra.round(1)}")
     assert losses[0] == pytest.approx(1.73, abs=0.10)
     assert losses[1] == pytest.approx(1.23, abs=0.12)
     assert min(extra) > 20
@@ -125,9 +123,7 @@ def test_dcgan_has_no_band(trained, mnist):
     run, records = trained("dcgan", *EVALUATED, "--datadir", mnist)
     extra = brightness(samples(run, 1000)) - of_data(mnist)
     losses = last_thousand(records, "G"), last_thousand(records, "D")
-    print(
-        f"G {losses[0]:.3f}, D {losses[1]:.3f}; rows, columns, band brighter by {extra.round(1)}"
-    )
+    print(f"G {losses[0]:.3f}, D {losses[1]:.3f}; rows, columns, band brighter by {extra.round(1)}")
     assert max(abs(extra)) < 2
 
 

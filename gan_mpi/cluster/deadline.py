@@ -52,7 +52,9 @@ def find_end(time_limit: str | None, began: float) -> tuple[End | None, str | No
             try:
                 left = ask(job)
             except (OSError, subprocess.SubprocessError, ValueError) as error:
-                warning = f"{name} does not say when this job ends ({_short(error)}); --time-limit would"
+                warning = (
+                    f"{name} does not say when this job ends ({_short(error)}); --time-limit would"
+                )
                 break
             if left is not None:
                 ends.append(End(time.time() + left, f"{name}'s time limit"))
@@ -71,9 +73,7 @@ def _short(error: Exception) -> str:
 
 
 def _output(*command: str) -> str:
-    run = subprocess.run(
-        command, capture_output=True, text=True, timeout=PATIENCE, check=True
-    )
+    run = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
     return run.stdout.strip()
 
 

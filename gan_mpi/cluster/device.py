@@ -43,9 +43,7 @@ def _choose_device(comm: Communicator, requested: str) -> tuple[torch.device, st
     if requested == "cpu" or (requested == "auto" and not gpus):
         return torch.device("cpu"), ""
     if not gpus:
-        raise UserError(
-            f"Invalid value for '--device': {requested}, but torch sees no GPU here."
-        )
+        raise UserError(f"Invalid value for '--device': {requested}, but torch sees no GPU here.")
     if not has_threads():
         raise UserError(
             "Invalid value for '--device': a GPU needs an MPI library with MPI_THREAD_MULTIPLE, "
@@ -55,9 +53,7 @@ def _choose_device(comm: Communicator, requested: str) -> tuple[torch.device, st
     if requested.startswith("cuda:"):
         index = int(requested.removeprefix("cuda:"))
     if index >= gpus:
-        raise UserError(
-            f"Invalid value for '--device': {requested}, but torch sees {gpus} GPU(s)."
-        )
+        raise UserError(f"Invalid value for '--device': {requested}, but torch sees {gpus} GPU(s).")
     torch.cuda.set_device(index)
     shared = requested == "auto" and comm.local_size > gpus
     sharing = f"{comm.local_size} ranks share {gpus} GPU(s) on a node" if shared else ""

@@ -107,13 +107,9 @@ def require_agreement(comm: Communicator) -> None:
         raise UserError(f"{sentence}.", on_all_ranks=True)
 
 
-def _odd_one(
-    facts: list[Facts], values: list[str], said: list[str], advice: str
-) -> list[str]:
+def _odd_one(facts: list[Facts], values: list[str], said: list[str], advice: str) -> list[str]:
     odd = [rank for rank, value in enumerate(values) if value != values[0]]
     if not odd:
         return []
     more = f" (and {len(odd) - 1} more)" if len(odd) > 1 else ""
-    return [
-        f"{facts[odd[0]].name}{more} has {said[odd[0]]}, and rank 0 {said[0]}; {advice}"
-    ]
+    return [f"{facts[odd[0]].name}{more} has {said[odd[0]]}, and rank 0 {said[0]}; {advice}"]

@@ -29,22 +29,19 @@ def probe_folder(comm: Communicator, run_dir: Path) -> list[str]:
     Root writes a file in the nearest folder that exists; a rank of each other node must read it
     and answer with one of its own.
     """
-    folder = next(
-        path for path in (run_dir, *run_dir.absolute().parents) if path.is_dir()
-    )
+    folder = next(path for path in (run_dir, *run_dir.absolute().parents) if path.is_dir())
     token = comm.mpi.bcast(secrets.token_hex(8))
     folder = Path(comm.mpi.bcast(str(folder.absolute())))
     mine = folder / f".doctor-{token}-{comm.rank}"
     wrong = comm.mpi.bcast(_try_to_write(mine) if comm.is_root else "")
     if wrong:
-        return [
-            f"--run-dir: rank 0 on {platform.node()} cannot write in {folder}: {wrong}"
-        ]
+        return [f"--run-dir: rank 0 on {platform.node()} cannot write in {folder}: {wrong}"]
     found = ""
     speaks = comm.local_rank == 0 and not comm.is_root
     if speaks and not _appears(folder / f".doctor-{token}-0"):
         found = (
-            f"--run-dir: {platform.node()} does not see what rank 0 writes in {folder}; put the run "
+            f"--run-dir: {platform.node()} does not see what rank 0 writes in {folder}; put the "
+            "run "
             "on a file system that all nodes share"
         )
     elif speaks and (wrong := _try_to_write(mine)):
@@ -93,7 +90,7 @@ def free_space(run_dir: Path) -> int:
 
 
 def probe_sums(comm: Communicator) -> tuple[dict[int, float], list[str]]:
-    """Return the median seconds of a sum over ranks by size, and sums that are wrong.  Collective."""
+    """Return the median seconds of a sum over ranks by size, and wrong sums.  Collective."""
     medians, wrong = {}, []
     for size in SIZES:
         array = np.empty(max(1, size // 4), np.float32)
@@ -108,7 +105,8 @@ def probe_sums(comm: Communicator) -> tuple[dict[int, float], list[str]]:
         expected = comm.world_size * (comm.world_size + 1) / 2
         if not (array == expected).all():
             wrong.append(
-                f"Allreduce of {size} bytes gave {array[0]:g} on rank {comm.rank} where {expected:g} "
+                f"Allreduce of {size} bytes gave {array[0]:g} on rank {comm.rank} where "
+                f"{expected:g} "
                 "is right; this MPI cannot be trusted with this network"
             )
     return medians, [text for texts in comm.allgather(wrong) for text in texts[:1]]
@@ -162,7 +160,7 @@ class SignalProbe:
         self._arrived = True
 
     def run(self, comm: Communicator) -> tuple[str, list[str]]:
-        """Send it on root; return what came of it, and the ranks missed as a finding.  Collective."""
+        """Send it on root; return what came of it, and a finding of ranks missed.  Collective."""
         comm.barrier()
         if not comm.on_root(self._send):
             return "not tried: the launcher is not on the node of rank 0", []
@@ -173,7 +171,8 @@ class SignalProbe:
             return "arrives at all ranks", []
         ranks = ", ".join(missed[:8]) + (", ..." if len(missed) > 8 else "")
         finding = (
-            f"SIGUSR1 sent to the launcher did not reach rank {ranks} within {PATIENCE:.0f} s; stop "
+            f"SIGUSR1 sent to the launcher did not reach rank {ranks} within {PATIENCE:.0f} s; "
+            "stop "
             "runs by --time-limit or the file STOP instead"
         )
         return "does not arrive", [finding]
@@ -222,9 +221,7 @@ def _launcher_of_job() -> int | None:
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             name = (folder / "comm").read_text().strip()
-            if name in LAUNCHERS and mine in (folder / "environ").read_bytes().split(
-                b"\0"
-            ):
+            if name in LAUNCHERS and mine in (folder / "environ").read_bytes().split(b"\0"):
                 return int(folder.name)
         except OSError:
             continue

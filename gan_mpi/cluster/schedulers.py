@@ -61,9 +61,7 @@ def _mpiexec(job: Job, hosts: str) -> str:
     """Return the launcher line of the MPI in use; `hosts` names a file with a line a rank."""
     if job.mpi == "openmpi":
         place = f"ppr:{job.ranks_per_node}:node:PE={job.cpus_per_rank}"
-        return (
-            f"mpiexec --hostfile {hosts} -n {job.ranks} --map-by {place} --bind-to core"
-        )
+        return f"mpiexec --hostfile {hosts} -n {job.ranks} --map-by {place} --bind-to core"
     place = f"-ppn {job.ranks_per_node} -bind-to core:{job.cpus_per_rank}"
     return f"mpiexec -f {hosts} -n {job.ranks} {place}"
 
@@ -178,7 +176,8 @@ def _flux(job: Job) -> list[str | None]:
     )
     if job.gpus_per_node % job.ranks_per_node:
         raise UserError(
-            f"Invalid value for '--gpus-per-node': Flux gives GPUs to ranks, and {job.gpus_per_node} "
+            "Invalid value for '--gpus-per-node': Flux gives GPUs to ranks, and "
+            f"{job.gpus_per_node} "
             f"cannot be shared evenly by {job.ranks_per_node}.",
             exit_code=2,
         )

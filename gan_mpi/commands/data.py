@@ -99,18 +99,14 @@ def _progress() -> Iterator[Any]:
     help="The picture's file.",
 )
 @some_options(("resolution",), RunConfig)
-def info(
-    folder: Path, grid: tuple[int, int] | None, out: Path, resolution: int | None
-) -> int:
+def info(folder: Path, grid: tuple[int, int] | None, out: Path, resolution: int | None) -> int:
     """Say what the training data in FOLDER are: counts, shape, brightness, labels."""
     from gan_mpi.datasets.find import load_dataset
 
     dataset = load_dataset(_source(folder, resolution))
     count, channels, height, width = dataset.images.shape
     click.echo(f"{dataset.source}")
-    click.echo(
-        f"{count} images of {channels}x{height}x{width}, SHA-256 {dataset.sha256}"
-    )
+    click.echo(f"{count} images of {channels}x{height}x{width}, SHA-256 {dataset.sha256}")
     click.echo(
         f"pixels {dataset.images.min()}..{dataset.images.max()}, mean "
         f"{dataset.images.mean():.2f}, standard deviation {dataset.images.std():.2f}"
@@ -169,8 +165,8 @@ def convert(folder: Path, out: Path, layout: str, resolution: int | None) -> int
     default=0.0,
     show_default=True,
     metavar="A",
-    help="Share of each class that one site has alone: with 0 all sites have the same classes, with 1 "
-    "and two sites one has the digits 0-4 and the other 5-9.",
+    help="Share of each class that one site has alone: with 0 all sites have the same classes, "
+    "with 1 and two sites one has the digits 0-4 and the other 5-9.",
 )
 @click.option(
     "--seed",

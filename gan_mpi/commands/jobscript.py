@@ -130,9 +130,7 @@ class SiteCommand(click.Command):
     help="Module to load; may be repeated.",
 )
 @click.option("--venv", metavar="DIR", help="Virtual environment that holds gan-mpi.")
-@click.option(
-    "--container", metavar="IMAGE", help="Apptainer image that holds gan-mpi."
-)
+@click.option("--container", metavar="IMAGE", help="Apptainer image that holds gan-mpi.")
 @click.option(
     "--directive",
     "directives",
@@ -200,13 +198,9 @@ def _mpi_here() -> str:
 
 def _submit(command: tuple[str, ...], script: str) -> int:
     try:
-        done = subprocess.run(
-            command, input=script, text=True, capture_output=True, check=False
-        )
+        done = subprocess.run(command, input=script, text=True, capture_output=True, check=False)
     except OSError as error:
-        raise UserError(
-            f"--submit: cannot start {command[0]}: {reason(error)}."
-        ) from None
+        raise UserError(f"--submit: cannot start {command[0]}: {reason(error)}.") from None
     if done.returncode:
         raise UserError(
             f"--submit: {' '.join(command)} refused: {done.stderr.strip() or done.stdout.strip()}"

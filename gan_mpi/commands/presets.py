@@ -48,8 +48,7 @@ def page(name: str) -> str:
     if preset.tried:
         sections[TRIED] = _tried(preset)
     body = "\n\n".join(
-        f"{heading}:\n{textwrap.indent(text, '  ')}"
-        for heading, text in sections.items()
+        f"{heading}:\n{textwrap.indent(text, '  ')}" for heading, text in sections.items()
     )
     return f"{name}: {preset.summary}\n\n{body}"
 
@@ -58,8 +57,7 @@ def _tried(preset: Preset) -> str:
     width = max(len(row[0]) for row in preset.tried)
     rows = [("", "steps", "seed 0", "seed 1"), *preset.tried]
     return "\n".join(
-        f"{what:{width}}{steps:>7}{one:>9}{other:>9}"
-        for what, steps, one, other in rows
+        f"{what:{width}}{steps:>7}{one:>9}{other:>9}" for what, steps, one, other in rows
     )
 
 

@@ -117,9 +117,7 @@ def sample(
     return draw(comm, run_or_checkpoint, step, *form, not no_ema)
 
 
-def _check_moving(
-    ends: tuple[int, int] | None, frames: int | None, timelapse: bool
-) -> None:
+def _check_moving(ends: tuple[int, int] | None, frames: int | None, timelapse: bool) -> None:
     """Refuse options of moving pictures that would do nothing.  Raises click.UsageError."""
     if frames is not None and ends is None:
         raise click.UsageError("--frames is for --interpolate A:B; give both.")
@@ -129,9 +127,7 @@ def _check_moving(
         ("--timelapse", timelapse),
     ):
         unused = ["seeds", "file_format"]
-        unused += (
-            ["grid"] if name == "--interpolate" else ["ends", "checkpoint", "classes"]
-        )
+        unused += ["grid"] if name == "--interpolate" else ["ends", "checkpoint", "classes"]
         for other in unused if is_chosen else ():
             if given(other) == click.core.ParameterSource.COMMANDLINE:
                 option = {

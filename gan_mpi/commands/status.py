@@ -13,9 +13,7 @@ PAUSE = 2.0  # seconds between looks of --watch
 
 @click.command()
 @click.argument("place", metavar="RUN|ROOT", type=click.Path(path_type=Path))
-@click.option(
-    "--watch", is_flag=True, help="Look again every two seconds until it ends."
-)
+@click.option("--watch", is_flag=True, help="Look again every two seconds until it ends.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 def status(place: Path, watch: bool, as_json: bool) -> int:
     """Say how a run is doing, or a line of each run in the folder ROOT.

@@ -81,17 +81,13 @@ def study(
 
     varied: dict[str, list[str]] = dict(vary)
     if len(varied) < len(vary):
-        raise click.UsageError(
-            "--vary names one option twice; give all its values at once."
-        )
+        raise click.UsageError("--vary names one option twice; give all its values at once.")
 
     def given(words: list[str]) -> dict[str, Any]:
         found = parse([*options, *words], ctx)
         if wrong := found.keys() & {"run_dir", "resume", "outdir"}:
             flag = "--" + min(wrong).replace("_", "-")
-            raise click.UsageError(
-                f"{flag} does not go with study; give study --dir DIR."
-            )
+            raise click.UsageError(f"{flag} does not go with study; give study --dir DIR.")
         if RANK in found.get("datadir", ""):
             raise click.UsageError(
                 "--datadir: study compares by test images, and sites have none in common."

@@ -46,7 +46,8 @@ EXCLUSIVE = (
     cls=GroupedOption,
     group="Everyday",
     default=None,
-    help="The preset's short length or its original's: 300 or 40000 steps of basic.  [default: fast]",
+    help="The preset's short length or its original's: 300 or 40000 steps of basic."
+    "  [default: fast]",
 )
 @click.option(
     "--kimg",
@@ -112,9 +113,7 @@ def check(given: dict[str, Any]) -> None:
             try:
                 understand(given[name])
             except ValueError as error:
-                raise click.BadParameter(
-                    str(error), param_hint=f"'{flag(name)}'"
-                ) from None
+                raise click.BadParameter(str(error), param_hint=f"'{flag(name)}'") from None
     if not given.keys() & {"run_dir", "resume"}:
         new_config(given)
 

@@ -19,8 +19,7 @@ def check_schedule(config: TrainConfig, given: Mapping[str, Any]) -> None:
     if config.schedule == "balance" and config.train != "both":
         raise _wrong(
             "train",
-            f"{config.train}, but --schedule balance chooses who is "
-            "trained; it needs both",
+            f"{config.train}, but --schedule balance chooses who is trained; it needs both",
         )
     unused = [name for name in TURN if name in given]
     if config.schedule == "balance" and unused:
@@ -46,13 +45,9 @@ def check_uses(config: TrainConfig, given: Mapping[str, Any]) -> None:
     """Refuse a rate or momentum that none of the optimizers it is meant for would use."""
     for name in RATES:
         for option, players in ((name, "GD"), (f"g_{name}", "G"), (f"d_{name}", "D")):
-            kinds = sorted(
-                {chosen_optimizer(config, given, player) for player in players}
-            )
+            kinds = sorted({chosen_optimizer(config, given, player) for player in players})
             if option in given and not any(name in OPTIMIZERS[kind] for kind in kinds):
-                users = " and ".join(
-                    kind for kind in OPTIMIZERS if name in OPTIMIZERS[kind]
-                )
+                users = " and ".join(kind for kind in OPTIMIZERS if name in OPTIMIZERS[kind])
                 raise _wrong(
                     option,
                     f"{' and '.join(kinds)} has no {name}; it is for {users}",
@@ -70,8 +65,7 @@ def check_beyond(config: TrainConfig) -> None:
     if config.clip and config.loss != "wasserstein":
         raise _wrong(
             "clip",
-            f"it bounds the slope of D for --loss wasserstein, not "
-            f"for {config.loss}; leave it out",
+            f"it bounds the slope of D for --loss wasserstein, not for {config.loss}; leave it out",
         )
     bounds = (config.clip, config.gradient_penalty, config.d_norm == "spectral")
     if config.loss == "wasserstein" and not any(bounds):
@@ -96,19 +90,22 @@ def check_sites(config: TrainConfig, given: Mapping[str, Any]) -> None:
         if name in given and not by_sites:
             raise _wrong(
                 name,
-                "it is of rounds, and gradients are averaged in every update; leave it out, or give "
+                "it is of rounds, and gradients are averaged in every update; leave it out, or "
+                "give "
                 "--average weights",
             )
     if own_data and not by_sites:
         raise _wrong(
             "datadir",
-            f"{given['datadir']} gives each rank data of its own; that needs --average weights, or --preset "
+            f"{given['datadir']} gives each rank data of its own; that needs --average weights, "
+            "or --preset "
             "federated",
         )
     if own_data and given.get("evaluate_every"):
         raise _wrong(
             "evaluate_every",
-            "sites have no test images in common; leave it out, and compare afterwards: gan-mpi evaluate "
+            "sites have no test images in common; leave it out, and compare afterwards: gan-mpi "
+            "evaluate "
             "RUN --datadir DIR",
         )
     if by_sites and given.get("explain"):
@@ -119,12 +116,14 @@ def check_sites(config: TrainConfig, given: Mapping[str, Any]) -> None:
     if by_sites and given.get("log_format", "plain") != "plain":
         raise _wrong(
             "log_format",
-            f"{given['log_format']} tells of every minibatch, and --average weights of rounds; give plain",
+            f"{given['log_format']} tells of every minibatch, and --average weights of rounds; "
+            "give plain",
         )
     if config.optimizer_state == "average" and config.schedule == "balance":
         raise _wrong(
             "optimizer_state",
-            "average, but by --schedule balance sites may train different players, whose states do not "
+            "average, but by --schedule balance sites may train different players, whose states "
+            "do not "
             "match; give local or reset",
         )
     if config.block_momentum != "no" and config.clip:

@@ -18,18 +18,14 @@ SCHEDULES = ("constant", "linear", "cosine", "step")
 
 
 def _defaults_of(name: str) -> str:
-    return ", ".join(
-        f"{s[name]:.10g} {kind}" for kind, s in OPTIMIZERS.items() if name in s
-    )
+    return ", ".join(f"{s[name]:.10g} {kind}" for kind, s in OPTIMIZERS.items() if name in s)
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
     """How one player learns.  A rate or momentum that the optimizer does not use is None."""
 
-    optimizer: str = setting(
-        "fsadagrad", "Optimizers", "Update rule.", choices=tuple(OPTIMIZERS)
-    )
+    optimizer: str = setting("fsadagrad", "Optimizers", "Update rule.", choices=tuple(OPTIMIZERS))
     lr: float | None = setting(
         None,
         "Optimizers",

@@ -74,7 +74,8 @@ class OriginalConfig:
     loss: str = setting(
         "sum",
         "Model",
-        "sum and mean: cross-entropy, D's terms on reals and fakes added or averaged, G's -log D(G(z)), "
+        "sum and mean: cross-entropy, D's terms on reals and fakes added or averaged, G's -log "
+        "D(G(z)), "
         "with sum and 1 more, as CNTK has it; nonsaturating is sum without the 1; minimax "
         "has log(1 - D(G(z))) for G; or least-squares, hinge, wasserstein.",
         choices=LOSSES,
@@ -100,9 +101,7 @@ class OriginalConfig:
         "them, the one with the larger loss, at most five times running.",
         choices=("steps", "balance"),
     )
-    d_steps: int = setting(
-        2, "Schedule", "Discriminator updates in one step.", minimum=1
-    )
+    d_steps: int = setting(2, "Schedule", "Discriminator updates in one step.", minimum=1)
     g_steps: int = setting(1, "Schedule", "Generator updates in one step.", minimum=1)
     g_latents: str = setting(
         "fresh",
@@ -156,7 +155,5 @@ class OriginalConfig:
     def latents_per_step(self) -> int:
         """Latents that a step draws, over all ranks."""
         turn = self.turn if self.schedule == "steps" else ("D",)
-        of_G = (
-            min(turn.count("G"), 1) if self.g_latents == "repeated" else turn.count("G")
-        )
+        of_G = min(turn.count("G"), 1) if self.g_latents == "repeated" else turn.count("G")
         return (turn.count("D") + of_G) * self.batch

@@ -32,15 +32,11 @@ def apply_options(config: TrainConfig, given: Mapping[str, Any]) -> TrainConfig:
     check_sites(changed, given)
     if "kimg" in given:
         images = changed.images_per_step
-        changed = replace(
-            changed, steps=max(1, -(-int(given["kimg"] * 1000) // images))
-        )
+        changed = replace(changed, steps=max(1, -(-int(given["kimg"] * 1000) // images)))
     return changed
 
 
-def _apply_to_player(
-    config: TrainConfig, given: Mapping[str, Any], player: str
-) -> OptimizerConfig:
+def _apply_to_player(config: TrainConfig, given: Mapping[str, Any], player: str) -> OptimizerConfig:
     before: OptimizerConfig = getattr(config, player)
     kind = chosen_optimizer(config, given, player)
     kept = before.settings if kind == before.optimizer else {}
@@ -65,16 +61,14 @@ def new_config(given: Mapping[str, Any]) -> TrainConfig:
 def run_config(preset: str, given: Mapping[str, Any]) -> RunConfig:
     """Return where and how to run: defaults, then the preset's, then the options given."""
     chosen = {**PRESETS[preset].run_settings, **given}
-    return RunConfig(
-        **{f.name: chosen[f.name] for f in fields(RunConfig) if f.name in chosen}
-    )
+    return RunConfig(**{f.name: chosen[f.name] for f in fields(RunConfig) if f.name in chosen})
 
 
 REMEMBERED = ("evaluate_every", "samples", "classifier", "keep")
 
 
 def remembered(run: RunConfig) -> dict[str, Any]:
-    """Return the options that a run that goes on has again: how it is evaluated and what it keeps."""
+    """Return what a resumed run keeps: how it is evaluated and which files it keeps."""
     given = {name: getattr(run, name) for name in REMEMBERED}
     if run.classifier is not None and Path(run.classifier).exists():
         given["classifier"] = str(Path(run.classifier).resolve())
@@ -117,9 +111,7 @@ def _differences(
                 found.append((option, old, after[name][inner]))
         elif name != "steps":
             found.append((name, before[name], after[name]))
-    unique = dict.fromkeys(
-        item for item in found if item[1] != item[2] and item[0] in given
-    )
+    unique = dict.fromkeys(item for item in found if item[1] != item[2] and item[0] in given)
     return list(unique)
 
 

@@ -42,9 +42,7 @@ class RunConfig:
         type=str,
         metavar="DIR",
     )
-    resume: str | None = setting(
-        None, "Everyday", "Continue this run.", type=str, metavar="RUN"
-    )
+    resume: str | None = setting(None, "Everyday", "Continue this run.", type=str, metavar="RUN")
     transfer: str | None = setting(
         None,
         "Everyday",
@@ -91,9 +89,7 @@ class RunConfig:
         metavar="STEPS",
         shown_default="never",
     )
-    samples: int = setting(
-        10_000, "Evaluation", "Samples that an evaluation draws.", minimum=6
-    )
+    samples: int = setting(10_000, "Evaluation", "Samples that an evaluation draws.", minimum=6)
     classifier: str | None = setting(
         None,
         "Evaluation",
@@ -129,9 +125,7 @@ class RunConfig:
     tensorboard: bool = setting(
         False, "Running", "Write a copy of figures and samples for TensorBoard, too."
     )
-    quiet: bool = setting(
-        False, "Running", "Print errors only; log.txt is written all the same."
-    )
+    quiet: bool = setting(False, "Running", "Print errors only; log.txt is written all the same.")
 
 
 def grid_size(text: str) -> tuple[int, int]:

@@ -17,8 +17,10 @@ class SitesConfig(OriginalConfig):
     average: str = setting(
         "gradients",
         GROUP,
-        "What ranks average: the gradients of every update, so that their number does not matter; or, "
-        "now and then, the weights of what each trained by itself, on its part of the data or, with "
+        "What ranks average: the gradients of every update, so that their number does not "
+        "matter; or, "
+        "now and then, the weights of what each trained by itself, on its part of the data or, "
+        "with "
         "--datadir 'site-{rank}', on data of its own.",
         choices=("gradients", "weights"),
     )
@@ -39,7 +41,8 @@ class SitesConfig(OriginalConfig):
     block_momentum: str = setting(
         "no",
         GROUP,
-        "Momentum of the average from round to round, as CNTK's block momentum; alone it means 1 - 1/N "
+        "Momentum of the average from round to round, as CNTK's block momentum; alone it means 1 "
+        "- 1/N "
         "on N ranks. No GAN was seen to bear it (docs/effects.md).",
         metavar="X",
         alone="auto",

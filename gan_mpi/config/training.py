@@ -19,7 +19,8 @@ class TrainConfig(SitesConfig):
     ema: float = setting(
         0.0,
         GROUP,
-        "Keep an average of G's weights with this half-life, in thousands of images that G was trained "
+        "Keep an average of G's weights with this half-life, in thousands of images that G was "
+        "trained "
         "with, at most a twentieth of all so far; samples are drawn from it.  0: none.",
         minimum=0,
         metavar="KIMG",
@@ -47,13 +48,15 @@ class TrainConfig(SitesConfig):
     clip: float = setting(
         0.0,
         GROUP,
-        "Clip the weights of D to this size after each update, for --loss wasserstein; WGAN has 0.01.",
+        "Clip the weights of D to this size after each update, for --loss wasserstein; WGAN has "
+        "0.01.",
         minimum=0,
     )
     real_targets: str = setting(
         "1",
         GROUP,
-        "What D should say of a real: a number, or a range to draw from for each, such as 0.7-1.2 (6).",
+        "What D should say of a real: a number, or a range to draw from for each, such as "
+        "0.7-1.2 (6).",
         metavar="X[-Y]",
     )
     fake_targets: str = setting(
@@ -78,14 +81,16 @@ class TrainConfig(SitesConfig):
     replay: int = setting(
         0,
         GROUP,
-        "Keep so many fakes for every place in the batch, and show D an old one half of the time (8).",
+        "Keep so many fakes for every place in the batch, and show D an old one half of the time "
+        "(8).",
         minimum=0,
         maximum=10_000,
     )
     g_dropout: float = setting(
         0.0,
         GROUP,
-        "Share of the units, or maps, that is dropped after each hidden layer of G, in training and "
+        "Share of the units, or maps, that is dropped after each hidden layer of G, in training "
+        "and "
         "when sampling (17).",
         minimum=0,
         below=1,
@@ -105,7 +110,8 @@ class TrainConfig(SitesConfig):
     g_norm: str = setting(
         "own",
         GROUP,
-        "Normalisation in G: its own; instance, of each image by itself, in the place of batch norm "
+        "Normalisation in G: its own; instance, of each image by itself, in the place of batch "
+        "norm "
         "(4); or none.",
         choices=("own", "instance", "none"),
     )
@@ -131,7 +137,5 @@ def interval(text: str) -> tuple[float, float]:
     except ValueError:
         ends = (1.0, 0.0)
     if not 0.0 <= ends[0] <= ends[1] <= 2.0:
-        raise ValueError(
-            f"{text!r} is neither a number in 0..2 nor a range like 0.7-1.2."
-        )
+        raise ValueError(f"{text!r} is neither a number in 0..2 nor a range like 0.7-1.2.")
     return ends

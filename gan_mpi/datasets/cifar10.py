@@ -24,7 +24,7 @@ SOUGHT = {
 
 
 def find_batches(folder: Path, split: str = "train") -> list[Path]:
-    """Return the training or test batches in a folder, or in the archive's folder in it, in order."""
+    """Return the training or test batches, in order, of a folder or the archive's folder in it."""
     for name in FOLDERS:
         inside = folder / name
         for pattern in (NAMES[split] + r"\.bin", NAMES[split]):

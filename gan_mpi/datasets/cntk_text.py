@@ -117,17 +117,13 @@ def _split(line: str, where: str) -> tuple[str, list[tuple[str, list[str]]]]:
     head, *parts = _without_comments(line.strip("\ufeff")).split("|")
     head = head.strip()
     if head and not head.isdecimal():
-        raise UserError(
-            f"{where}: '{head[:20]}' stands before the first '|' and is no id."
-        )
+        raise UserError(f"{where}: '{head[:20]}' stands before the first '|' and is no id.")
     samples: list[tuple[str, list[str]]] = []
     for part in parts:
         name, *values = part.split() or [""]
         if name not in WIDTHS:
             known = " and ".join(f"'{known}'" for known in WIDTHS)
-            raise UserError(
-                f"{where}: there is an input '{name[:20]}'; known are {known}."
-            )
+            raise UserError(f"{where}: there is an input '{name[:20]}'; known are {known}.")
         if name in (seen for seen, _ in samples):
             raise UserError(f"{where}: the input '{name}' stands there twice.")
         samples.append((name, values))
@@ -147,9 +143,7 @@ def _row(name: str, values: list[str], where: str) -> np.ndarray:
             row = np.zeros(width)
             for index, value in (pair.split(":", 1) for pair in values):
                 if not 0 <= int(index) < width:
-                    raise UserError(
-                        f"{where}: '{name}' has index {index}, beyond {width - 1}."
-                    )
+                    raise UserError(f"{where}: '{name}' has index {index}, beyond {width - 1}.")
                 row[int(index)] = float(value)
         else:
             row = np.array([float(value) for value in values])
@@ -160,9 +154,7 @@ def _row(name: str, values: list[str], where: str) -> np.ndarray:
     whole = np.isfinite(row) & (row == np.floor(row)) & (row >= 0) & (row <= 255)
     if not whole.all():
         wrong = row[~whole][0]
-        raise UserError(
-            f"{where}: '{name}' holds {wrong:g}, not a whole number from 0 to 255."
-        )
+        raise UserError(f"{where}: '{name}' holds {wrong:g}, not a whole number from 0 to 255.")
     if name == "labels" and sorted(row)[-2:] != [0, 1]:
         raise UserError(f"{where}: 'labels' is not 0 but for one 1.")
     return row.astype(np.uint8)
@@ -172,9 +164,7 @@ def _check_sequence(inputs: dict[str, list[np.ndarray]], where: str) -> None:
     """Raise unless the sequences read so far have a label for every image, or no label at all."""
     images, labels = len(inputs["features"]), len(inputs["labels"])
     if labels not in (0, images):
-        raise UserError(
-            f"{where}: up to there are {images} images and {labels} labels."
-        )
+        raise UserError(f"{where}: up to there are {images} images and {labels} labels.")
 
 
 def read_cached(path: Path) -> Arrays:

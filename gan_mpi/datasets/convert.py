@@ -61,6 +61,4 @@ def files_of(dataset: Dataset, split: str, layout: str) -> dict[str, bytes]:
             f"{'none' if labels is None else f'labels up to {labels.max()}'}; npz or idx will do.",
             exit_code=2,
         )
-    return {
-        cntk_text.FILES[split]: "".join(cntk_text.lines_of(images, labels)).encode()
-    }
+    return {cntk_text.FILES[split]: "".join(cntk_text.lines_of(images, labels)).encode()}

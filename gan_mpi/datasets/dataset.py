@@ -34,9 +34,7 @@ class Dataset:
         return self.images.shape[1:]
 
 
-def _dataset(
-    name: str, source: str, images: np.ndarray, labels: np.ndarray | None
-) -> Dataset:
+def _dataset(name: str, source: str, images: np.ndarray, labels: np.ndarray | None) -> Dataset:
     images = np.ascontiguousarray(images)
     digest = hashlib.sha256(images.data)
     if labels is not None:

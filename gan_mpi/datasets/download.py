@@ -102,9 +102,7 @@ def download(
             is_archive = file.endswith(".tar.gz")
             whole = folder / "cifar-10-batches-py" if is_archive else target
             if not whole.exists():
-                part = _fetch(
-                    file, sha256, folder, mirrors or collection.mirrors, report
-                )
+                part = _fetch(file, sha256, folder, mirrors or collection.mirrors, report)
                 _unpack(part, whole) if is_archive else part.rename(target)
             found.append(whole)
     return found
@@ -150,9 +148,7 @@ class _WrongContent(_MirrorFailed):
     """What is there now has another SHA-256; it was removed."""
 
 
-def _fetch(
-    file: str, sha256: str, folder: Path, mirrors: tuple[str, ...], report: Report
-) -> Path:
+def _fetch(file: str, sha256: str, folder: Path, mirrors: tuple[str, ...], report: Report) -> Path:
     """Return the whole and checked file, beside its place."""
     part, failures = folder / f".{file}.part", []
 

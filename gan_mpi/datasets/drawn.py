@@ -27,7 +27,7 @@ JITTER = {
 
 
 def draw_glyphs(count: int, first: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return images `first` and on, uint8 (count, 1, 28, 28), and labels, uint8 (count,), of digits 0 to 9.
+    """Return digits `first` and on, uint8 (count, 1, 28, 28), and labels, uint8 (count,).
 
     Digit i is i % 10, in white on black; each has its own position, rotation, shear, width,
     height, weight and blur.
@@ -38,9 +38,7 @@ def draw_glyphs(count: int, first: int = 0) -> tuple[np.ndarray, np.ndarray]:
     labels = (np.arange(first, first + count) % 10).astype(np.uint8)
     images = np.empty((count, 1, SIDE, SIDE), dtype=np.uint8)
     for number, values in enumerate(jitter.tolist()):
-        images[number, 0] = _draw(
-            int(labels[number]), dict(zip(JITTER, values, strict=True))
-        )
+        images[number, 0] = _draw(int(labels[number]), dict(zip(JITTER, values, strict=True)))
     return images, labels
 
 
@@ -93,6 +91,4 @@ def draw_points(count: int = COUNT, first: int = 0) -> np.ndarray:
 
     Source: load_uniform_data of PaddlePaddle's gan_trainer.py, numpy.random.rand(1000000, 2).
     """
-    return uniforms(0, Purpose.POINTS, first, first + count, DIMENSION).astype(
-        np.float32
-    )
+    return uniforms(0, Purpose.POINTS, first, first + count, DIMENSION).astype(np.float32)

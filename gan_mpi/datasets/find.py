@@ -28,9 +28,7 @@ DRAWN_TEST = 10_000  # glyphs or points of a test set
 FIRST_TEST_GLYPH = 10**9  # beyond those that anybody trains on
 
 
-def find_source(
-    dataset: str, datadir: str | None, glyphs: int | None, drawn: int
-) -> Source:
+def find_source(dataset: str, datadir: str | None, glyphs: int | None, drawn: int) -> Source:
     """Return where to read: what is given, else the folders of `dataset`, else drawn glyphs.
 
     `drawn` is how many glyphs stand in for MNIST.  Raises UserError.
@@ -67,11 +65,7 @@ def load_dataset(source: Source, split: str = "train") -> Dataset:
         count = DRAWN_TEST if is_test else source.glyphs
         images, labels = draw_glyphs(count, FIRST_TEST_GLYPH if is_test else 0)
         return _dataset("glyphs", f"{count} drawn glyphs", images, labels)
-    drawn = (
-        points.draw_points(DRAWN_TEST, points.COUNT)
-        if is_test
-        else points.draw_points()
-    )
+    drawn = points.draw_points(DRAWN_TEST, points.COUNT) if is_test else points.draw_points()
     return _dataset("uniform", "the unit square", drawn, None)
 
 
@@ -94,7 +88,8 @@ def _read(folder: Path, source: Source, split: str) -> Dataset:
     named_by = source.named_by
     if RANK in str(folder):
         raise UserError(
-            f"{named_by}: {folder} names a folder for each site of train --average weights; here give one "
+            f"{named_by}: {folder} names a folder for each site of train --average weights; here "
+            "give one "
             "folder with data.",
             exit_code=2,
         )
@@ -104,10 +99,7 @@ def _read(folder: Path, source: Source, split: str) -> Dataset:
     if not _finds_data(folder, split):
         lacks = "data" if split == "train" else "test images"
         raise UserError(f"{named_by}: {folder} holds no {lacks}; {_sought(split)}.")
-    name = (
-        "".join(c if c.isalnum() else "-" for c in folder.resolve().name.lower())
-        or "data"
-    )
+    name = "".join(c if c.isalnum() else "-" for c in folder.resolve().name.lower()) or "data"
     images_file = idx.find_images(folder, split)
     if images_file is not None:
         images, labels = idx.read_images(images_file, split)

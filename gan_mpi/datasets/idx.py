@@ -32,9 +32,7 @@ def read_images(path: Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
     images = read_idx(path, dimensions=3)
     if images.shape[1:] != (SIDE, SIDE):
         height, width = images.shape[1:]
-        raise UserError(
-            f"{path} holds images of {height}x{width} pixels, not of {SIDE}x{SIDE}."
-        )
+        raise UserError(f"{path} holds images of {height}x{width} pixels, not of {SIDE}x{SIDE}.")
     if not len(images):
         raise UserError(f"{path} holds no images.")
     # Not images[:, None]: its strides let torch choose other kernels, with other last digits.
@@ -44,9 +42,7 @@ def read_images(path: Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
         return images, None
     labels = read_idx(labels_file, dimensions=1)
     if len(labels) != len(images):
-        raise UserError(
-            f"{labels_file} holds {len(labels)} labels for {len(images)} images."
-        )
+        raise UserError(f"{labels_file} holds {len(labels)} labels for {len(images)} images.")
     return images, labels
 
 
@@ -61,9 +57,7 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     magic = int.from_bytes(data[:4], "big")
     expected = UINT8 << 8 | dimensions
     if len(data) < header:
-        raise UserError(
-            f"{path} is truncated: {len(data)} bytes, less than its header."
-        )
+        raise UserError(f"{path} is truncated: {len(data)} bytes, less than its header.")
     if magic != expected:
         raise UserError(
             f"{path} is not an IDX file of unsigned bytes in {dimensions} dimension(s): its magic "
@@ -75,9 +69,7 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     if found != elements:
         what = "truncated" if found < elements else "too long"
         sizes = "x".join(map(str, shape))
-        raise UserError(
-            f"{path} is {what}: {found} bytes of data for {sizes} = {elements}."
-        )
+        raise UserError(f"{path} is {what}: {found} bytes of data for {sizes} = {elements}.")
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
 
 

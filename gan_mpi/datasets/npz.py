@@ -15,8 +15,9 @@ FILES = {"train": "train.npz", "test": "test.npz"}
 def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """Return images, uint8 (N, C, H, W), and labels, uint8 (N,), or None without labels.
 
-    The archive holds `images`, uint8 (N, H, W), (N, H, W, C) or (N, C, H, W) with C 1 or 3, and perhaps
-    `labels`, integers 0 to 255 (N,).  Raises UserError, naming the file and what is wrong with it.
+    The archive holds `images`, uint8 (N, H, W), (N, H, W, C) or (N, C, H, W) with C 1 or 3, and
+    perhaps `labels`, integers 0 to 255 (N,).  Raises UserError, naming the file and what is wrong
+    with it.
     """
     arrays = _load(path)
     if "images" not in arrays:
@@ -48,7 +49,8 @@ def _load(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path} is damaged: {error}.") from None
     except ValueError:
         raise UserError(
-            f"{path} holds Python objects, which could run anything and are not read; save arrays of "
+            f"{path} holds Python objects, which could run anything and are not read; save "
+            "arrays of "
             "numbers of one shape: np.savez('train.npz', images=..., labels=...)."
         ) from None
 
@@ -63,17 +65,16 @@ def _with_channels(path: Path, images: np.ndarray) -> np.ndarray:
         images = images.transpose(0, 3, 1, 2)
     if images.ndim != 4 or images.shape[1] not in (1, 3) or not images.size:
         raise UserError(
-            f"{path}: its images are {shape}, and should be (N, H, W), (N, H, W, 3) or (N, 3, H, W)."
+            f"{path}: its images are {shape}, and should be (N, H, W), (N, H, W, 3) or (N, 3, H, "
+            "W)."
         )
     # Contiguous, and with strides of its own: others let torch choose other kernels.
     return np.ascontiguousarray(images).reshape(images.shape)
 
 
 def bytes_of(images: np.ndarray, labels: np.ndarray | None) -> bytes:
-    """Return the archive of images, uint8 (N, C, H, W), and labels, uint8 (N,), if there are any."""
-    arrays = (
-        {"images": images} if labels is None else {"images": images, "labels": labels}
-    )
+    """Return the archive of images, uint8 (N, C, H, W), and labels, uint8 (N,), if any."""
+    arrays = {"images": images} if labels is None else {"images": images, "labels": labels}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""A folder of pictures, PNG or JPEG, each cropped to its middle square and resized; labels by sub-folder."""
+"""A folder of PNG or JPEG pictures, cropped to their middle square; labels by sub-folder."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,10 +26,10 @@ def read_pictures(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return images, uint8 (N, C, resolution, resolution), and labels, uint8 (N,), or None.
 
-    They are those of FOLDER/train or FOLDER/test; where there is neither, all are for training.  C is
-    1 if all pictures are grey, else 3.  The label is the place of a picture's sub-folder among those of
-    both splits, by name; there are none where pictures lie in no sub-folder.  Raises UserError, naming
-    the file and what is wrong with it.
+    They are those of FOLDER/train or FOLDER/test; where there is neither, all are for training.  C
+    is 1 if all pictures are grey, else 3.  The label is the place of a picture's sub-folder among
+    those of both splits, by name; there are none where pictures lie in no sub-folder.  Raises
+    UserError, naming the file and what is wrong with it.
     """
     paths = sorted(_pictures(folder, split))
     root = _root(folder, split)
@@ -90,12 +90,14 @@ def _labels(paths: list[Path], root: Path, classes: list[str]) -> np.ndarray | N
         return None
     if loose:
         raise UserError(
-            f"{loose[0]} lies beside the sub-folders of the classes; put it into one, or all pictures "
+            f"{loose[0]} lies beside the sub-folders of the classes; put it into one, or all "
+            "pictures "
             "into one folder."
         )
     if len(classes) > MOST_CLASSES:
         raise UserError(
-            f"{root} has {len(classes)} sub-folders with pictures; at most {MOST_CLASSES} classes are "
+            f"{root} has {len(classes)} sub-folders with pictures; at most {MOST_CLASSES} "
+            "classes are "
             "told apart."
         )
     number = {name: place for place, name in enumerate(classes)}

@@ -24,14 +24,13 @@ def split(
     labels = datasets["train"].labels
     classes = 1 if labels is None else int(labels.max()) + 1
     written: dict[Path, bytes] = {}
-    counts: dict[Path, dict[str, int]] = {
-        out / f"site-{site}": {} for site in range(sites)
-    }
+    counts: dict[Path, dict[str, int]] = {out / f"site-{site}": {} for site in range(sites)}
     for name, dataset in datasets.items():
         parts = divide(dataset, sites, skew, seed, classes)
         if name == "train" and not all(len(rows) for rows in parts):
             raise UserError(
-                f"--sites: {len(dataset.images)} samples of {classes} classes leave some of {sites} sites "
+                f"--sites: {len(dataset.images)} samples of {classes} classes leave some of "
+                f"{sites} sites "
                 f"without any at --skew {skew:g}; give fewer sites, or less skew.",
                 exit_code=2,
             )
@@ -46,13 +45,11 @@ def split(
     return counts
 
 
-def divide(
-    dataset: Dataset, sites: int, skew: float, seed: int, classes: int
-) -> list[np.ndarray]:
+def divide(dataset: Dataset, sites: int, skew: float, seed: int, classes: int) -> list[np.ndarray]:
     """Return the rows of each site, ascending.
 
-    Of C `classes`, class c is at home at site c * sites // C.  A share `skew`, 0..1, of its samples,
-    drawn at random, stays there; the others are dealt to all sites alike.
+    Of C `classes`, class c is at home at site c * sites // C.  A share `skew`, 0..1, of its
+    samples, drawn at random, stays there; the others are dealt to all sites alike.
 
     Samples of further classes are dealt alike.  Raises UserError if labels are lacking.
     """

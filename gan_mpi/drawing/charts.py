@@ -47,9 +47,7 @@ def draw_losses(
     return _png(figure, facts)
 
 
-def _draw_distance(
-    axes: Any, evaluations: Sequence[dict[str, Any]], name_x: str
-) -> None:
+def _draw_distance(axes: Any, evaluations: Sequence[dict[str, Any]], name_x: str) -> None:
     """Draw the Frechet distance, its floor, and the best of it; logarithmic."""
     along = [each[name_x] for each in evaluations]
     values = [each["figures"]["frechet"] for each in evaluations]

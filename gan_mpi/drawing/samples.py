@@ -59,9 +59,7 @@ def generate(
     return np.stack([made[place] for place in range(len(seeds))])
 
 
-def sample_inputs(
-    generator: nn.Module, config: TrainConfig, start: int, stop: int
-) -> np.ndarray:
+def sample_inputs(generator: nn.Module, config: TrainConfig, start: int, stop: int) -> np.ndarray:
     """Return latents, and masks of dropout, of seeds start..stop; float64 (stop - start, width)."""
     purposes = Purpose.SAMPLES, Purpose.SAMPLE_DROPOUT
     return generator_inputs(generator, config, 0, purposes, start, stop)
@@ -78,9 +76,7 @@ def sample_labels(generator: nn.Module, start: int, stop: int) -> np.ndarray:
     return draw_labels(counts, 0, Purpose.SAMPLE_LABELS, start, stop)
 
 
-def one_class_a_row(
-    count: int, columns: int, classes: Sequence[int]
-) -> list[int] | None:
+def one_class_a_row(count: int, columns: int, classes: Sequence[int]) -> list[int] | None:
     """Return the labels of `count` samples in rows, class by class; None if there are none."""
     if not classes:
         return None
@@ -92,7 +88,8 @@ def check_classes(path: Path, data: Mapping[str, Any], classes: Sequence[int]) -
     known = len(data.get("label_counts", ()))
     if classes and not known:
         raise UserError(
-            f"--class: the generator of {path} was trained without labels; one that draws a class on "
+            f"--class: the generator of {path} was trained without labels; one that draws a "
+            "class on "
             "demand is trained with --conditional.",
             exit_code=2,
             on_all_ranks=True,
@@ -135,9 +132,7 @@ def draw_chunk(
     return to_pixels(made, config.range)[: len(inputs)]
 
 
-def in_chunks(
-    comm: Communicator, count: int, compute: Callable[[int, int], Arrays]
-) -> Arrays:
+def in_chunks(comm: Communicator, count: int, compute: Callable[[int, int], Arrays]) -> Arrays:
     """Return the rows that compute(first, last) gives for each CHUNK of `count`, joined.
 
     Each rank computes some chunks; all get the same rows, on any number of ranks.  A UserError
@@ -145,10 +140,7 @@ def in_chunks(
     """
     lo, hi = shard(-(-count // CHUNK), comm.rank, comm.world_size)
     mine = comm.agree(
-        lambda: [
-            compute(chunk * CHUNK, min((chunk + 1) * CHUNK, count))
-            for chunk in range(lo, hi)
-        ]
+        lambda: [compute(chunk * CHUNK, min((chunk + 1) * CHUNK, count)) for chunk in range(lo, hi)]
     )
     parts = [part for rank in comm.allgather(mine) for part in rank]
     return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))

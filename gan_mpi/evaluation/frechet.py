@@ -12,9 +12,7 @@ from gan_mpi.mpi.comm import Communicator
 from gan_mpi.networks.inference import one_thread
 from gan_mpi.streams import shard
 
-PARTS = (
-    64  # of a set, each summed by one rank; added in one order on any number of ranks
-)
+PARTS = 64  # of a set, each summed by one rank; added in one order on any number of ranks
 
 
 @dataclass(frozen=True)

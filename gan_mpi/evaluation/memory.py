@@ -6,9 +6,7 @@ from gan_mpi.evaluation.neighbours import nearest_rows
 from gan_mpi.mpi.comm import Communicator
 
 COUNT = 2_000  # samples, and test images, whose nearest training image is sought
-SHARE = (
-    0.01  # of the test images are nearer to a training image than what counts as close
-)
+SHARE = 0.01  # of the test images are nearer to a training image than what counts as close
 
 
 class Memory:

@@ -43,9 +43,7 @@ def compare(
     """
     fake_radii = torch.from_numpy(squared_radii(comm, fake))
     balls = torch.from_numpy(real_radii)
-    counts = np.zeros(
-        3
-    )  # fakes in any ball, balls that they enter, reals in a fake's ball
+    counts = np.zeros(3)  # fakes in any ball, balls that they enter, reals in a fake's ball
     nearest = np.full(len(real), np.inf)
     for _, distances in _blocks(comm, fake, real):
         entered = distances < balls

@@ -79,9 +79,7 @@ def _find_extractor(
     """
     if len(train.shape) == 1:
         return POINTS
-    option = (
-        f"--glyphs {source.glyphs}" if source.glyphs else f"--datadir {source.datadir}"
-    )
+    option = f"--glyphs {source.glyphs}" if source.glyphs else f"--datadir {source.datadir}"
     if source.resolution != RunConfig.resolution:
         option += f" --resolution {source.resolution}"
     make = f"gan-mpi train-classifier {option}"
@@ -124,12 +122,8 @@ class Reference:
         self.kernel = kernel.mean_kernel(comm, self.real.features)
         self.radii = neighbours.squared_radii(comm, self.real.features)
         is_image = len(train.shape) == 3
-        self.memory = (
-            memory.Memory(comm, train.images, test.images) if is_image else None
-        )
-        chosen = DataOrder(0, len(train.images)).indices(
-            0, min(samples, len(train.images))
-        )
+        self.memory = memory.Memory(comm, train.images, test.images) if is_image else None
+        chosen = DataOrder(0, len(train.images)).indices(0, min(samples, len(train.images)))
         self.floor_samples = len(chosen)
         drawn = self._extract(train.images[np.sort(chosen)])
         self.floor = self._compare(drawn) | (self.memory.floor if self.memory else {})
@@ -191,9 +185,7 @@ class Reference:
             "frechet": frechet.frechet_distance(self.moments, moments),
             "kernel": kernel.kernel_distance(self.kernel, own, cross),
         }
-        figures |= neighbours.compare(
-            self.comm, self.real.features, self.radii, drawn.features
-        )
+        figures |= neighbours.compare(self.comm, self.real.features, self.radii, drawn.features)
         if self.extractor.classes:
             shares = classes.histogram(drawn.probabilities)
             figures |= {

@@ -30,9 +30,7 @@ class GradientPenalty:
     seed: int
     name = "gradient"
 
-    def __call__(
-        self, network: nn.Module, real: Batch | None, fake: Batch | None
-    ) -> Tensor | None:
+    def __call__(self, network: nn.Module, real: Batch | None, fake: Batch | None) -> Tensor | None:
         """Return the penalty, summed over this rank's pairs.  Collective (batch norm)."""
         assert real is not None and fake is not None, "--d-update separate is refused"
         last = real.first + len(real)
@@ -51,9 +49,7 @@ class R1:
     weight: float
     name = "r1"
 
-    def __call__(
-        self, network: nn.Module, real: Batch | None, fake: Batch | None
-    ) -> Tensor | None:
+    def __call__(self, network: nn.Module, real: Batch | None, fake: Batch | None) -> Tensor | None:
         """Return the penalty, summed over this rank's reals.  Collective (batch norm)."""
         if real is None:
             return None

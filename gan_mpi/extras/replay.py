@@ -16,10 +16,10 @@ from gan_mpi.streams import Purpose, shard, uniforms
 class Replay:
     """A pool of old fakes, `depth` for every place in the global batch.
 
-    One half of the time, each sample for itself, D gets a fake of the pool, and the new one takes its
-    place there.  Shrivastava et al., arXiv 1612.07828, 2.3; the pool as in ImagePool of CycleGAN.
-    A rank keeps what belongs to its places in the batch, so that nothing is sent, and all ranks
-    together have one pool whatever their number.
+    One half of the time, each sample for itself, D gets a fake of the pool, and the new one takes
+    its place there.  Shrivastava et al., arXiv 1612.07828, 2.3; the pool as in ImagePool of
+    CycleGAN. A rank keeps what belongs to its places in the batch, so that nothing is sent, and all
+    ranks together have one pool whatever their number.
     """
 
     def __init__(self, comm: Communicator, config: TrainConfig) -> None:
@@ -40,9 +40,7 @@ class Replay:
         if self.count <= self.depth:
             self._put(torch.full_like(places, self.count - 1), places, fake)
             return fake
-        drawn = uniforms(
-            self.seed, Purpose.REPLAY, fake.first, fake.first + len(fake), 2
-        )
+        drawn = uniforms(self.seed, Purpose.REPLAY, fake.first, fake.first + len(fake), 2)
         swapped = torch.from_numpy(drawn[:, 0] < 0.5).to(places.device)
         depths = torch.from_numpy((drawn[:, 1] * self.depth).astype("int64"))
         depths = depths.to(places.device)[swapped]

@@ -20,9 +20,7 @@ def generator_inputs(
     `purposes` are those of the latents and of the masks.
     """
     of_latents, of_masks = purposes
-    latents = draw_latents(
-        config.latents, seed, of_latents, start, stop, config.latent_dim
-    )
+    latents = draw_latents(config.latents, seed, of_latents, start, stop, config.latent_dim)
     masks = getattr(generator, "masks", 0)
     if not masks:
         return latents

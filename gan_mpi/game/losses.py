@@ -40,8 +40,8 @@ class Loss(ABC):
 class CrossEntropy(Loss):
     """Cross-entropy with D(x) = sigmoid(logit), and the non-saturating loss for G.
 
-    Goodfellow et al., arXiv 1406.2661.  softplus(-s) is -log D and softplus(s) is -log(1 - D), exact
-    where D rounds to 0 or 1.  `constant` is added to G's loss.
+    Goodfellow et al., arXiv 1406.2661.  softplus(-s) is -log D and softplus(s) is -log(1 - D),
+    exact where D rounds to 0 or 1.  `constant` is added to G's loss.
     """
 
     weight: float = 1.0
@@ -75,7 +75,7 @@ class Minimax(CrossEntropy):
 
 
 class LeastSquares(Loss):
-    """Half the squared distance of D = (1 + logit) / 2 to 1 or 0.  Mao et al., arXiv 1611.04076, 9."""
+    """Half the squared distance of D = (1 + logit) / 2 to 1 or 0.  Mao et al., 1611.04076, 9."""
 
     def real(self, logits: Tensor, targets: Tensor | None = None) -> Tensor:
         """Return (D - 1)^2 / 2 of each real; 1/8 where D is 1/2."""
@@ -91,7 +91,7 @@ class LeastSquares(Loss):
 
 
 class Hinge(Loss):
-    """Nothing to lose beyond a margin of 1.  Lim and Ye, arXiv 1705.02894; Miyato et al., 1802.05957."""
+    """Hinge loss, margin 1.  Lim and Ye, arXiv 1705.02894; Miyato et al., 1802.05957."""
 
     def real(self, logits: Tensor, targets: Tensor | None = None) -> Tensor:
         """Return max(0, 1 - logit) of each real."""

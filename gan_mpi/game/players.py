@@ -30,9 +30,7 @@ class Penalty(Protocol):
 
     name: str
 
-    def __call__(
-        self, network: nn.Module, real: Batch | None, fake: Batch | None
-    ) -> Tensor | None:
+    def __call__(self, network: nn.Module, real: Batch | None, fake: Batch | None) -> Tensor | None:
         """Return it summed over this rank's share, None if it needs a batch that is none."""
 
 
@@ -63,9 +61,7 @@ def make_player(
     There is room in its bucket for so many figures besides the usual ones.
     """
     bucket = GradientBucket(network, room=len(REAL_SUMS + FAKE_SUMS) + figures)
-    optimizer = make_optimizer(
-        config.optimizer, network.parameters(), config.settings, batch
-    )
+    optimizer = make_optimizer(config.optimizer, network.parameters(), config.settings, batch)
     return Player(network, bucket, optimizer)
 
 
@@ -110,7 +106,7 @@ class Game:
         return replace(latents, values=self.G.network(*latents.inputs))
 
     def judge(self, samples: Batch) -> Tensor:
-        """Return what D says of samples, (n, 1 or more): the logits first.  Collective (batch norm)."""
+        """Return D's outputs (n, 1 or more), the logits first.  Collective (batch norm)."""
         return self.D.network(*samples.inputs)
 
     def seen(self, samples: Batch) -> Batch:

@@ -47,9 +47,7 @@ def discriminator_step(
     return average_gradients(comm, D.bucket, figures, count, stop)
 
 
-def _backward(
-    loss: Tensor, more: dict[str, Tensor | None], figures: dict[str, Tensor]
-) -> None:
+def _backward(loss: Tensor, more: dict[str, Tensor | None], figures: dict[str, Tensor]) -> None:
     """Back-propagate a loss and what comes on top of it, which is added to the figures."""
     added = {name: term for name, term in more.items() if term is not None}
     for term in added.values():
@@ -75,9 +73,7 @@ def _generator_figures(game: Game, logits: Tensor) -> dict[str, Tensor]:
     return {n: term.sum() for n, term in zip(G_SUMS, terms, strict=True)}
 
 
-def generator_step(
-    comm: Communicator, game: Game, latents: Batch, stop: bool
-) -> Averages:
+def generator_step(comm: Communicator, game: Game, latents: Batch, stop: bool) -> Averages:
     """Compute G's mean gradient over the global batch; figures of G_SUMS.  Collective.
 
     D is frozen meanwhile: no gradient of it is computed or sent.
@@ -95,9 +91,7 @@ def generator_step(
 
 
 @torch.no_grad()
-def measure(
-    comm: Communicator, game: Game, real: Batch, fake: Batch
-) -> dict[str, float]:
+def measure(comm: Communicator, game: Game, real: Batch, fake: Batch) -> dict[str, float]:
     """Return the mean figures of both players; nobody learns.  Collective."""
     real, fake = game.seen(real), game.seen(fake)
     figures = _real_figures(game, game.judge(real)[:, 0], real)

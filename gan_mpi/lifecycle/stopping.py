@@ -11,9 +11,7 @@ from gan_mpi.errors import UserError
 STOPPING = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)
 SAME_KEY_PRESS = 1.0  # seconds: a terminal and mpiexec both pass on the same Ctrl-C
 STOP_FILE = "STOP"
-LOOK_EVERY = (
-    1.0  # seconds between looks for the file, which may be on a slow file system
-)
+LOOK_EVERY = 1.0  # seconds between looks for the file, which may be on a slow file system
 SLACK = 10.0  # seconds to draw the curves and leave, and for a scheduler's clock
 
 
@@ -61,7 +59,7 @@ class Lookout:
     def __init__(
         self, stop: StopRequest, end: End | None, run_dir: Path, longest: float = 0.0
     ) -> None:
-        """`longest` are the seconds that an evaluation, which is part of some steps, took before."""
+        """`longest` are the seconds of the longest evaluation, which is part of some steps."""
         self._stop = stop
         self._end = end
         self._file = run_dir / STOP_FILE

@@ -45,9 +45,7 @@ class Communicator:
     def sum_in_place(self, array: np.ndarray) -> None:
         """Replace a contiguous float32 or float64 array by its sum over ranks.  Collective."""
         if array.dtype not in (np.float32, np.float64) or not array.flags.c_contiguous:
-            raise TypeError(
-                f"cannot sum {array.dtype} with strides {array.strides} over MPI"
-            )
+            raise TypeError(f"cannot sum {array.dtype} with strides {array.strides} over MPI")
         begin = time.perf_counter()
         self.mpi.Allreduce(MPI.IN_PLACE, array, MPI.SUM)
         self.seconds += time.perf_counter() - begin
@@ -121,13 +119,9 @@ class Communicator:
             assert array is not None, "the only rank of a node must bring the array"
             array.flags.writeable = False
             return array, True
-        shape, dtype = self.node.bcast(
-            None if array is None else (array.shape, array.dtype)
-        )
+        shape, dtype = self.node.bcast(None if array is None else (array.shape, array.dtype))
         size = int(np.prod(shape)) * dtype.itemsize
-        room = self.node.bcast(
-            free_bytes(SHARED_MEMORY) >= size + SHARED_MEMORY_RESERVE
-        )
+        room = self.node.bcast(free_bytes(SHARED_MEMORY) >= size + SHARED_MEMORY_RESERVE)
         shared = self._window(size, shape, dtype) if room else None
         copy = np.empty(shape, dtype) if shared is None else shared
         if array is not None:
@@ -138,13 +132,9 @@ class Communicator:
         copy.flags.writeable = False
         return copy, shared is not None
 
-    def _window(
-        self, size: int, shape: tuple[int, ...], dtype: np.dtype
-    ) -> np.ndarray | None:
+    def _window(self, size: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray | None:
         try:
-            window = MPI.Win.Allocate_shared(
-                size if self.local_rank == 0 else 0, 1, comm=self.node
-            )
+            window = MPI.Win.Allocate_shared(size if self.local_rank == 0 else 0, 1, comm=self.node)
         except MPI.Exception:
             window = None
         if self.node.allreduce(window is None):

@@ -39,8 +39,8 @@ def _check_library() -> None:
 
 
 def _mismatch() -> UserError:
-    # These processes cannot wait for each other, and Open MPI's launcher ends them all when the first
-    # one leaves with a code: let the one that speaks be first.
+    # These processes cannot wait for each other, and Open MPI's launcher ends them all when the
+    # first one leaves with a code: let the one that speaks be first.
     if not launcher.speaks_first():
         time.sleep(SPEAKER_FIRST)
     return UserError(

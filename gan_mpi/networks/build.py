@@ -42,18 +42,10 @@ class Architecture:
 
 
 ARCHITECTURES = {
-    "dense": Architecture(
-        dense.dense_generator, dense.dense_discriminator, xavier_as_cntk
-    ),
-    "dcgan": Architecture(
-        dcgan.dcgan_generator, dcgan.dcgan_discriminator, dcgan_normal
-    ),
-    "dcgan-206b": Architecture(
-        dcgan.dcgan_generator, dcgan.dcgan_206b_discriminator, dcgan_normal
-    ),
-    "paddle": Architecture(
-        paddle.paddle_generator, paddle.paddle_discriminator, paddle_normal
-    ),
+    "dense": Architecture(dense.dense_generator, dense.dense_discriminator, xavier_as_cntk),
+    "dcgan": Architecture(dcgan.dcgan_generator, dcgan.dcgan_discriminator, dcgan_normal),
+    "dcgan-206b": Architecture(dcgan.dcgan_generator, dcgan.dcgan_206b_discriminator, dcgan_normal),
+    "paddle": Architecture(paddle.paddle_generator, paddle.paddle_discriminator, paddle_normal),
     "paddle-points": Architecture(
         paddle.points_generator, paddle.points_discriminator, paddle_smart, dimensions=1
     ),
@@ -86,9 +78,7 @@ def build_generator(
     return whole
 
 
-def build_discriminator(
-    config: TrainConfig, shape: tuple[int, ...], classes: int = 0
-) -> nn.Module:
+def build_discriminator(config: TrainConfig, shape: tuple[int, ...], classes: int = 0) -> nn.Module:
     """Return a discriminator in float64: samples (N, *shape), and labels if there are classes, to
     logits (N, 1); with an auxiliary classifier to (N, 1 + classes).
 

@@ -20,14 +20,10 @@ def _batch_norm(features: int) -> BatchNorm:
 
 
 def _up(inputs: int, outputs: int) -> nn.Module:
-    return nn.ConvTranspose2d(
-        inputs, outputs, KERNEL, stride=2, padding=2, output_padding=1
-    )
+    return nn.ConvTranspose2d(inputs, outputs, KERNEL, stride=2, padding=2, output_padding=1)
 
 
-def dcgan_generator(
-    latent_dim: int, shape: tuple[int, ...], tanh: bool
-) -> nn.Sequential:
+def dcgan_generator(latent_dim: int, shape: tuple[int, ...], tanh: bool) -> nn.Sequential:
     """Latents (N, latent_dim) to images (N, C, H, W); H and W must be multiples of 4."""
     channels, height, width = shape
     if height % 4 or width % 4:
@@ -64,9 +60,9 @@ def dcgan_206b_discriminator(shape: tuple[int, ...]) -> nn.Sequential:
 def dcgan_discriminator(shape: tuple[int, ...]) -> nn.Sequential:
     """Images (N, C, H, W) to logits (N, 1), padded so that every pixel counts: 28 to 15 to 8.
 
-    2 before and 3 after the image let its last row and column pass through as many rows of the kernel
-    as those before them.  With 2 after it, 28 to 14 to 7, it is one row of one filter, and what is
-    drawn there depends on the luck of the seed.
+    2 before and 3 after the image let its last row and column pass through as many rows of the
+    kernel as those before them.  With 2 after it, 28 to 14 to 7, it is one row of one filter, and
+    what is drawn there depends on the luck of the seed.
     """
     return _discriminator(shape, before=2, after=3)
 

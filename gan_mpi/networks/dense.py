@@ -9,9 +9,7 @@ from gan_mpi.networks.layers import View, last_layer
 HIDDEN = 128
 
 
-def dense_generator(
-    latent_dim: int, shape: tuple[int, ...], tanh: bool
-) -> nn.Sequential:
+def dense_generator(latent_dim: int, shape: tuple[int, ...], tanh: bool) -> nn.Sequential:
     """Latents (N, latent_dim) to images (N, *shape)."""
     return nn.Sequential(
         nn.Linear(latent_dim, HIDDEN),

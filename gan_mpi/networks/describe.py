@@ -4,9 +4,7 @@ import torch
 from torch import Tensor, nn
 
 
-def layer_table(
-    network: nn.Sequential, inputs: tuple[int, ...]
-) -> list[tuple[str, str, int]]:
+def layer_table(network: nn.Sequential, inputs: tuple[int, ...]) -> list[tuple[str, str, int]]:
     """Return (layer, shape of its output, parameters) for samples of shape `inputs`."""
     samples, rows = torch.zeros(2, *inputs, dtype=torch.double), []
     for layer in network.eval():

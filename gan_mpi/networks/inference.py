@@ -21,7 +21,7 @@ def inference(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute on one thread: sums in the same order, and the same bits, whatever a rank was given."""
+    """Compute on one thread: the same order of sums and the same bits on any machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -11,9 +11,7 @@ EPSILON = 0.8  # BatchNorm1d(n, 0.8): the original meant a momentum
 SLOPE = 0.2
 
 
-def lightning_generator(
-    latent_dim: int, shape: tuple[int, ...], tanh: bool
-) -> nn.Sequential:
+def lightning_generator(latent_dim: int, shape: tuple[int, ...], tanh: bool) -> nn.Sequential:
     """Latents (N, latent_dim) to images (N, *shape)."""
     layers: list[nn.Module] = [nn.Linear(latent_dim, 128), nn.LeakyReLU(SLOPE)]
     for inputs, outputs in ((128, 256), (256, 512), (512, 1024)):

@@ -41,9 +41,7 @@ def _square(large: tuple[int, int], small: tuple[int, int]) -> tuple[int, int]:
     return kernel_and_padding(large[0], small[0])
 
 
-def paddle_generator(
-    latent_dim: int, shape: tuple[int, ...], tanh: bool
-) -> nn.Sequential:
+def paddle_generator(latent_dim: int, shape: tuple[int, ...], tanh: bool) -> nn.Sequential:
     """Latents (N, latent_dim) to images (N, C, H, W) of a square side."""
     s1, s2, s4, s8 = _sides(shape)
     filters = [4 * FILTERS, 2 * FILTERS, FILTERS, shape[0]]
@@ -56,9 +54,7 @@ def paddle_generator(
     ]
     for number, (small, large) in enumerate(((s8, s4), (s4, s2), (s2, s1))):
         kernel, padding = _square(large, small)
-        layers.append(
-            nn.ConvTranspose2d(filters[number], filters[number + 1], kernel, 2, padding)
-        )
+        layers.append(nn.ConvTranspose2d(filters[number], filters[number + 1], kernel, 2, padding))
         if large != s1:
             layers += [BatchNorm(filters[number + 1]), nn.ReLU()]
     return nn.Sequential(*layers, last_layer(tanh))
@@ -71,9 +67,7 @@ def paddle_discriminator(shape: tuple[int, ...]) -> nn.Sequential:
     layers: list[nn.Module] = []
     for number, (large, small) in enumerate(((s1, s2), (s2, s4), (s4, s8))):
         kernel, padding = _square(large, small)
-        layers.append(
-            nn.Conv2d(filters[number], filters[number + 1], kernel, 2, padding)
-        )
+        layers.append(nn.Conv2d(filters[number], filters[number + 1], kernel, 2, padding))
         if large != s1:
             layers.append(BatchNorm(filters[number + 1]))
         layers.append(nn.ReLU())
@@ -81,9 +75,7 @@ def paddle_discriminator(shape: tuple[int, ...]) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Flatten(), dense, TwoWaySoftmax())
 
 
-def points_generator(
-    latent_dim: int, shape: tuple[int, ...], tanh: bool
-) -> nn.Sequential:
+def points_generator(latent_dim: int, shape: tuple[int, ...], tanh: bool) -> nn.Sequential:
     """Latents (N, latent_dim) to points (N, d); the last layer is linear."""
     return nn.Sequential(
         nn.Linear(latent_dim, HIDDEN),

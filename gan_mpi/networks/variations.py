@@ -38,9 +38,7 @@ class InstanceNorm(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         if inputs.dim() == 2:
-            return layer_norm(
-                inputs, (self.features,), self.weight, self.bias, self.eps
-            )
+            return layer_norm(inputs, (self.features,), self.weight, self.bias, self.eps)
         return group_norm(inputs, self.features, self.weight, self.bias, self.eps)
 
 
@@ -61,18 +59,13 @@ class Dropout(nn.Module):
 
 def with_activation(network: nn.Sequential, name: str) -> nn.Sequential:
     """Return a network with another activation after its hidden layers."""
-    return nn.Sequential(
-        *(ACTIVATIONS[name]() if isinstance(m, HIDDEN) else m for m in network)
-    )
+    return nn.Sequential(*(ACTIVATIONS[name]() if isinstance(m, HIDDEN) else m for m in network))
 
 
 def with_instance_norm(network: nn.Sequential) -> nn.Sequential:
     """Return a network with instance norm in the place of batch norm."""
     return nn.Sequential(
-        *(
-            InstanceNorm(len(m.weight), m.eps) if isinstance(m, BatchNorm) else m
-            for m in network
-        )
+        *(InstanceNorm(len(m.weight), m.eps) if isinstance(m, BatchNorm) else m for m in network)
     )
 
 
@@ -99,10 +92,10 @@ def with_dropout(network: nn.Sequential, share: float) -> nn.Sequential:
 
 
 class SpectralNorm(nn.Module):
-    """Divides a weight by its largest singular value.  Miyato et al., arXiv 1802.05957, algorithm 1.
+    """Divides a weight by its largest singular value.  Miyato et al., 1802.05957, algorithm 1.
 
-    That value is followed by one power iteration a pass in training, on one thread, so that all ranks
-    have the same to the bit.
+    That value is followed by one power iteration a pass in training, on one thread, so that all
+    ranks have the same to the bit.
     """
 
     def __init__(self, weight: Tensor, start: Tensor) -> None:
@@ -141,14 +134,12 @@ def normalise_spectrum(network: nn.Module, seed: int) -> None:
 class WideGenerator(nn.Module):
     """A generator that is given more than latents: numbers for dropout, labels, or both.
 
-    The numbers (N, masks), in 0..1, follow the latents in (N, latent_dim + masks); labels, int64 (N,),
-    join the latents as one-hot vectors, Mirza and Osindero, arXiv 1411.1784.
+    The numbers (N, masks), in 0..1, follow the latents in (N, latent_dim + masks); labels, int64
+    (N,), join the latents as one-hot vectors, Mirza and Osindero, arXiv 1411.1784.
     """
 
-    def __init__(
-        self, layers: nn.Sequential, latent_dim: int, label_counts: Sequence[int]
-    ) -> None:
-        """`layers` take latents and one-hot labels; `label_counts` are those of the data, by class."""
+    def __init__(self, layers: nn.Sequential, latent_dim: int, label_counts: Sequence[int]) -> None:
+        """`layers` take latents and one-hot labels; `label_counts` are the data's, by class."""
         super().__init__()
         self.layers, self.latent_dim = layers, latent_dim
         self.label_counts = tuple(label_counts)
@@ -157,9 +148,7 @@ class WideGenerator(nn.Module):
     def forward(self, inputs: Tensor, labels: Tensor | None = None) -> Tensor:
         made, masks = inputs.split([self.latent_dim, self.masks], dim=1)
         if labels is not None:
-            made = torch.cat(
-                [made, one_hot(labels, len(self.label_counts)).to(made)], dim=1
-            )
+            made = torch.cat([made, one_hot(labels, len(self.label_counts)).to(made)], dim=1)
         for layer in self.layers:
             if isinstance(layer, Dropout):
                 mine, masks = masks.tensor_split([layer.units], dim=1)

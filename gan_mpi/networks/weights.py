@@ -38,9 +38,7 @@ def draw_weights(network: nn.Module, seed: int, purpose: Purpose, rule: Rule) ->
     for (parameter, draw), part in zip(found, parts, strict=True):
         unit = box_muller(part) if draw.normal else 2.0 * part - 1.0
         drawn = unit[: parameter.numel()] if len(part) else np.zeros(parameter.numel())
-        parameter.copy_(
-            torch.from_numpy(draw.centre + draw.spread * drawn).view_as(parameter)
-        )
+        parameter.copy_(torch.from_numpy(draw.centre + draw.spread * drawn).view_as(parameter))
 
 
 def _words(parameter: Tensor, draw: Draw) -> int:

@@ -22,9 +22,7 @@ def begin(
 
     phases, stop = Phases(), StopRequest()
     stop.install()
-    end, unknown = (
-        find_end(time_limit, phases.began) if speaks_first() else (None, None)
-    )
+    end, unknown = find_end(time_limit, phases.began) if speaks_first() else (None, None)
     if unknown:
         click.echo(f"Warning: {unknown}", err=True)
     phases.end("python")

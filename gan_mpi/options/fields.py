@@ -26,9 +26,7 @@ METAVARS = {int: "N", float: "X"}
 class GroupedCommand(click.Command):
     """A command whose --help lists its options under headings."""
 
-    def format_options(
-        self, ctx: click.Context, formatter: click.HelpFormatter
-    ) -> None:
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         groups: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):
             if record := param.get_help_record(ctx):

@@ -27,9 +27,7 @@ class SeedRange(click.ParamType):
                 self.fail(f"{value!r} is not like 0,1,4-6.", param, ctx)
             stop = int(last) if dash else int(first)
             if not int(first) <= stop < LAST_SEED:
-                self.fail(
-                    f"{part!r} ends before it begins, or beyond 2**48.", param, ctx
-                )
+                self.fail(f"{part!r} ends before it begins, or beyond 2**48.", param, ctx)
             seeds.extend(range(int(first), stop + 1))
         return seeds
 

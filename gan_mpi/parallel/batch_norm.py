@@ -34,10 +34,10 @@ def all_reduce_sum(comm: Communicator, tensor: Tensor) -> Tensor:
 class BatchNorm(nn.Module):
     """Batch normalisation over the global batch, for (N, C) and (N, C, H, W); any N, 0 too.
 
-    Ioffe and Szegedy, arXiv 1502.03167.  Count, sum and sum of squares are added over images
-    and ranks in float64.  Running statistics (biased mean, unbiased variance, weight `momentum` of each
-    new batch, as in torch.nn.BatchNorm2d) are kept aside by every pass that trains this layer
-    and committed with the network's update; other passes leave no trace.  With `local`, each rank
+    Ioffe and Szegedy, arXiv 1502.03167.  Count, sum and sum of squares are added over images and
+    ranks in float64.  Running statistics (biased mean, unbiased variance, weight `momentum` of each
+    new batch, as in torch.nn.BatchNorm2d) are kept aside by every pass that trains this layer and
+    committed with the network's update; other passes leave no trace.  With `local`, each rank
     normalises by its own share, and the running statistics are the average over ranks.
     """
 
@@ -119,10 +119,8 @@ def batch_norms(network: nn.Module) -> Iterator[BatchNorm]:
     return (layer for layer in network.modules() if isinstance(layer, BatchNorm))
 
 
-def connect_batch_norm(
-    comm: Communicator, network: nn.Module, local: bool = False
-) -> None:
-    """Let every batch normalisation of a network span the ranks, or only its statistics if local."""
+def connect_batch_norm(comm: Communicator, network: nn.Module, local: bool = False) -> None:
+    """Let every batch norm of a network span the ranks, or only its statistics if local."""
     for layer in batch_norms(network):
         layer.comm, layer.local = comm, local
 

@@ -30,16 +30,12 @@ class GradientBucket:
         self.parameters = list(network.parameters())
         first = self.parameters[0]
         sizes = [parameter.numel() for parameter in self.parameters]
-        self.buffer = torch.zeros(
-            sum(sizes) + room + 3, dtype=first.dtype, device=first.device
-        )
+        self.buffer = torch.zeros(sum(sizes) + room + 3, dtype=first.dtype, device=first.device)
         self.gradients = self.buffer[: sum(sizes)]
         self.tail = self.buffer[sum(sizes) :]
         self.views = [
             view.view_as(parameter)
-            for view, parameter in zip(
-                self.gradients.split(sizes), self.parameters, strict=True
-            )
+            for view, parameter in zip(self.gradients.split(sizes), self.parameters, strict=True)
         ]
         self.host = self.buffer
         if first.is_cuda:
@@ -55,9 +51,7 @@ class GradientBucket:
         """Raise RuntimeError if a gradient no longer lies in the buffer."""
         for parameter, view in zip(self.parameters, self.views, strict=True):
             if parameter.grad is None or parameter.grad.data_ptr() != view.data_ptr():
-                raise RuntimeError(
-                    "a gradient left its bucket: use bucket.zero(), not zero_grad()"
-                )
+                raise RuntimeError("a gradient left its bucket: use bucket.zero(), not zero_grad()")
 
 
 def average_gradients(
@@ -81,9 +75,7 @@ def average_gradients(
     comm.sum_in_place(bucket.host.numpy())
     *totals, global_count, stops, ones = bucket.host[-len(bucket.tail) :].tolist()
     if ones != comm.world_size:
-        raise RuntimeError(
-            f"the sum of a one from each of {comm.world_size} ranks is {ones}"
-        )
+        raise RuntimeError(f"the sum of a one from each of {comm.world_size} ranks is {ones}")
     if bucket.host is not bucket.buffer:
         bucket.buffer.copy_(bucket.host)
     bucket.gradients.div_(global_count)
@@ -95,9 +87,7 @@ def _stacked(sums: Mapping[str, Tensor]) -> Tensor:
     return torch.stack([total.detach().double() for total in sums.values()])
 
 
-def global_means(
-    comm: Communicator, sums: Mapping[str, Tensor], count: int
-) -> dict[str, float]:
+def global_means(comm: Communicator, sums: Mapping[str, Tensor], count: int) -> dict[str, float]:
     """Return means over the global batch of 0-d sums over this rank's `count`.  Collective."""
     host = torch.cat([_stacked(sums).cpu(), torch.tensor([float(count)]).double()])
     comm.sum_in_place(host.numpy())

@@ -10,9 +10,7 @@ from gan_mpi.errors import UserError
 from gan_mpi.mpi.comm import Communicator
 
 
-def share_dataset(
-    comm: Communicator, source: Source, split: str = "train"
-) -> tuple[Dataset, bool]:
+def share_dataset(comm: Communicator, source: Source, split: str = "train") -> tuple[Dataset, bool]:
     """Read the data, train or test, once a node and give all its ranks one copy.  Collective.
 
     Also returns whether it is one copy.  Raises UserError if it cannot be read, or if two

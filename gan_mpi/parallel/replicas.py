@@ -25,9 +25,7 @@ def check_replicas(comm: Communicator, **networks: nn.Module) -> None:
         for name, tensor in network.state_dict().items():
             data = tensor.detach().cpu().contiguous().numpy().tobytes()
             names.append(f"{player}.{name}")
-            digests.append(
-                int.from_bytes(hashlib.sha256(data).digest()[:8], "little") >> 1
-            )
+            digests.append(int.from_bytes(hashlib.sha256(data).digest()[:8], "little") >> 1)
     mine = np.array(digests, dtype=np.int64)
     low, high = comm.extremes(mine)
     if (low == high).all():

@@ -44,13 +44,11 @@ def interpolate(
 ) -> int:
     """Draw the way from one seed's image to another's, as a GIF or, if `out` is a PNG, a strip.
 
-    Normal latents are joined on a great circle, others on a line; dropout stays that of the first, and
-    so does the label where none is given.  Raises UserError.  Collective.
+    Normal latents are joined on a great circle, others on a line; dropout stays that of the first,
+    and so does the label where none is given.  Raises UserError.  Collective.
     """
     path, state = comm.on_root(
-        lambda: checkpoint.find_checkpoint(
-            source or newest_run(Path("runs")), step, _warn
-        )
+        lambda: checkpoint.find_checkpoint(source or newest_run(Path("runs")), step, _warn)
     )
     _check_draws_images(path, state["data"]["shape"])
     config = config_from_dict(state["config"])
@@ -58,9 +56,7 @@ def interpolate(
     check_classes(path, state["data"], [] if label is None else [label])
     one, other = (sample_inputs(generator, config, seed, seed + 1)[0] for seed in ends)
     width = config.latent_dim
-    along = between(
-        one[:width], other[:width], frames, spherical=config.latents != "uniform"
-    )
+    along = between(one[:width], other[:width], frames, spherical=config.latents != "uniform")
     inputs = np.hstack([along, np.tile(one[width:], (frames, 1))])
     if label is None:
         (label,) = sample_labels(generator, ends[0], ends[0] + 1)
@@ -80,9 +76,7 @@ def interpolate(
             write_aside(out, pictures.png(strip, facts))
         else:
             tiles = (pictures.grid(pixel[None], 1, 1) for pixel in pixels)
-            frames_drawn = [
-                ImageOps.scale(tile, ENLARGED, Resampling.NEAREST) for tile in tiles
-            ]
+            frames_drawn = [ImageOps.scale(tile, ENLARGED, Resampling.NEAREST) for tile in tiles]
             write_aside(out, gif(frames_drawn, FRAME_TIME, facts))
 
     comm.on_root(write)
@@ -91,9 +85,7 @@ def interpolate(
     return 0
 
 
-def between(
-    one: np.ndarray, other: np.ndarray, count: int, spherical: bool
-) -> np.ndarray:
+def between(one: np.ndarray, other: np.ndarray, count: int, spherical: bool) -> np.ndarray:
     """Return `count` > 1 points from `one` to `other` (d,), on a line or a great circle.
 
     Spherical: Shoemake, Animating rotation with quaternion curves, SIGGRAPH 1985; the length of
@@ -107,9 +99,7 @@ def between(
     if not spherical or np.sin(angle) < 1e-6:
         return (1.0 - at) * one + at * other
     weights = np.sin((1.0 - at) * angle), np.sin(at * angle)
-    unit = (weights[0] * one / lengths[0] + weights[1] * other / lengths[1]) / np.sin(
-        angle
-    )
+    unit = (weights[0] * one / lengths[0] + weights[1] * other / lengths[1]) / np.sin(angle)
     return unit * ((1.0 - at) * lengths[0] + at * lengths[1])
 
 
@@ -131,9 +121,7 @@ def timelapse(
             for number in range(comm.rank, len(paths), comm.world_size)
         }
     )
-    drawn = {
-        number: found for part in comm.gather(mine) for number, found in part.items()
-    }
+    drawn = {number: found for part in comm.gather(mine) for number, found in part.items()}
 
     def write() -> None:
         frames = [drawn[number][0] for number in range(len(paths))]
@@ -156,9 +144,7 @@ def _all_checkpoints(run: Path | None) -> tuple[Path, list[Path]]:
     return run_dir, paths
 
 
-def _grid_of(
-    path: Path, grid: tuple[int, int], averaged: bool
-) -> tuple[Image.Image, dict]:
+def _grid_of(path: Path, grid: tuple[int, int], averaged: bool) -> tuple[Image.Image, dict]:
     state = checkpoint.read_checkpoint(path)
     _check_draws_images(path, state["data"]["shape"])
     config = config_from_dict(state["config"])

@@ -20,10 +20,8 @@ LITTLE = 1 << 30  # bytes free
 CLOCK_TOLERANCE = 1.0  # seconds
 
 
-def doctor(
-    comm: Communicator, run_dir: Path, signals: SignalProbe, phases: Phases
-) -> int:
-    """Look at everything that a run needs; print it and what is wrong; return 0 or 1.  Collective."""
+def doctor(comm: Communicator, run_dir: Path, signals: SignalProbe, phases: Phases) -> int:
+    """Print all that a run needs, and what is wrong; return 0 or 1.  Collective."""
     facts = collect_facts(comm)
     findings = [*disagreements(facts), *crowded(facts), *uneven_gpus(facts)]
     findings += [node[0].idle for node in _by_node(facts) if node[0].idle]
@@ -58,7 +56,8 @@ def table(facts: list[Facts]) -> list[str]:
         shown = list({fact.host: fact for fact in reversed(facts)}.values())[::-1]
         before = f"the first rank of each of {len(shown)} nodes, of {len(facts)} ranks:"
     lines += [
-        f"{fact.rank:6d}  {fact.host:20}  {ranges(fact.cores):16}  {fact.threads:7d}  {fact.gpus:4d}"
+        f"{fact.rank:6d}  {fact.host:20}  {ranges(fact.cores):16}  {fact.threads:7d}  "
+        f"{fact.gpus:4d}"
         for fact in shown
     ]
     return [before, *lines] if before else lines
@@ -90,7 +89,8 @@ def crowded(facts: list[Facts]) -> list[str]:
         threads = sum(fact.threads for fact in node)
         if threads > cores and threads > len(node):
             found.append(
-                f"{node[0].host} has {cores} cores for {threads} threads of {len(node)} ranks; leave "
+                f"{node[0].host} has {cores} cores for {threads} threads of {len(node)} ranks; "
+                "leave "
                 f"OMP_NUM_THREADS unset, or set it to {max(1, cores // len(node))}"
             )
     return found
@@ -103,7 +103,8 @@ def uneven_gpus(facts: list[Facts]) -> list[str]:
         return []
     return [
         (
-            f"{without[0].name} sees no GPU, others do; ask the scheduler for GPUs on all nodes, or train "
+            f"{without[0].name} sees no GPU, others do; ask the scheduler for GPUs on all nodes, "
+            "or train "
             "with --device cpu"
         )
     ]
@@ -112,7 +113,8 @@ def uneven_gpus(facts: list[Facts]) -> list[str]:
 def wrong_clocks(ahead: dict[str, float]) -> list[str]:
     """Name the nodes whose clock is not root's."""
     return [
-        f"the clock of {host} is {abs(seconds):.1f} s {'ahead of' if seconds > 0 else 'behind'} rank "
+        f"the clock of {host} is {abs(seconds):.1f} s {'ahead of' if seconds > 0 else 'behind'} "
+        "rank "
         "0's; its administrator should look at its time service"
         for host, seconds in ahead.items()
         if abs(seconds) > CLOCK_TOLERANCE
@@ -144,9 +146,7 @@ def _about_mpi(facts: list[Facts]) -> str:
 def _about_sums(facts: list[Facts], seconds: dict[int, float]) -> str:
     if len(facts) == 1:
         return "Allreduce: one rank"
-    each = ", ".join(
-        f"{_size(size)} {value * 1e6:.0f} us" for size, value in seconds.items()
-    )
+    each = ", ".join(f"{_size(size)} {value * 1e6:.0f} us" for size, value in seconds.items())
     largest = max(seconds)
     return f"Allreduce: {each} ({largest / seconds[largest] / 1e9:.2f} GB/s)"
 

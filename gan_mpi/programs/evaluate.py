@@ -40,9 +40,7 @@ def evaluate(
     Collective.
     """
     path, state = comm.on_root(
-        lambda: checkpoint.find_checkpoint(
-            source or newest_run(Path("runs")), step, _warn
-        )
+        lambda: checkpoint.find_checkpoint(source or newest_run(Path("runs")), step, _warn)
     )
     device = place(comm, "auto").device
     data = saved_source(state["data"])
@@ -56,9 +54,7 @@ def evaluate(
     progress = state["progress"]
     about = {"step": progress["step"], "kimg": progress["images"] / 1000}
     record = {**about, **figures}
-    comm.on_root(
-        lambda: write_evaluation(path.parent, record, pairs, provenance(state))
-    )
+    comm.on_root(lambda: write_evaluation(path.parent, record, pairs, provenance(state)))
     if comm.is_root:
         lines = [json.dumps(record)] if as_json else evaluation_lines(record)
         first = [] if as_json else [f"{path}:"]

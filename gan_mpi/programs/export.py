@@ -54,14 +54,12 @@ def export(
     """Write the generator of a run or checkpoint file, and check the file; return the exit code.
 
     Its input is latents, float32 (N, latent_dim), followed by uniform numbers if it has dropout,
-    and labels, int64 (N,), if it is conditional; its output samples, float32 (N, *shape), in the range
-    that the file names.  Raises UserError.  Collective.
+    and labels, int64 (N,), if it is conditional; its output samples, float32 (N, *shape), in the
+    range that the file names.  Raises UserError.  Collective.
     """
 
     def write() -> str:
-        path, state = checkpoint.find_checkpoint(
-            source or newest_run(Path("runs")), step, _warn
-        )
+        path, state = checkpoint.find_checkpoint(source or newest_run(Path("runs")), step, _warn)
         form = FORMATS[file_format]
         generator = load_generator(state, averaged).float().eval()
         config = config_from_dict(state["config"])
@@ -74,7 +72,8 @@ def export(
         apart = _difference(generator, _attempt(lambda: form.load(data)), inputs)
         if not apart <= TOLERANCE:
             raise UserError(
-                f"the generator exported as {file_format} differs from that of {path} by {apart:.2g}, "
+                f"the generator exported as {file_format} differs from that of {path} by "
+                f"{apart:.2g}, "
                 f"over {TOLERANCE}; nothing was written."
             )
         target = out or Path(f"generator.{form.ending}")
@@ -124,9 +123,7 @@ def describe(state: dict[str, Any], width: int) -> dict[str, str]:
     return {name: str(value) for name, value in about.items()}
 
 
-def _further_inputs(
-    config: TrainConfig, data: dict[str, Any], width: int
-) -> dict[str, Any]:
+def _further_inputs(config: TrainConfig, data: dict[str, Any], width: int) -> dict[str, Any]:
     found = {}
     if width > config.latent_dim:
         more = width - config.latent_dim
@@ -145,9 +142,7 @@ def _difference(generator: nn.Module, other: Draw, inputs: Inputs) -> float:
     return float(torch.stack(gaps).max())
 
 
-def _pack_safetensors(
-    generator: nn.Module, inputs: Inputs, about: dict[str, str]
-) -> bytes:
+def _pack_safetensors(generator: nn.Module, inputs: Inputs, about: dict[str, str]) -> bytes:
     from safetensors.torch import save
 
     return save(generator.state_dict(), about)

@@ -108,7 +108,8 @@ def page(folders: Sequence[Path]) -> str:
     runs = [read_run(folder) for folder in folders]
     if not any(run.records for run in runs):
         raise UserError(
-            f"{', '.join(str(folder) for folder in folders)}: nothing is recorded yet; wait for the "
+            f"{', '.join(str(folder) for folder in folders)}: nothing is recorded yet; wait for "
+            "the "
             "first status line."
         )
     files = resources.files("gan_mpi") / "pages"
@@ -131,9 +132,7 @@ def differences(runs: Sequence[Run]) -> dict[str, list[Any]]:
     """Return the settings in which runs differ, each with its value in every run."""
     names = dict.fromkeys(name for run in runs for name in run.settings)
     found = {name: [run.settings.get(name) for run in runs] for name in names}
-    return {
-        name: each for name, each in found.items() if any(v != each[0] for v in each)
-    }
+    return {name: each for name, each in found.items() if any(v != each[0] for v in each)}
 
 
 Read = Callable[[Mapping[str, Any]], float | None]

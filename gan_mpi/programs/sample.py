@@ -47,13 +47,11 @@ def sample(
 ) -> int:
     """Draw `seeds` from a run or checkpoint file and write them; return the exit code.
 
-    Row by row they are of one of `classes`, of all in turn if it is None.  `file_format` is png (one picture of grid columns x rows), npz or pngs.  Raises UserError.
-    Collective.
+    Row by row they are of one of `classes`, of all in turn if it is None.  `file_format` is png
+    (one picture of grid columns x rows), npz or pngs.  Raises UserError. Collective.
     """
     path, state = comm.on_root(
-        lambda: checkpoint.find_checkpoint(
-            source or newest_run(Path("runs")), step, _warn
-        )
+        lambda: checkpoint.find_checkpoint(source or newest_run(Path("runs")), step, _warn)
     )
     are_points = len(state["data"]["shape"]) == 1
     if are_points and (grid or file_format == "pngs"):
@@ -123,9 +121,7 @@ def _draw_together(
             return {}
         wanted = [seeds[n] for n in places]
         classes = None if labels is None else [labels[n] for n in places]
-        return dict(
-            zip(places, generate(generator, config, wanted, classes), strict=True)
-        )
+        return dict(zip(places, generate(generator, config, wanted, classes), strict=True))
 
     drawn = comm.agree(draw)
     everyone: dict[int, np.ndarray] = {}

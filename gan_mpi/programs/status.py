@@ -15,9 +15,7 @@ from gan_mpi.runs.segments import read_segments
 from gan_mpi.runs.stats import STATS_FILE, duration
 
 TAIL = 1 << 16  # bytes, many times the longest line of stats.jsonl
-SILENCE = (
-    5  # times the usual time between records, or at least QUIET, mean that it hangs
-)
+SILENCE = 5  # times the usual time between records, or at least QUIET, mean that it hangs
 QUIET = 120.0  # seconds
 WARNINGS = 3  # of log.txt, the last ones
 
@@ -97,7 +95,9 @@ def page(status: dict[str, Any]) -> list[str]:
     """Return a status as lines for people."""
     rows = {"state": _state(status), "progress": _progress(status)}
     if status["images_per_second"]:
-        speed = f"{status['images_per_second']:.0f} img/s, {status['seconds_per_step']:.3g} s a step"
+        speed = (
+            f"{status['images_per_second']:.0f} img/s, {status['seconds_per_step']:.3g} s a step"
+        )
         left = status["seconds_left"]
         rows["speed"] = speed + (f", {duration(left)} left" if left else "")
     rows["node-hours"] = f"{status['node_hours']:.2f} used"
@@ -132,7 +132,8 @@ def _segment(segment: dict[str, Any]) -> str:
     last = segment["last_step"] or ""
     return (
         f"{segment['date'][:16].replace('T', ' ')}  steps {segment['first_step']}-{last}  {where}  "
-        f"{duration(segment['seconds'])}  {segment['node_hours']:.2f} node-hours  {segment['state']}"
+        f"{duration(segment['seconds'])}  {segment['node_hours']:.2f} node-hours  "
+        f"{segment['state']}"
     )
 
 

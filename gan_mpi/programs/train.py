@@ -74,9 +74,7 @@ def train(
     reference = None
     if run.evaluate_every is not None:
         wanted = Wanted(run.samples, run.classifier, start.run_dir)
-        reference = make_reference(
-            comm, wanted, start.source, dataset, placement.device
-        )
+        reference = make_reference(comm, wanted, start.source, dataset, placement.device)
         phases.end("test images")
     run_dir = comm.on_root(lambda: open_run_dir(run, state, start, about, log))
     monitor = Monitor(comm, state, run, log, run_dir, dataset.images, reference, stop)

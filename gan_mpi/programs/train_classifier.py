@@ -80,9 +80,7 @@ def train_classifier(
     return 0
 
 
-def make_network(
-    comm: Communicator, train: Dataset, seed: int, device: torch.device
-) -> LeNet:
+def make_network(comm: Communicator, train: Dataset, seed: int, device: torch.device) -> LeNet:
     """Return a new classifier for the labels of a data set, the same on all ranks.  Collective."""
     assert train.labels is not None
     network = LeNet(train.shape, int(train.labels.max()) + 1)  # type: ignore[arg-type]
@@ -107,23 +105,17 @@ def _fit(
     device = network.classify.weight.device
     total, seen = 0.0, 0
     for update in range(updates):
-        lo, hi = (
-            update * BATCH + at for at in shard(BATCH, comm.rank, comm.world_size)
-        )
+        lo, hi = (update * BATCH + at for at in shard(BATCH, comm.rank, comm.world_size))
         rows = order.indices(lo, hi)
         labels = torch.from_numpy(train.labels[rows]).long().to(device)
         player.bucket.zero()
         _, logits = network(torch.from_numpy(train.images[rows]).to(device))
         loss = cross_entropy(logits, labels, reduction="sum")
         loss.backward()
-        averages = average_gradients(
-            comm, player.bucket, {"loss": loss}, hi - lo, False
-        )
+        averages = average_gradients(comm, player.bucket, {"loss": loss}, hi - lo, False)
         player.update(LR * (1 - update / updates))
         total, seen = total + averages.means["loss"], seen + 1
-        epoch, before = (
-            round(at * epochs / updates, 9) // 1 for at in (update + 1, update)
-        )
+        epoch, before = (round(at * epochs / updates, 9) // 1 for at in (update + 1, update))
         if epoch > before:
             _say(comm, f"epoch {epoch:.0f}/{epochs}: loss {total / seen:.4f}")
             total, seen = 0.0, 0
@@ -155,9 +147,7 @@ def _write(target: Path, data: bytes) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(
-            f"--out: cannot make {target.parent}: {reason(error)}."
-        ) from None
+        raise UserError(f"--out: cannot make {target.parent}: {reason(error)}.") from None
     write_aside(target, data)
 
 

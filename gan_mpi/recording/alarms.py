@@ -60,9 +60,7 @@ def _of_scores(record: Mapping[str, Any], updates: Mapping[str, int]) -> dict[st
     return found
 
 
-def alarms_of_evaluation(
-    record: Mapping[str, Any], fewest_missing: int
-) -> dict[str, str]:
+def alarms_of_evaluation(record: Mapping[str, Any], fewest_missing: int) -> dict[str, str]:
     """Return the sentences that an evaluation gives rise to: classes that are not drawn.
 
     `fewest_missing` classes were missing in the best evaluation before.  It is a collapse if most

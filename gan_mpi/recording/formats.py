@@ -78,10 +78,7 @@ class Cntk:
     def closing(self, state: RunState, seconds: float, world_size: int) -> list[str]:
         loss = state.losses.get("loss_G", math.nan)
         ranks = range(world_size if "{rank}" in self.style.closing else 1)
-        return [
-            self.style.closing.format(rank=rank, loss=loss, seconds=seconds)
-            for rank in ranks
-        ]
+        return [self.style.closing.format(rank=rank, loss=loss, seconds=seconds) for rank in ranks]
 
 
 class Paddle:
@@ -95,8 +92,7 @@ class Paddle:
 
     def lines(self, record: dict[str, Any], state: RunState) -> list[str]:
         real, fake, D, G = (
-            state.losses.get(f"loss_{name}", math.nan)
-            for name in ("real", "fake", "D", "G")
+            state.losses.get(f"loss_{name}", math.nan) for name in ("real", "fake", "D", "G")
         )
         return [
             f"d_pos_loss is {real}     d_neg_loss is {fake}",
@@ -139,9 +135,7 @@ def status_line(record: dict[str, Any], steps: int, seconds_left: float) -> str:
         f"{record['images_per_second']:.0f} img/s  comm {record['communication']:.0%}",
     ]
     if "mean" in record:
-        mean, std = (
-            " ".join(f"{v:.3f}" for v in record[name]) for name in ("mean", "std")
-        )
+        mean, std = (" ".join(f"{v:.3f}" for v in record[name]) for name in ("mean", "std"))
         parts.append(f"mean {mean}  std {std}")
     return "  ".join([*parts, f"left {duration(seconds_left)}"])
 

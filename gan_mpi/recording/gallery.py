@@ -29,9 +29,7 @@ def default_grid(data: Mapping[str, Any]) -> str:
 class Gallery:
     """What is drawn into a run directory, by root."""
 
-    def __init__(
-        self, run_dir: Path, state: RunState, grid: tuple[int, int], board: Board
-    ) -> None:
+    def __init__(self, run_dir: Path, state: RunState, grid: tuple[int, int], board: Board) -> None:
         """`grid` is columns and rows of a picture of images; samples also go to `board`."""
         self.run_dir, self.state, self.grid, self.board = run_dir, state, grid, board
         self.draws_points = len(state.data["shape"]) == 1

@@ -174,9 +174,7 @@ class Journal:
             self.save()
         is_done = self.state.progress.step == self.state.config.steps
         why = "" if is_done else f" ({reason or 'a signal to another rank'})"
-        self.comm.on_root(
-            lambda: self._update_segment("done" if is_done else f"stopped{why}")
-        )
+        self.comm.on_root(lambda: self._update_segment("done" if is_done else f"stopped{why}"))
         self.comm.on_root(self.gallery.curves)
         self.board.close()
         seconds = time.perf_counter() - self.began

@@ -45,7 +45,7 @@ class Monitor:
         reference: Reference | None,
         stop: StopRequest,
     ) -> None:
-        """Watch a run on `real` images, evaluated against `reference` if there is one.  Collective."""
+        """Watch a run on `real` images, evaluated against `reference` if given.  Collective."""
         self.comm, self.state, self.run, self.log = comm, state, run, log
         self.run_dir, self.reference, self.stop = run_dir, reference, stop
         # Those of a site may be of one class: the widest counts.
@@ -85,9 +85,7 @@ class Monitor:
     @property
     def longest(self) -> float:
         """Seconds of the longest evaluation of this run so far, on root."""
-        return max(
-            (each.get("seconds", 0.0) for each in self._evaluations()), default=0.0
-        )
+        return max((each.get("seconds", 0.0) for each in self._evaluations()), default=0.0)
 
     def best_step(self) -> int | None:
         """Return the step of the best evaluation, on root."""
@@ -111,12 +109,8 @@ class Monitor:
 
     def _write(self, record: dict[str, Any], pairs: np.ndarray) -> None:
         if self.state.progress.updates_G >= FIRST_UPDATES:
-            missing = [
-                each["figures"].get("missing", ()) for each in self._evaluations()
-            ]
-            fewest = min(
-                map(len, missing), default=len(record["figures"].get("histogram", ()))
-            )
+            missing = [each["figures"].get("missing", ()) for each in self._evaluations()]
+            fewest = min(map(len, missing), default=len(record["figures"].get("histogram", ())))
             self._raise(alarms_of_evaluation(record, fewest), record)
         write_evaluation(self.run_dir, record, pairs, provenance(self.state.to_dict()))
         self.log.line(evaluation_line(record))

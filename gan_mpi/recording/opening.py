@@ -22,10 +22,7 @@ from gan_mpi.training.state import RunState
 
 def shares(batch: int, world_size: int) -> str:
     """Say how a global batch is divided among the ranks."""
-    sizes = [
-        hi - lo
-        for lo, hi in (shard(batch, rank, world_size) for rank in range(world_size))
-    ]
+    sizes = [hi - lo for lo, hi in (shard(batch, rank, world_size) for rank in range(world_size))]
     if min(sizes) == max(sizes):
         each = "" if world_size == 1 else " on each rank"
         return f"batch {batch}: {sizes[0]} images{each} in every update"
@@ -74,14 +71,11 @@ def _of_sites(state: SitesState) -> list[str]:
         f"site {rank}: {site['count']} images from {site['source']}"
         for rank, site in enumerate(sites)
     ]
-    what = (
-        "each trains by itself, on data of its own"
-        if state.own_data
-        else "all share the data"
-    )
+    what = "each trains by itself, on data of its own" if state.own_data else "all share the data"
     return [
         (
-            f"weights are averaged after rounds of {state.length} steps (--every {every}): the result depends "
+            f"weights are averaged after rounds of {state.length} steps (--every {every}): the "
+            "result depends "
             f"on the number of sites, here {len(sites)}; {what}."
         ),
         *(each if state.own_data else []),
@@ -100,9 +94,7 @@ def _turn(config: TrainConfig) -> str:
 
 
 def _describe(optimizer: OptimizerConfig) -> str:
-    settings = ", ".join(
-        f"{name} {value:.6g}" for name, value in optimizer.settings.items()
-    )
+    settings = ", ".join(f"{name} {value:.6g}" for name, value in optimizer.settings.items())
     warmup = f", warmup {optimizer.warmup:g} kimg" if optimizer.warmup else ""
     return f"{optimizer.optimizer}, {settings}, {optimizer.lr_schedule}{warmup}"
 
@@ -136,6 +128,4 @@ def slowest(comm: Communicator, phases: Phases) -> dict[str, float]:
 def started_line(seconds: Mapping[str, float]) -> str:
     """Say how long a start took, phase by phase."""
     each = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items())
-    return (
-        f"started in {sum(seconds.values()):.1f} s: {each} (each on the slowest rank)"
-    )
+    return f"started in {sum(seconds.values()):.1f} s: {each} (each on the slowest rank)"

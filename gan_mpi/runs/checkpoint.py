@@ -64,9 +64,7 @@ def unpack(data: bytes, path: Path) -> dict[str, Any]:
     try:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception:  # noqa: BLE001 - torch raises many kinds, with pages of advice
-        raise UserError(
-            f"{path} is no checkpoint: it holds more than tensors."
-        ) from None
+        raise UserError(f"{path} is no checkpoint: it holds more than tensors.") from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise UserError(f"{path} is not a checkpoint of this version of gan-mpi.")
     return state
@@ -85,9 +83,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return unpack(data, path)
 
 
-def newest_valid(
-    run_dir: Path, warn: Callable[[str], None]
-) -> tuple[Path, dict[str, Any]]:
+def newest_valid(run_dir: Path, warn: Callable[[str], None]) -> tuple[Path, dict[str, Any]]:
     """Return the newest checkpoint that can be read; `warn` is told of newer ones that cannot.
 
     Raises UserError if there is none, naming the newest and what is wrong with it.

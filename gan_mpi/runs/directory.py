@@ -48,9 +48,7 @@ def make_numbered(outdir: Path, description: str) -> Path:
             except FileExistsError:
                 continue
     except OSError as error:
-        raise UserError(
-            f"--outdir: cannot make a folder in {outdir}: {reason(error)}."
-        ) from None
+        raise UserError(f"--outdir: cannot make a folder in {outdir}: {reason(error)}.") from None
 
 
 def make_named(run_dir: Path) -> Path:
@@ -64,9 +62,7 @@ def make_named(run_dir: Path) -> Path:
     except OSError as error:
         raise UserError(f"--run-dir: cannot make {run_dir}: {reason(error)}.") from None
     if foreign:
-        raise UserError(
-            f"--run-dir: {run_dir} holds files, but no run; name a new folder."
-        )
+        raise UserError(f"--run-dir: {run_dir} holds files, but no run; name a new folder.")
     return run_dir
 
 
@@ -81,9 +77,7 @@ def newest_run(outdir: Path) -> Path:
         if run_dir.is_dir() and (checkpoints := list_checkpoints(run_dir))
     ]
     if not found:
-        raise UserError(
-            f"there is no run with a checkpoint in '{outdir}'; name one, or train one."
-        )
+        raise UserError(f"there is no run with a checkpoint in '{outdir}'; name one, or train one.")
     return max(found)[1]
 
 
@@ -111,7 +105,7 @@ def read_description(run_dir: Path) -> dict[str, Any]:
 
 
 def read_evaluation_options(run_dir: Path) -> dict[str, Any]:
-    """Return the options in config.json that a run has again when it goes on; none if it is damaged."""
+    """Return the options that a resumed run keeps, by config.json; none if it is damaged."""
     try:
         return dict(json.loads((run_dir / CONFIG_FILE).read_text())["evaluation"])
     except (OSError, ValueError, KeyError, TypeError):

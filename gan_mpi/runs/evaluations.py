@@ -101,9 +101,7 @@ def evaluation_lines(record: Mapping[str, Any]) -> list[str]:
         lines.append(f"{'judged to be of the class asked':34}{shares}")
     drawn = record["floor_samples"]
     lines.append(f"floor: the same of {drawn} training images")
-    lines.append(
-        "*root mean square of a pixel's difference; the floor is that of test images"
-    )
+    lines.append("*root mean square of a pixel's difference; the floor is that of test images")
     return lines
 
 

@@ -38,9 +38,7 @@ class WeightAverage:
         """Average over ranks; return the bytes that this rank gave.  Collective."""
         tensors = self._tensors()
         kind = next(self.game.G.network.parameters()).dtype
-        flat = torch.cat(
-            [tensor.detach().to("cpu", kind).flatten() for tensor in tensors]
-        )
+        flat = torch.cat([tensor.detach().to("cpu", kind).flatten() for tensor in tensors])
         flat.mul_(self.weight)
         self.comm.sum_in_place(flat.numpy())
         parts = flat.split([tensor.numel() for tensor in tensors])
@@ -72,19 +70,18 @@ def _copy(parts: Sequence[Tensor], tensors: Sequence[Tensor]) -> None:
 def state_tensors(player: Player) -> list[Tensor]:
     """Return the tensors of an optimizer's state: moments and, of Adam, the number of updates."""
     states = (player.optimizer.state[p] for p in player.network.parameters())
-    return [
-        each for state in states for each in state.values() if isinstance(each, Tensor)
-    ]
+    return [each for state in states for each in state.values() if isinstance(each, Tensor)]
 
 
 class BlockMomentum:
-    """Momentum of the weights from round to round, as in CNTK's BlockMomentumSGD.h, with Nesterov's.
+    """Momentum of the weights over rounds, as CNTK's BlockMomentumSGD.h with Nesterov's.
 
     With N ranks, b the momentum, w the weights before a round and m their average after it:
 
         s = b*s + (1-b) * N*(w - m);  w = w - s - b*s
 
-    Chen and Huo, ICASSP 2016.  CNTK sums what ranks changed, hence N; with b = 1 - 1/N the factor is 1.
+    Chen and Huo, ICASSP 2016.  CNTK sums what ranks changed, hence N; with b = 1 - 1/N the factor
+    is 1.
     """
 
     def __init__(self, comm: Communicator, game: Game, momentum: float) -> None:

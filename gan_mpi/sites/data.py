@@ -21,8 +21,8 @@ def own_source(source: Source, rank: int) -> Source | None:
 def share_site(comm: Communicator, source: Source) -> tuple[Dataset, bool]:
     """Read this rank's own data, or the shared ones, once a node, if there are none.  Collective.
 
-    Also returns whether there is one copy a node.  Raises UserError if a site has no data, or they are of
-    another shape than those of others.
+    Also returns whether there is one copy a node.  Raises UserError if a site has no data, or they
+    are of another shape than those of others.
     """
     mine = own_source(source, comm.rank)
     if mine is None:
@@ -60,7 +60,8 @@ def _read_tests(source: Source, train: Dataset) -> Dataset | None:
     test = load_dataset(source, "test")
     if test.shape != train.shape:
         raise UserError(
-            f"--datadir: {test.source} holds test images of {'x'.join(map(str, test.shape))}, and the training "
+            f"--datadir: {test.source} holds test images of {'x'.join(map(str, test.shape))}, "
+            "and the training "
             f"images are of {'x'.join(map(str, train.shape))}.",
             exit_code=2,
         )

@@ -103,7 +103,7 @@ class Rounds:
         return report
 
     def _count(self, reports: list[dict[str, Any]]) -> dict[str, float]:
-        """Put what all sites say into the common state, the same on all ranks; return their means."""
+        """Put what all sites say into the common state, alike on all ranks; return their means."""
         state, progress = self.state, self.state.progress
         progress.images += sum(report["images"] for report in reports)
         progress.latents += sum(report["latents"] for report in reports)
@@ -150,9 +150,7 @@ class Rounds:
             figures = measure(self.state.alone, plain, real, plain.fakes(latents))
             terms = figures["loss_real"], figures["loss_fake"]
             loss_D = local.game.loss.discriminator(*terms)
-            found.append(
-                (hi - lo, {"validation_G": figures["loss_G"], "validation_D": loss_D})
-            )
+            found.append((hi - lo, {"validation_G": figures["loss_G"], "validation_D": loss_D}))
         for network in networks:
             network.train()
         return weighted(found)

@@ -27,8 +27,8 @@ from gan_mpi.training.state import RunState
 class SitesState(RunState):
     """A run of sites at the end of a round: their common networks, and the means of their figures.
 
-    `local` is what this rank trains: the same game, with the rank's own data, position, optimizers and
-    figures.  It trains `turns` steps of the `length` of a round, and sits out the rest.
+    `local` is what this rank trains: the same game, with the rank's own data, position, optimizers
+    and figures.  It trains `turns` steps of the `length` of a round, and sits out the rest.
     """
 
     alone: Communicator = field(kw_only=True)  # this rank only
@@ -141,11 +141,12 @@ def build_sites(
 
 
 def check_count(comm: Communicator, start: Start) -> None:
-    """Raise UserError, on all ranks, if there are more sites than images in a batch, or others than before."""
+    """Raise UserError for more sites than images in a batch, or another number than before."""
     batch, sites = start.config.batch, comm.world_size
     if batch < sites:
         raise UserError(
-            f"Invalid value for '--batch': {batch} leaves some of {sites} sites without images; give at "
+            f"Invalid value for '--batch': {batch} leaves some of {sites} sites without images; "
+            "give at "
             "least as many as there are sites.",
             exit_code=2,
             on_all_ranks=True,
@@ -153,16 +154,15 @@ def check_count(comm: Communicator, start: Start) -> None:
     before = len(start.saved["sites"]) if start.saved else sites
     if before != sites:
         raise UserError(
-            f"--resume: {start.run_dir} was trained by {before} site(s), each with optimizers and a position "
+            f"--resume: {start.run_dir} was trained by {before} site(s), each with optimizers "
+            "and a position "
             f"of its own, and these are {sites} rank(s); start {before}.",
             exit_code=2,
             on_all_ranks=True,
         )
 
 
-def _average(
-    comm: Communicator, config: TrainConfig, game: Game, size: int
-) -> WeightAverage:
+def _average(comm: Communicator, config: TrainConfig, game: Game, size: int) -> WeightAverage:
     """Return what averages sites by their sizes.  Collective."""
     momentum = None
     if config.block_momentum != "no":
@@ -191,9 +191,7 @@ def _common_data(
         "name": f"{len(sites)}-sites",
         "source": local["datadir"],
         "count": sum(site["count"] for site in sites),
-        "sha256": hashlib.sha256(
-            "".join(site["sha256"] for site in sites).encode()
-        ).hexdigest(),
+        "sha256": hashlib.sha256("".join(site["sha256"] for site in sites).encode()).hexdigest(),
     }
     if "label_counts" in local:
         data["label_counts"] = [sum(each) for each in zip(*counts, strict=True)]
@@ -211,7 +209,8 @@ def turns_of_a_round(config: TrainConfig, images: int, batch: int) -> int:
     a_step = config.images_per_step // config.batch * batch
     if not a_step:
         raise UserError(
-            f"Invalid value for '--every': {config.every}, but --train generator consumes no real images; "
+            f"Invalid value for '--every': {config.every}, but --train generator consumes no "
+            "real images; "
             "give a number of steps.",
             exit_code=2,
             on_all_ranks=True,

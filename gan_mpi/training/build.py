@@ -54,9 +54,7 @@ def build_state(
     }
     if start.config.conditional != "no":
         data["label_counts"] = _label_counts(dataset, classes)
-    game = build_game(
-        comm, start.config, dataset.shape, device, data.get("label_counts", ())
-    )
+    game = build_game(comm, start.config, dataset.shape, device, data.get("label_counts", ()))
     state = RunState(start.config, data, game)
     if start.transferred is not None:
         _transfer(start.transferred, state)
@@ -80,7 +78,8 @@ def _label_counts(dataset: Dataset, classes: int) -> list[int]:
     """Return how many samples of each class there are.  Raises UserError if there are no labels."""
     if dataset.labels is None:
         raise UserError(
-            f"--conditional: {dataset.source} has no labels beside it; leave the option out, or give "
+            f"--conditional: {dataset.source} has no labels beside it; leave the option out, or "
+            "give "
             "data with labels.",
             on_all_ranks=True,
         )
@@ -136,9 +135,7 @@ def build_game(
     return game
 
 
-def _check_local(
-    comm: Communicator, config: TrainConfig, networks: list[nn.Module]
-) -> None:
+def _check_local(comm: Communicator, config: TrainConfig, networks: list[nn.Module]) -> None:
     wrong = None
     if not any(list(batch_norms(network)) for network in networks):
         wrong = f"--network {config.network} has no batch normalisation"

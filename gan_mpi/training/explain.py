@@ -54,9 +54,7 @@ class Explainer:
         """Make ready.  Collective."""
         self.witness, self.log = Witness(comm), log
 
-    def take_step(
-        self, comm: Communicator, state: RunState, feed: Feed, stop: StopRequest
-    ) -> bool:
+    def take_step(self, comm: Communicator, state: RunState, feed: Feed, stop: StopRequest) -> bool:
         """Do one turn of the schedule; return whether to stop.  Collective."""
         return ExplainedTurn(self.witness, state, feed, stop, self.log).play()
 
@@ -156,9 +154,7 @@ class ExplainedTurn(Turn):
             self.log.line(line)
 
 
-def _sums(
-    player: Player, buffer: np.ndarray, names: list[str], row: int
-) -> dict[str, float]:
+def _sums(player: Player, buffer: np.ndarray, names: list[str], row: int) -> dict[str, float]:
     """Return the sums in a bucket's buffer, its count, and one number of the gradient."""
     size = len(player.bucket.gradients)
     sums = dict(zip(names, buffer[size:].tolist(), strict=False))

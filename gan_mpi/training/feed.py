@@ -61,9 +61,7 @@ class Feed:
         known = None if labels is None else self._labels(labels)
         return Batch("real", values, first, known)
 
-    def latents(
-        self, purposes: tuple[Purpose, Purpose, Purpose], first: int, last: int
-    ) -> Batch:
+    def latents(self, purposes: tuple[Purpose, Purpose, Purpose], first: int, last: int) -> Batch:
         """Return numbers first..last of streams of latents, of masks and of labels."""
         config, (*inputs, of_labels) = self.state.config, purposes
         drawn = generator_inputs(

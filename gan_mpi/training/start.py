@@ -48,18 +48,14 @@ def find_start(given: Mapping[str, Any]) -> Start:
     named = given.get("resume") or given.get("run_dir")
     run_dir = None if named is None else Path(named)
     if given.get("resume") and not Path(given["resume"]).is_dir():
-        raise UserError(
-            f"--resume: {given['resume']} is not a run directory.", exit_code=2
-        )
+        raise UserError(f"--resume: {given['resume']} is not a run directory.", exit_code=2)
     if run_dir is None or not (given.get("resume") or rundir.list_checkpoints(run_dir)):
         return _new_start(given, run_dir)
     warnings: list[str] = []
     _, saved = checkpoint.newest_valid(run_dir, warnings.append)
     source = saved_source(saved["data"])
     if "datadir" in given or "glyphs" in given:
-        source = replace(
-            source, datadir=given.get("datadir"), glyphs=given.get("glyphs")
-        )
+        source = replace(source, datadir=given.get("datadir"), glyphs=given.get("glyphs"))
     if "resolution" in given:
         source = replace(source, resolution=given["resolution"])
     if "transfer" in given:
@@ -82,7 +78,8 @@ def _check_transfer(asked: Path, before: str | None, run_dir: Path) -> None:
     if asked.resolve() not in [path.resolve() for path in known]:
         raise UserError(
             f"--transfer: {run_dir} goes on, and it began "
-            f"{'with new networks' if before is None else f'from {before}'}, not from {asked}; leave "
+            f"{'with new networks' if before is None else f'from {before}'}, not from {asked}; "
+            "leave "
             "the option out, or start a new run.",
             exit_code=2,
         )

@@ -17,10 +17,9 @@ class RunState:
     """A run at the end of a step: what was asked for, the data, the game and the counters.
 
     `data` describes the data set: name, source, datadir, glyphs, count, shape, sha256,
-    `label_counts` by class if the networks are given labels, `sites` if each has its own, and `transfer`,
-    where the networks came from, if from elsewhere.
-    `losses` are the last ones, by the names of step.py, and loss_D.  `more` is what else stats.jsonl
-    should say of the last steps.
+    `label_counts` by class if the networks are given labels, `sites` if each has its own, and
+    `transfer`, where the networks came from, if from elsewhere. `losses` are the last ones, by the
+    names of step.py, and loss_D.  `more` is what else stats.jsonl should say of the last steps.
     """
 
     config: TrainConfig

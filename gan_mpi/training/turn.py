@@ -17,9 +17,7 @@ from gan_mpi.training.progress import Progress
 from gan_mpi.training.state import RunState
 
 
-def take_step(
-    comm: Communicator, state: RunState, feed: Feed, stop: StopRequest
-) -> bool:
+def take_step(comm: Communicator, state: RunState, feed: Feed, stop: StopRequest) -> bool:
     """Do one turn of the schedule; return whether to stop.  Collective."""
     return Turn(comm, state, feed, stop).play()
 
@@ -27,9 +25,7 @@ def take_step(
 class Turn:
     """The updates of one step."""
 
-    def __init__(
-        self, comm: Communicator, state: RunState, feed: Feed, stop: StopRequest
-    ) -> None:
+    def __init__(self, comm: Communicator, state: RunState, feed: Feed, stop: StopRequest) -> None:
         self.comm, self.state, self.feed, self.stop = comm, state, feed, stop
         self.lr = {p: learning_rate(state.config, p, state.progress) for p in "GD"}
         self.latents_G: Batch | None = None
@@ -81,16 +77,12 @@ class Turn:
         return self._step_D(None, fake) | self._step_D(real, None)
 
     def _step_D(self, real: Batch | None, fake: Batch | None) -> dict[str, float]:
-        averages = discriminator_step(
-            self.comm, self.state.game, real, fake, self.stop.requested
-        )
+        averages = discriminator_step(self.comm, self.state.game, real, fake, self.stop.requested)
         self.state.progress.updates_D += 1
         return self.finish_update("D", averages)
 
     def _update_G(self, latents: Batch) -> dict[str, float]:
-        averages = generator_step(
-            self.comm, self.state.game, latents, self.stop.requested
-        )
+        averages = generator_step(self.comm, self.state.game, latents, self.stop.requested)
         self.state.progress.updates_G += 1
         return self.finish_update("G", averages)
 

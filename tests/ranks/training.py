@@ -6,8 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rank_programs import NEVER
-from small_networks import batch_normalised_game
 
 from gan_mpi.config.resolve import new_config
 from gan_mpi.datasets.dataset import Dataset
@@ -23,6 +21,8 @@ from gan_mpi.training.build import build_game
 from gan_mpi.training.feed import Feed
 from gan_mpi.training.state import RunState
 from gan_mpi.training.turn import take_step
+from ranks.programs import NEVER
+from ranks.small_networks import batch_normalised_game
 
 
 def on_each_size(comm, sizes, function):
@@ -90,9 +90,7 @@ def everything(state):
         for index, slots in player.optimizer.state_dict()["state"].items():
             prefix = IDLE if keys[index] in idle else ""
             for slot, value in slots.items():
-                found[f"{prefix}{name}_optimizer.{keys[index]}.{slot}"] = (
-                    torch.as_tensor(value)
-                )
+                found[f"{prefix}{name}_optimizer.{keys[index]}.{slot}"] = torch.as_tensor(value)
     if state.game.average is not None:
         idle = idle_parameters(state.game.G.network)
         for key, value in state.game.average.network.state_dict().items():
@@ -115,9 +113,7 @@ def data_of(dataset):
 
 def run_steps(comm, steps, given, make_game=None, data=None):
     """Train a new game for some steps; return its state."""
-    torch.set_num_threads(
-        1
-    )  # two wait for each other where other programs want the cores
+    torch.set_num_threads(1)  # two wait for each other where other programs want the cores
     config = new_config({"steps": max(1, steps), **given})
     data = data_of(config.dataset) if data is None else data
     wants = [COUNTS] if config.conditional != "no" else []
@@ -153,18 +149,14 @@ def invariance(comm, cases):
     kinds = {
         "basic": lambda comm, steps, given: everything(run_steps(comm, steps, given)),
         "not idle": lambda comm, steps, given: not_idle(run_steps(comm, steps, given)),
-        "parameters": lambda comm, steps, given: parameters(
-            run_steps(comm, steps, given)
-        ),
+        "parameters": lambda comm, steps, given: parameters(run_steps(comm, steps, given)),
         "batch norm": lambda comm, steps, given: everything(
             run_steps(comm, steps, given, make_game=batch_normalised_game)
         ),
         "gradients": gradients_of_one_update,
     }
     return {
-        name: on_each_size(
-            comm, sizes, functools.partial(kinds[kind], steps=steps, given=given)
-        )
+        name: on_each_size(comm, sizes, functools.partial(kinds[kind], steps=steps, given=given))
         for name, kind, sizes, steps, given in cases
     }
 
@@ -229,7 +221,7 @@ def beyond_the_originals(comm, cases):
 
 
 def weights(found):
-    """Return the parameters and buffers of `everything`, by the names that they have in the plain networks."""
+    """Return the parameters and buffers of `everything`, by their names in the plain networks."""
     names = {}
     for name, value in found.items():
         plain = name.removeprefix(IDLE)

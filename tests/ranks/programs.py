@@ -1,4 +1,4 @@
-"""Whole programs on the ranks of tests: they answer with exit codes, or the sentence of an error."""
+"""Whole programs on the ranks of tests; they answer with exit codes, or an error's sentence."""
 
 import contextlib
 import faulthandler
@@ -53,9 +53,7 @@ def sample_outcomes(comm, draws, folder):
 def sample_on(comm, size, draws, folder):
     """Draw on the first `size` ranks only."""
     part = comm.mpi.Split(0 if comm.rank < size else 1, comm.rank)
-    found = (
-        sample_outcomes(Communicator(part), draws, folder) if comm.rank < size else None
-    )
+    found = sample_outcomes(Communicator(part), draws, folder) if comm.rank < size else None
     comm.barrier()
     return found
 

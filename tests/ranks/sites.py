@@ -7,8 +7,6 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from mpi4py import MPI
-from rank_programs import NEVER, train_outcomes
-from small_networks import batch_normalised_game
 
 from gan_mpi.config.resolve import new_config
 from gan_mpi.datasets.dataset import Source
@@ -16,6 +14,8 @@ from gan_mpi.datasets.find import load_dataset
 from gan_mpi.errors import UserError
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.sites.average import WeightAverage, state_tensors
+from ranks.programs import NEVER, train_outcomes
+from ranks.small_networks import batch_normalised_game
 
 
 def train_on_first(comm, size, runs, folder):
@@ -104,7 +104,7 @@ class Spy:
 
 
 def what_crosses(comm, given, folder):
-    """Train; return the bytes of each sum of floats, those of all else by the function that took them,
+    """Train; return the bytes of each sum of floats, those of all else by function,
     and how many of this site's images are in them, as bytes.
     """
     from gan_mpi.programs.train import train
@@ -118,9 +118,7 @@ def what_crosses(comm, given, folder):
     mine = given["datadir"].replace("{rank}", str(comm.rank))
     images = load_dataset(Source(mine)).images
     found = sum(image[0, 10].tobytes() in spy.seen for image in images)
-    taken = {
-        name: sum(n for other, n in spy.given if other == name) for name, _ in spy.given
-    }
+    taken = {name: sum(n for other, n in spy.given if other == name) for name, _ in spy.given}
     return spy.weights, taken, found
 
 

@@ -13,9 +13,7 @@ from gan_mpi.streams import Purpose
 class SmallGenerator(nn.Module):
     def __init__(self, latent_dim):
         super().__init__()
-        self.dense = nn.Sequential(
-            nn.Linear(latent_dim, 4 * 49), BatchNorm(4 * 49), nn.ReLU()
-        )
+        self.dense = nn.Sequential(nn.Linear(latent_dim, 4 * 49), BatchNorm(4 * 49), nn.ReLU())
         self.up = nn.Sequential(
             nn.ConvTranspose2d(4, 4, 4, 2, 1),
             BatchNorm(4),

@@ -7,12 +7,12 @@ import os
 from pathlib import Path
 
 import numpy as np
-from rank_training import on_sizes
 
 from gan_mpi.errors import UserError
 from gan_mpi.evaluation import frechet, kernel, neighbours
 from gan_mpi.programs.evaluate import evaluate
 from gan_mpi.streams import Purpose, draw_latents
+from ranks.training import on_sizes
 
 
 def normals(seed, count, width):
@@ -27,9 +27,7 @@ def figures(comm, real, fake):
     rows, apart = neighbours.nearest_rows(comm, fake, real)
     return {
         "frechet": frechet.frechet_distance(*moments),
-        "kernel": kernel.kernel_distance(
-            *means, kernel.mean_cross_kernel(comm, real, fake)
-        ),
+        "kernel": kernel.kernel_distance(*means, kernel.mean_cross_kernel(comm, real, fake)),
         "rows": rows.tolist(),
         "apart": apart.tolist(),
         **neighbours.compare(comm, real, radii, fake),
@@ -49,9 +47,7 @@ def figures_of_points(comm, real, fake):
 
 def evaluations_on_sizes(comm, sizes, runs, samples):
     """Evaluate runs on several numbers of ranks; return their records, by the number of ranks."""
-    return on_sizes(
-        comm, sizes, lambda part: [evaluated(part, run, samples) for run in runs]
-    )
+    return on_sizes(comm, sizes, lambda part: [evaluated(part, run, samples) for run in runs])
 
 
 def evaluated(comm, run_dir, samples):
@@ -67,9 +63,7 @@ def evaluate_outcomes(comm, calls, folder):
     found = []
     for source, step, classifier in calls:
         try:
-            found.append(
-                evaluate(comm, Path(source), step, None, 100, classifier, True)
-            )
+            found.append(evaluate(comm, Path(source), step, None, 100, classifier, True))
         except UserError as error:
             found.append([str(error), error.exit_code, error.on_all_ranks])
     return found

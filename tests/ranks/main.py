@@ -3,15 +3,10 @@
 import faulthandler
 import json
 
-import rank_metrics
-import rank_parallel
-import rank_programs
-import rank_sites
-import rank_training
-
 from gan_mpi.mpi.world import leave, world
+from ranks import metrics, parallel, programs, sites, training
 
-PLACES = (rank_metrics, rank_programs, rank_training, rank_parallel, rank_sites)
+PLACES = (metrics, programs, training, parallel, sites)
 
 
 def main(function, arguments, timeout):

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rank_training import glyphs
 from torch import nn
 
 from gan_mpi.errors import UserError
@@ -13,6 +12,7 @@ from gan_mpi.mpi.comm import Communicator
 from gan_mpi.parallel.batch_norm import BatchNorm
 from gan_mpi.parallel.bucket import GradientBucket, average_gradients
 from gan_mpi.parallel.replicas import broadcast_network, check_replicas
+from ranks.training import glyphs
 
 
 def averages(comm, staged=False):
@@ -29,9 +29,7 @@ def averages(comm, staged=False):
     bucket.zero()
     loss = layer(inputs).sum()
     loss.backward()
-    result = average_gradients(
-        comm, bucket, {"loss": loss}, comm.rank, stop=comm.rank == 1
-    )
+    result = average_gradients(comm, bucket, {"loss": loss}, comm.rank, stop=comm.rank == 1)
     answer = [layer.weight.grad[0, 0].item(), layer.bias.grad[0].item(), result.stop]
     layer.zero_grad(set_to_none=True)
     try:
@@ -60,9 +58,7 @@ def batch_norm_against_torch(comm, shape, shares):
     reference = kind(shape[1]).double()
     mine = BatchNorm(shape[1]).double()
     with torch.no_grad():
-        for parameter, other in zip(
-            reference.parameters(), mine.parameters(), strict=True
-        ):
+        for parameter, other in zip(reference.parameters(), mine.parameters(), strict=True):
             parameter.copy_(torch.randn_like(parameter))
             other.copy_(parameter)
     mine.comm = comm
@@ -72,9 +68,7 @@ def batch_norm_against_torch(comm, shape, shares):
     def passes(layer, inputs, weights):
         """Outputs, and the gradients of a loss that contains a gradient penalty."""
         outputs = layer(inputs)
-        (slope,) = torch.autograd.grad(
-            (outputs.tanh() * weights).sum(), inputs, create_graph=True
-        )
+        (slope,) = torch.autograd.grad((outputs.tanh() * weights).sum(), inputs, create_graph=True)
         loss = slope.square().sum() + (outputs * weights).sum()
         return [
             outputs,
@@ -88,9 +82,7 @@ def batch_norm_against_torch(comm, shape, shares):
     for gradient in found[3:]:
         comm.sum_in_place(gradient.numpy())
     gap = {}
-    for name, a, b in zip(
-        ("outputs", "slope", "inputs"), expected, found, strict=False
-    ):
+    for name, a, b in zip(("outputs", "slope", "inputs"), expected, found, strict=False):
         gap[name] = (a[lo:hi] - b).abs().max().item() if hi > lo else 0.0
     for name, a, b in zip(("weight", "bias"), expected[3:], found[3:], strict=True):
         gap[name] = (a - b).abs().max().item()
@@ -223,9 +215,7 @@ def errors_on_some(comm):
     told = []
     for attempt in (
         lambda: comm.on_root(fail),
-        lambda: comm.agree(
-            lambda: fail() if comm.rank == comm.world_size - 1 else None
-        ),
+        lambda: comm.agree(lambda: fail() if comm.rank == comm.world_size - 1 else None),
     ):
         try:
             attempt()

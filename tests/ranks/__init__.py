@@ -1,0 +1,1 @@
+"""What runs under mpiexec in tests."""
