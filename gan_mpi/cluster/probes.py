@@ -41,8 +41,7 @@ def probe_folder(comm: Communicator, run_dir: Path) -> list[str]:
     if speaks and not _appears(folder / f".doctor-{token}-0"):
         found = (
             f"--run-dir: {platform.node()} does not see what rank 0 writes in {folder}; put the "
-            "run "
-            "on a file system that all nodes share"
+            "run on a file system that all nodes share"
         )
     elif speaks and (wrong := _try_to_write(mine)):
         found = f"--run-dir: {platform.node()} cannot write in {folder}: {wrong}"
@@ -106,8 +105,7 @@ def probe_sums(comm: Communicator) -> tuple[dict[int, float], list[str]]:
         if not (array == expected).all():
             wrong.append(
                 f"Allreduce of {size} bytes gave {array[0]:g} on rank {comm.rank} where "
-                f"{expected:g} "
-                "is right; this MPI cannot be trusted with this network"
+                f"{expected:g} is right; this MPI cannot be trusted with this network"
             )
     return medians, [text for texts in comm.allgather(wrong) for text in texts[:1]]
 
@@ -172,8 +170,7 @@ class SignalProbe:
         ranks = ", ".join(missed[:8]) + (", ..." if len(missed) > 8 else "")
         finding = (
             f"SIGUSR1 sent to the launcher did not reach rank {ranks} within {PATIENCE:.0f} s; "
-            "stop "
-            "runs by --time-limit or the file STOP instead"
+            "stop runs by --time-limit or the file STOP instead"
         )
         return "does not arrive", [finding]
 

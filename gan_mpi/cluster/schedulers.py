@@ -177,8 +177,7 @@ def _flux(job: Job) -> list[str | None]:
     if job.gpus_per_node % job.ranks_per_node:
         raise UserError(
             "Invalid value for '--gpus-per-node': Flux gives GPUs to ranks, and "
-            f"{job.gpus_per_node} "
-            f"cannot be shared evenly by {job.ranks_per_node}.",
+            f"{job.gpus_per_node} cannot be shared evenly by {job.ranks_per_node}.",
             exit_code=2,
         )
     gpus = job.gpus_per_node // job.ranks_per_node

@@ -25,8 +25,8 @@ def check_schedule(config: TrainConfig, given: Mapping[str, Any]) -> None:
     if config.schedule == "balance" and unused:
         raise _wrong(
             unused[0],
-            "--schedule balance decides by itself who is "
-            "trained in a step; leave it out, or give --schedule steps",
+            "--schedule balance decides by itself who is trained in a step; leave it out, or "
+            "give --schedule steps",
         )
     if "kimg" in given and not config.images_per_step:
         raise _wrong(
@@ -71,8 +71,8 @@ def check_beyond(config: TrainConfig) -> None:
     if config.loss == "wasserstein" and not any(bounds):
         raise _wrong(
             "loss",
-            "wasserstein needs a D of bounded slope; give "
-            "--gradient-penalty 10, --clip 0.01 or --d-norm spectral",
+            "wasserstein needs a D of bounded slope; give --gradient-penalty 10, --clip 0.01 or "
+            "--d-norm spectral",
         )
     if config.gradient_penalty and config.d_update == "separate":
         raise _wrong(
@@ -91,22 +91,19 @@ def check_sites(config: TrainConfig, given: Mapping[str, Any]) -> None:
             raise _wrong(
                 name,
                 "it is of rounds, and gradients are averaged in every update; leave it out, or "
-                "give "
-                "--average weights",
+                "give --average weights",
             )
     if own_data and not by_sites:
         raise _wrong(
             "datadir",
             f"{given['datadir']} gives each rank data of its own; that needs --average weights, "
-            "or --preset "
-            "federated",
+            "or --preset federated",
         )
     if own_data and given.get("evaluate_every"):
         raise _wrong(
             "evaluate_every",
             "sites have no test images in common; leave it out, and compare afterwards: gan-mpi "
-            "evaluate "
-            "RUN --datadir DIR",
+            "evaluate RUN --datadir DIR",
         )
     if by_sites and given.get("explain"):
         raise _wrong(
@@ -123,8 +120,7 @@ def check_sites(config: TrainConfig, given: Mapping[str, Any]) -> None:
         raise _wrong(
             "optimizer_state",
             "average, but by --schedule balance sites may train different players, whose states "
-            "do not "
-            "match; give local or reset",
+            "do not match; give local or reset",
         )
     if config.block_momentum != "no" and config.clip:
         raise _wrong(

@@ -75,9 +75,8 @@ class OriginalConfig:
         "sum",
         "Model",
         "sum and mean: cross-entropy, D's terms on reals and fakes added or averaged, G's -log "
-        "D(G(z)), "
-        "with sum and 1 more, as CNTK has it; nonsaturating is sum without the 1; minimax "
-        "has log(1 - D(G(z))) for G; or least-squares, hinge, wasserstein.",
+        "D(G(z)), with sum and 1 more, as CNTK has it; nonsaturating is sum without the 1; "
+        "minimax has log(1 - D(G(z))) for G; or least-squares, hinge, wasserstein.",
         choices=LOSSES,
     )
     batch_norm: str = setting(

@@ -68,23 +68,19 @@ FOR_128 = (
 PADDLE_ODDITIES = (
     (
         "Each step trains whichever player has the larger loss, at most five times running, "
-        "although "
-        "the advice of the time (ganhacks, 11) is not to balance by loss."
+        "although the advice of the time (ganhacks, 11) is not to balance by loss."
     ),
     (
         "D learns from the fakes in one update and from the reals in a second one; that is two "
-        "Adam "
-        "steps on the same batch."
+        "Adam steps on the same batch."
     ),
     (
         "The original drew each real batch by itself, with no epochs; here the data are shuffled "
-        "once "
-        "an epoch."
+        "once an epoch."
     ),
     (
         "The original drew its samples with the statistics of their batch of 128, of which it "
-        "showed "
-        "64; here with the running ones, so that an image depends on its seed alone."
+        "showed 64; here with the running ones, so that an image depends on its seed alone."
     ),
     ("The tutorial's text has --useGpu 1, which the program rejects; its option is --use_gpu."),
     FOR_128,
@@ -133,42 +129,33 @@ PRESETS = {
         oddities=(
             (
                 "D's convolutions are padded (28 to 15 to 8), so that all pixels reach it, those "
-                "of the "
-                "last row and column like others; in dcgan-206b rows and columns 25 to 27 do not."
+                "of the last row and column like others; in dcgan-206b rows and columns 25 to 27 "
+                "do not."
             ),
             (
                 "Padded by one less after the image (28 to 14 to 7), D has one row of one kernel "
-                "for the "
-                "last row, and what is drawn there depends on the seed: rows and columns 25 to "
-                "27 were "
-                "brighter than the data's by 1.4 of 255 with seed 0 and by 9.1 with seed 1. "
-                "Padded as "
-                "here, by 0.2 (after 5,000 steps; losses of the last 1,000 G 1.88, D 1.23) and "
-                "by -0.1 "
-                "(after 1,500)."
+                "for the last row, and what is drawn there depends on the seed: rows and columns "
+                "25 to 27 were brighter than the data's by 1.4 of 255 with seed 0 and by 9.1 with "
+                "seed 1. Padded as here, by 0.2 (after 5,000 steps; losses of the last 1,000 G "
+                "1.88, D 1.23) and by -0.1 (after 1,500)."
             ),
             (
                 "As the tutorial's text has it, and not its code: G ends in tanh, images are in "
                 "-1..1, G is updated once a step. After 5,000 steps on MNIST, D padded to 14 and "
-                "7 in "
-                "both, that had the losses G 1.87, D 1.24 and the 1.4 above; as in the code "
-                "(--range unit "
-                "--g-steps 2) it was 1.80, 1.29 and 6.2, with digits as legible, and took a "
-                "quarter "
-                "longer."
+                "7 in both, that had the losses G 1.87, D 1.24 and the 1.4 above; as in the code "
+                "(--range unit --g-steps 2) it was 1.80, 1.29 and 6.2, with digits as legible, "
+                "and took a quarter longer."
             ),
             (
                 "Samples come from an average of G's weights with a half-life of 20,000 images; "
-                "--ema 0 "
-                "leaves it out. It changes no training. Averages of the weights of every "
-                "hundredth step "
-                "ended, with seed 0, at 3.0, 2.4, 2.1 and 2.0 floors for 5, 10, 20 and 40 thousand."
+                "--ema 0 leaves it out. It changes no training. Averages of the weights of every "
+                "hundredth step ended, with seed 0, at 3.0, 2.4, 2.1 and 2.0 floors for 5, 10, 20 "
+                "and 40 thousand."
             ),
             (
                 "Other latents and hinge are nearer after 1,000 steps with either seed; over the "
-                "whole "
-                "length they were not tried. Instance norm in either network leaves digits without "
-                "contrast after 300 steps."
+                "whole length they were not tried. Instance norm in either network leaves digits "
+                "without contrast after 300 steps."
             ),
         ),
         tried=(
@@ -202,10 +189,9 @@ PRESETS = {
         oddities=(
             (
                 "D's 5x5 convolutions of stride 2 without padding (28 to 12 to 4) never see rows "
-                "and "
-                "columns 25 to 27 (25 and 26 but for the first layer's batch statistics): nothing "
-                "teaches G there, and every sample has a noisy band at its lower and right edge. "
-                "Preset dcgan mends it."
+                "and columns 25 to 27 (25 and 26 but for the first layer's batch statistics): "
+                "nothing teaches G there, and every sample has a noisy band at its lower and "
+                "right edge. Preset dcgan mends it."
             ),
             "D's first convolution has one filter, and batch normalisation.",
             "G is updated twice a step with the same latents; the comment there says once.",
@@ -267,15 +253,13 @@ PRESETS = {
             *PADDLE_ODDITIES,
             (
                 "All biases start at 1, so that few of D's ReLUs bend inside the square. Batch "
-                "norm "
-                "over all-fake batches then hides from D where they are, and whether G finds the "
-                "square depends on the initial weights. With seed 1, which is this preset's, it is "
-                "there after --fast on two ranks (mean 0.52 and 0.53, deviation 0.29 and 0.28; the "
-                "emptiest of 4x4 cells has 4.0 % of the points, 1.9 % lie more than 0.05 outside), "
-                "though it wanders: from step 10,000 on the means were between 0.37 and 0.85, "
-                "and 14 "
-                "of 50 looks found mean and deviation within 0.05 of the square's. With seed 0 it "
-                "was far off after 60,000 steps."
+                "norm over all-fake batches then hides from D where they are, and whether G finds "
+                "the square depends on the initial weights. With seed 1, which is this preset's, "
+                "it is there after --fast on two ranks (mean 0.52 and 0.53, deviation 0.29 and "
+                "0.28; the emptiest of 4x4 cells has 4.0 % of the points, 1.9 % lie more than "
+                "0.05 outside), though it wanders: from step 10,000 on the means were between "
+                "0.37 and 0.85, and 14 of 50 looks found mean and deviation within 0.05 of the "
+                "square's. With seed 0 it was far off after 60,000 steps."
             ),
         ),
     ),
@@ -290,17 +274,14 @@ PRESETS = {
             (
                 "The data are in -0.42..2.82 and G ends in tanh, -1..1: D can tell them apart by "
                 "range alone, and does. After --fast G's loss is 8.9, D's 0.17, and the samples "
-                "are "
-                "few and hardly digits; nor were they better up to 8,000 steps. With --range "
-                "signed "
-                "the losses are 1.06 and 0.48 by then."
+                "are few and hardly digits; nor were they better up to 8,000 steps. With --range "
+                "signed the losses are 1.06 and 0.48 by then."
             ),
             "BatchNorm1d(n, 0.8) sets epsilon to 0.8, where a momentum was meant; kept.",
             "The original did not shuffle; here every epoch has its own order.",
             (
                 "Pictures show -1..1, what tanh can give, so that the data's black, -0.42, comes "
-                "out "
-                "as the grey 73 where G has learned it; reals.png has the data as they are."
+                "out as the grey 73 where G has learned it; reals.png has the data as they are."
             ),
             (
                 "Lightning's own gan.py trains 5 epochs of 55,000 images, in batches of 64 where "
@@ -308,10 +289,9 @@ PRESETS = {
                 "have begun Adam anew each; here it goes on."
             ),
             (
-                "fast is five epochs, as in Lightning's example, full OpenFL's ten rounds of "
-                "one epoch. Its federated averaging of weights is preset federated; here "
-                "gradients are "
-                "averaged."
+                "fast is five epochs, as in Lightning's example, full OpenFL's ten rounds of one "
+                "epoch. Its federated averaging of weights is preset federated; here gradients "
+                "are averaged."
             ),
         ),
     ),
@@ -337,33 +317,27 @@ PRESETS = {
             ),
             (
                 "The original's ranges, -0.42..2.82 of the data and -1..1 of G, let D win by "
-                "range alone "
-                "(see preset lightning); here the data are in -1..1. --range standard is as it was."
+                "range alone (see preset lightning); here the data are in -1..1. --range standard "
+                "is as it was."
             ),
             (
                 "The original's plan asked that both optimizers go on as an average "
-                "(CONTINUE_GLOBAL), but its "
-                "plugin let D's state overwrite G's, and Lightning began Adam anew each round. "
-                "Here it is as "
-                "planned; --optimizer-state reset is as it was."
+                "(CONTINUE_GLOBAL), but its plugin let D's state overwrite G's, and Lightning "
+                "began Adam anew each round. Here it is as planned; --optimizer-state reset is as "
+                "it was."
             ),
             (
                 "A round is 20 steps; the original's, an epoch of each site's data, is --every "
-                "1epoch. "
-                "At two sites with the same digits, --fast ends at 121 floors of the Frechet "
-                "distance with "
-                "rounds of 20 steps, at 114 with rounds of an epoch, and at 117 where gradients "
-                "are averaged. With "
-                "digits 0-4 at one site and 5-9 at the other, rounds of 20 steps do as well "
-                "(114; 62 % of 2,000 "
-                "samples are judged 0-4), rounds of an epoch draw 3, 7 and 8 (154); with "
-                "optimizers that are the "
+                "1epoch. At two sites with the same digits, --fast ends at 121 floors of the "
+                "Frechet distance with rounds of 20 steps, at 114 with rounds of an epoch, and at "
+                "117 where gradients are averaged. With digits 0-4 at one site and 5-9 at the "
+                "other, rounds of 20 steps do as well (114; 62 % of 2,000 samples are judged "
+                "0-4), rounds of an epoch draw 3, 7 and 8 (154); with optimizers that are the "
                 "sites' own it is 131, with such as begin anew 161. Seed 0, once each."
             ),
             (
                 "The batch of 256 is that of all sites together; the original's was each site's. "
-                "Sites "
-                "count by their images, as in OpenFL's weighted average."
+                "Sites count by their images, as in OpenFL's weighted average."
             ),
         ),
     ),

@@ -42,8 +42,7 @@ class SitesConfig(OriginalConfig):
         "no",
         GROUP,
         "Momentum of the average from round to round, as CNTK's block momentum; alone it means 1 "
-        "- 1/N "
-        "on N ranks. No GAN was seen to bear it (docs/effects.md).",
+        "- 1/N on N ranks. No GAN was seen to bear it (docs/effects.md).",
         metavar="X",
         alone="auto",
     )

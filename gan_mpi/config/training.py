@@ -20,8 +20,7 @@ class TrainConfig(SitesConfig):
         0.0,
         GROUP,
         "Keep an average of G's weights with this half-life, in thousands of images that G was "
-        "trained "
-        "with, at most a twentieth of all so far; samples are drawn from it.  0: none.",
+        "trained with, at most a twentieth of all so far; samples are drawn from it.  0: none.",
         minimum=0,
         metavar="KIMG",
     )
@@ -90,8 +89,7 @@ class TrainConfig(SitesConfig):
         0.0,
         GROUP,
         "Share of the units, or maps, that is dropped after each hidden layer of G, in training "
-        "and "
-        "when sampling (17).",
+        "and when sampling (17).",
         minimum=0,
         below=1,
     )
@@ -111,8 +109,7 @@ class TrainConfig(SitesConfig):
         "own",
         GROUP,
         "Normalisation in G: its own; instance, of each image by itself, in the place of batch "
-        "norm "
-        "(4); or none.",
+        "norm (4); or none.",
         choices=("own", "instance", "none"),
     )
     d_norm: str = setting(

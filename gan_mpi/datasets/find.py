@@ -89,8 +89,7 @@ def _read(folder: Path, source: Source, split: str) -> Dataset:
     if RANK in str(folder):
         raise UserError(
             f"{named_by}: {folder} names a folder for each site of train --average weights; here "
-            "give one "
-            "folder with data.",
+            "give one folder with data.",
             exit_code=2,
         )
     if not folder.is_dir():

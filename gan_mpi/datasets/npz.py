@@ -49,9 +49,8 @@ def _load(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path} is damaged: {error}.") from None
     except ValueError:
         raise UserError(
-            f"{path} holds Python objects, which could run anything and are not read; save "
-            "arrays of "
-            "numbers of one shape: np.savez('train.npz', images=..., labels=...)."
+            f"{path} holds Python objects, which could run anything and are not read; save arrays "
+            "of numbers of one shape: np.savez('train.npz', images=..., labels=...)."
         ) from None
 
 

@@ -91,14 +91,12 @@ def _labels(paths: list[Path], root: Path, classes: list[str]) -> np.ndarray | N
     if loose:
         raise UserError(
             f"{loose[0]} lies beside the sub-folders of the classes; put it into one, or all "
-            "pictures "
-            "into one folder."
+            "pictures into one folder."
         )
     if len(classes) > MOST_CLASSES:
         raise UserError(
-            f"{root} has {len(classes)} sub-folders with pictures; at most {MOST_CLASSES} "
-            "classes are "
-            "told apart."
+            f"{root} has {len(classes)} sub-folders with pictures; at most {MOST_CLASSES} classes "
+            "are told apart."
         )
     number = {name: place for place, name in enumerate(classes)}
     return np.array([number[path.parent.name] for path in paths], dtype=np.uint8)

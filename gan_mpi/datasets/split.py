@@ -30,8 +30,7 @@ def split(
         if name == "train" and not all(len(rows) for rows in parts):
             raise UserError(
                 f"--sites: {len(dataset.images)} samples of {classes} classes leave some of "
-                f"{sites} sites "
-                f"without any at --skew {skew:g}; give fewer sites, or less skew.",
+                f"{sites} sites without any at --skew {skew:g}; give fewer sites, or less skew.",
                 exit_code=2,
             )
         for folder, rows in zip(counts, parts, strict=True):

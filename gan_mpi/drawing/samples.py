@@ -88,9 +88,8 @@ def check_classes(path: Path, data: Mapping[str, Any], classes: Sequence[int]) -
     known = len(data.get("label_counts", ()))
     if classes and not known:
         raise UserError(
-            f"--class: the generator of {path} was trained without labels; one that draws a "
-            "class on "
-            "demand is trained with --conditional.",
+            f"--class: the generator of {path} was trained without labels; one that draws a class "
+            "on demand is trained with --conditional.",
             exit_code=2,
             on_all_ranks=True,
         )

@@ -90,8 +90,7 @@ def crowded(facts: list[Facts]) -> list[str]:
         if threads > cores and threads > len(node):
             found.append(
                 f"{node[0].host} has {cores} cores for {threads} threads of {len(node)} ranks; "
-                "leave "
-                f"OMP_NUM_THREADS unset, or set it to {max(1, cores // len(node))}"
+                f"leave OMP_NUM_THREADS unset, or set it to {max(1, cores // len(node))}"
             )
     return found
 
@@ -104,8 +103,7 @@ def uneven_gpus(facts: list[Facts]) -> list[str]:
     return [
         (
             f"{without[0].name} sees no GPU, others do; ask the scheduler for GPUs on all nodes, "
-            "or train "
-            "with --device cpu"
+            "or train with --device cpu"
         )
     ]
 
@@ -114,8 +112,7 @@ def wrong_clocks(ahead: dict[str, float]) -> list[str]:
     """Name the nodes whose clock is not root's."""
     return [
         f"the clock of {host} is {abs(seconds):.1f} s {'ahead of' if seconds > 0 else 'behind'} "
-        "rank "
-        "0's; its administrator should look at its time service"
+        "rank 0's; its administrator should look at its time service"
         for host, seconds in ahead.items()
         if abs(seconds) > CLOCK_TOLERANCE
     ]

@@ -73,8 +73,7 @@ def export(
         if not apart <= TOLERANCE:
             raise UserError(
                 f"the generator exported as {file_format} differs from that of {path} by "
-                f"{apart:.2g}, "
-                f"over {TOLERANCE}; nothing was written."
+                f"{apart:.2g}, over {TOLERANCE}; nothing was written."
             )
         target = out or Path(f"generator.{form.ending}")
         write_aside(target, data)

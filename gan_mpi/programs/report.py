@@ -109,8 +109,7 @@ def page(folders: Sequence[Path]) -> str:
     if not any(run.records for run in runs):
         raise UserError(
             f"{', '.join(str(folder) for folder in folders)}: nothing is recorded yet; wait for "
-            "the "
-            "first status line."
+            "the first status line."
         )
     files = resources.files("gan_mpi") / "pages"
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)

@@ -207,11 +207,10 @@ def table(results: Sequence[Mapping[str, Any]], metric: str) -> list[str]:
     for result in sorted(results, key=lambda r: sign * r["figures"][r["best"]]):
         best = result["best"]
         lines.append(
-            f"{result['setting']:{width}}  {result['kimg']:8.1f}  "
-            f"{duration(result['seconds']):>8}  "
-            f"{1000 * result['kimg'] / result['seconds']:8.0f}  "
-            f"{result['figures'][best]:14.4f}  {result['steps'][best]:8d}  "
-            f"{duration(result['seconds_at'][best]):>8}  {result['figures'][-1]:9.4f}"
+            f"{result['setting']:{width}}  {result['kimg']:8.1f}  {duration(result['seconds']):>8} "
+            f" {1000 * result['kimg'] / result['seconds']:8.0f}  {result['figures'][best]:14.4f}  "
+            f"{result['steps'][best]:8d}  {duration(result['seconds_at'][best]):>8}  "
+            f"{result['figures'][-1]:9.4f}"
         )
     floors = f"floor {results[0]['floor']:.4f}" if results else "nothing is done yet"
     return [*lines, floors]

@@ -75,8 +75,7 @@ def _of_sites(state: SitesState) -> list[str]:
     return [
         (
             f"weights are averaged after rounds of {state.length} steps (--every {every}): the "
-            "result depends "
-            f"on the number of sites, here {len(sites)}; {what}."
+            f"result depends on the number of sites, here {len(sites)}; {what}."
         ),
         *(each if state.own_data else []),
     ]

@@ -60,9 +60,8 @@ def _read_tests(source: Source, train: Dataset) -> Dataset | None:
     test = load_dataset(source, "test")
     if test.shape != train.shape:
         raise UserError(
-            f"--datadir: {test.source} holds test images of {'x'.join(map(str, test.shape))}, "
-            "and the training "
-            f"images are of {'x'.join(map(str, train.shape))}.",
+            f"--datadir: {test.source} holds test images of {'x'.join(map(str, test.shape))}, and "
+            f"the training images are of {'x'.join(map(str, train.shape))}.",
             exit_code=2,
         )
     return test

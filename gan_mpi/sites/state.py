@@ -146,17 +146,15 @@ def check_count(comm: Communicator, start: Start) -> None:
     if batch < sites:
         raise UserError(
             f"Invalid value for '--batch': {batch} leaves some of {sites} sites without images; "
-            "give at "
-            "least as many as there are sites.",
+            "give at least as many as there are sites.",
             exit_code=2,
             on_all_ranks=True,
         )
     before = len(start.saved["sites"]) if start.saved else sites
     if before != sites:
         raise UserError(
-            f"--resume: {start.run_dir} was trained by {before} site(s), each with optimizers "
-            "and a position "
-            f"of its own, and these are {sites} rank(s); start {before}.",
+            f"--resume: {start.run_dir} was trained by {before} site(s), each with optimizers and "
+            f"a position of its own, and these are {sites} rank(s); start {before}.",
             exit_code=2,
             on_all_ranks=True,
         )
@@ -209,9 +207,8 @@ def turns_of_a_round(config: TrainConfig, images: int, batch: int) -> int:
     a_step = config.images_per_step // config.batch * batch
     if not a_step:
         raise UserError(
-            f"Invalid value for '--every': {config.every}, but --train generator consumes no "
-            "real images; "
-            "give a number of steps.",
+            f"Invalid value for '--every': {config.every}, but --train generator consumes no real "
+            "images; give a number of steps.",
             exit_code=2,
             on_all_ranks=True,
         )

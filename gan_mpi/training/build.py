@@ -79,8 +79,7 @@ def _label_counts(dataset: Dataset, classes: int) -> list[int]:
     if dataset.labels is None:
         raise UserError(
             f"--conditional: {dataset.source} has no labels beside it; leave the option out, or "
-            "give "
-            "data with labels.",
+            "give data with labels.",
             on_all_ranks=True,
         )
     return np.bincount(dataset.labels, minlength=classes).tolist()

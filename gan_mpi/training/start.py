@@ -79,8 +79,7 @@ def _check_transfer(asked: Path, before: str | None, run_dir: Path) -> None:
         raise UserError(
             f"--transfer: {run_dir} goes on, and it began "
             f"{'with new networks' if before is None else f'from {before}'}, not from {asked}; "
-            "leave "
-            "the option out, or start a new run.",
+            "leave the option out, or start a new run.",
             exit_code=2,
         )
 
