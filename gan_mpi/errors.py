@@ -1,21 +1,31 @@
 """The one exception that carries a sentence for the user."""
 
-DIVERGED = 76  # exit code
+WRONG, DIVERGED = 2, 76  # exit codes
 
 
 class UserError(Exception):
     """Something that the user can mend, said in one sentence.
 
     `exit_code` is 1 (could not) unless the caller asked wrongly (2), started the program with the
-    launcher of another MPI (64), or the run has no finite numbers any more (76).  `on_all_ranks` is
-    true once every rank is known to raise the same error, so that it is printed once and no rank
-    has to be stopped by force.
+    launcher of another MPI (64), or the run has no finite numbers any more (76).  A communicator
+    sets `on_all_ranks` once every rank is known to raise the same error, so that it is printed
+    once and no rank has to be stopped by force.
     """
 
-    def __init__(self, message: str, exit_code: int = 1, on_all_ranks: bool = False) -> None:
+    def __init__(self, message: str, exit_code: int = 1) -> None:
         super().__init__(message)
         self.exit_code = exit_code
-        self.on_all_ranks = on_all_ranks
+        self.on_all_ranks = False
+
+
+def flag(option: str) -> str:
+    """Return a parameter name as the command line spells it."""
+    return "--" + option.replace("_", "-")
+
+
+def invalid_value(option: str, why: str, exit_code: int = WRONG) -> UserError:
+    """Return click's sentence about the value of an option, a parameter name: say `why`."""
+    return UserError(f"Invalid value for '{flag(option)}': {why}.", exit_code)
 
 
 def reason(error: OSError) -> str:

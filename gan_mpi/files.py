@@ -29,6 +29,18 @@ def write_aside(path: Path, data: bytes) -> None:
         raise UserError(f"cannot write {path}: {reason(error)}.") from None
 
 
+def write_output(path: Path, data: bytes, option: str) -> None:
+    """Write a file as write_aside, in a folder made for it.
+
+    Raises UserError, naming the option, such as --out, by which a user named the file.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{option}: cannot make {path.parent}: {reason(error)}.") from None
+    write_aside(path, data)
+
+
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:

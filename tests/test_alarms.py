@@ -31,7 +31,7 @@ class Same(nn.Module):
         self.inner = dense.generator(*arguments)
     def forward(self, latents):
         return self.inner(latents * 0.0)
-ARCHITECTURES["dense"] = replace(dense, generator=Same)
+ARCHITECTURES["dense"] = replace(dense, generator=lambda *a: nn.Sequential(Same(*a)))
 from gan_mpi.__main__ import main
 main()
 """

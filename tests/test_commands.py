@@ -12,8 +12,10 @@ from click.testing import CliRunner
 
 from gan_mpi import __version__
 from gan_mpi.cli import cli
-from gan_mpi.config import OPTIMIZERS, OptimizerConfig, RunConfig, TrainConfig
+from gan_mpi.config.optimizer import OPTIMIZERS, OptimizerConfig
 from gan_mpi.config.resolve import config_from_dict, new_config, resumed_config
+from gan_mpi.config.running import RunConfig
+from gan_mpi.config.training import TrainConfig
 from gan_mpi.errors import UserError
 
 README = (Path(__file__).parents[1] / "README.md").read_text()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gan_mpi.drawing.generator import load_generator
+from gan_mpi.drawing.generator import read_generator
 from gan_mpi.drawing.samples import one_class_a_row
 from gan_mpi.runs import checkpoint
 
@@ -64,8 +64,9 @@ def test_a_class_is_drawn_on_demand(gan_mpi, run, tmp_path):
 
 
 def test_the_average_is_what_a_checkpoint_is_sampled_from(run):
-    state = checkpoint.read_checkpoint(run / "checkpoint-000006.pt")
-    averaged, own = load_generator(state), load_generator(state, averaged=False)
+    path = run / "checkpoint-000006.pt"
+    state = checkpoint.read_checkpoint(path)
+    averaged, own = (read_generator(path, state, average).build() for average in (True, False))
     gaps = [
         (one - other).abs().max().item()
         for one, other in zip(averaged.parameters(), own.parameters(), strict=True)

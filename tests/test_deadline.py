@@ -6,7 +6,8 @@ import time
 import pytest
 from test_signals import OPTIONS
 
-from gan_mpi.cluster.deadline import End, find_end, seconds_of
+from gan_mpi.cluster.deadline import End, find_end
+from gan_mpi.cluster.time_left import seconds_of
 from gan_mpi.errors import UserError
 from gan_mpi.lifecycle.stopping import SLACK, Lookout, StopRequest
 from gan_mpi.runs import directory as rundir

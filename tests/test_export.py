@@ -10,12 +10,14 @@ import pytest
 import torch
 
 from gan_mpi.config.resolve import new_config
-from gan_mpi.drawing.generator import load_generator
+from gan_mpi.drawing.generator import read_generator
 from gan_mpi.networks.build import build_generator
 from gan_mpi.parallel.batch_norm import batch_norms
 from gan_mpi.programs.export import FORMATS
 from gan_mpi.runs import checkpoint
+from gan_mpi.runs.record import DataRecord
 from gan_mpi.streams import Purpose, draw_latents
+from gan_mpi.training.progress import Progress
 
 OTHERS = {
     "safetensors": "from safetensors.numpy import load_file; samples = "
@@ -34,9 +36,10 @@ def state_of(preset, shape, precision="fp32"):
     for number, layer in enumerate(batch_norms(generator)):
         layer.running_mean.uniform_(-0.1, 0.1, generator=torch.manual_seed(number))
         layer.running_var.uniform_(0.5, 2.0, generator=torch.manual_seed(number))
-    data = {"shape": list(shape), "name": "test"}
-    about = {"version": "0", "config": asdict(config), "progress": {"step": 7}}
-    return {**about, "data": data, "G": generator.state_dict()}
+    data = DataRecord("test", "nowhere", None, None, 10, shape, "0" * 64)
+    progress = asdict(Progress(step=7))
+    about = {"version": "0", "config": asdict(config), "progress": progress}
+    return {**about, "data": data.to_dict(), "G": generator.state_dict()}
 
 
 def first_latents(preset, count):
@@ -73,7 +76,7 @@ def test_another_program_draws_the_same(gan_mpi, tmp_path, name, preset, shape):
     )
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
     samples = np.load(tmp_path / "samples.npy")
-    generator = load_generator(state).eval()
+    generator = read_generator(None, state, True).build().eval()
     with torch.no_grad():
         expected = generator(torch.from_numpy(latents)).numpy()
     if name == "safetensors":
@@ -98,7 +101,7 @@ def test_a_generator_that_draws_otherwise_is_not_written(start, tmp_path):
     save(tmp_path / "run", state_of("basic", (1, 28, 28)))
     code = (
         "from dataclasses import replace\n"
-        "from gan_mpi import export\n"
+        "from gan_mpi.programs import export\n"
         "sound = export.FORMATS['pt2']\n"
         "wrong = lambda data: lambda latents: sound.load(data)(latents) + 1e-3\n"
         "export.FORMATS['pt2'] = replace(sound, load=wrong)\n"

@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from gan_mpi.config import interval
 from gan_mpi.config.resolve import new_config
+from gan_mpi.config.values import interval
 from gan_mpi.errors import UserError
 from gan_mpi.evaluation.classes import agreement
 from gan_mpi.extras.clipping import Clipping
-from gan_mpi.extras.ema import Average
+from gan_mpi.extras.ema import GeneratorEMA
 from gan_mpi.extras.noise import InstanceNoise
 from gan_mpi.extras.penalties import R1, GradientPenalty
 from gan_mpi.extras.replay import Replay
@@ -92,7 +92,7 @@ def test_replay_shows_old_fakes_one_half_of_the_time():
 
 def test_the_average_is_exponential_with_its_half_life():
     network = nn.Linear(1, 1, bias=False)
-    average = Average(network, kimg=0.1, batch=50)  # the half-life is 2 updates
+    average = GeneratorEMA(network, kimg=0.1, batch=50)  # the half-life is 2 updates
     with torch.no_grad():
         network.weight.fill_(0.0)
     average.restart()

@@ -16,15 +16,15 @@ from pathlib import Path
 faulthandler.dump_traceback_later(40, exit=True)
 from gan_mpi.__main__ import main
 sys.argv[1:] = ["train", "--glyphs", "50", "--batch", "30", "--steps", "5", "--quiet"]
-import gan_mpi.programs.train
-calls, take_step = [], gan_mpi.programs.train.take_step
-def failing(comm, *arguments):
-    calls.append(comm)
-    if comm.rank == 1 and len(calls) == 3:
+from gan_mpi.training.turn import Turn
+calls, play = [], Turn.play
+def failing(turn):
+    calls.append(turn)
+    if turn.comm.rank == 1 and len(calls) == 3:
         Path("failed").touch()
         {failure}
-    return take_step(comm, *arguments)
-gan_mpi.programs.train.take_step = failing
+    return play(turn)
+Turn.play = failing
 main()
 """
 BEFORE_MPI = """

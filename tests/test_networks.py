@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from gan_mpi.config import NETWORKS
 from gan_mpi.config.presets import PRESETS
 from gan_mpi.config.resolve import new_config
+from gan_mpi.config.training import NETWORKS
 from gan_mpi.datasets.find import SHAPES
 from gan_mpi.errors import UserError
 from gan_mpi.networks.build import ARCHITECTURES, build_discriminator, build_generator

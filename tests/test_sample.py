@@ -9,10 +9,13 @@ from gan_mpi.config.resolve import new_config
 from gan_mpi.drawing import pictures
 from gan_mpi.drawing.samples import CHUNK, generate
 from gan_mpi.networks.build import build_generator
+from gan_mpi.networks.generator import PlainGenerator
 from gan_mpi.networks.pixels import to_pixels
 from gan_mpi.parallel.batch_norm import BatchNorm
 from gan_mpi.runs import checkpoint
+from gan_mpi.runs.record import DataRecord
 from gan_mpi.streams import Purpose, draw_latents
+from gan_mpi.training.progress import Progress
 
 
 def save(run_dir, step=7, channels=1, seed=0):
@@ -21,8 +24,9 @@ def save(run_dir, step=7, channels=1, seed=0):
 
     config = new_config({"latent_dim": 8, "seed": seed})
     shape = (channels, 28, 28)
-    state = {"version": "0", "config": asdict(config), "progress": {"step": step}}
-    state["data"] = {"shape": list(shape), "name": "test"}
+    progress = asdict(Progress(step=step))
+    state = {"version": "0", "config": asdict(config), "progress": progress}
+    state["data"] = DataRecord("test", "nowhere", None, None, 10, shape, "0" * 64).to_dict()
     state["G"] = build_generator(config, shape).float().state_dict()
     run_dir.mkdir(parents=True, exist_ok=True)
     return checkpoint.save_checkpoint(run_dir, step, state)
@@ -45,7 +49,7 @@ def test_an_image_depends_on_its_seed_alone():
 def test_a_generator_with_batch_norm_draws_from_its_running_statistics():
     torch.manual_seed(0)
     layers = nn.Linear(4, 9), BatchNorm(9), nn.Tanh(), nn.Unflatten(1, (1, 3, 3))
-    generator = nn.Sequential(*layers)
+    generator = PlainGenerator(*layers)
     threads, seen = torch.get_num_threads(), []
     generator.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
     config = new_config({"latent_dim": 4})

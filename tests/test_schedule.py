@@ -6,12 +6,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from gan_mpi.clock import Clock
 from gan_mpi.config.resolve import new_config
 from gan_mpi.errors import UserError
 from gan_mpi.game.balance import Balance
 from gan_mpi.parallel.bucket import Averages
 from gan_mpi.training import turn
-from gan_mpi.training.progress import Progress, Window
+from gan_mpi.training.state import RunState
 
 
 def trained_by_the_original(losses):
@@ -47,14 +48,14 @@ class Recorder:
 
     def __init__(self, monkeypatch):
         self.calls, self.reals, self.latents = [], 0, 0
-        monkeypatch.setattr(turn, "discriminator_step", self.discriminator)
-        monkeypatch.setattr(turn, "generator_step", self.generator)
+        monkeypatch.setattr(turn, "discriminator_update", self.discriminator)
+        monkeypatch.setattr(turn, "generator_update", self.generator)
 
-    def next_real(self):
+    def next_reals(self, position):
         self.reals += 1
         return self.reals
 
-    def next_latents(self):
+    def next_latents(self, position):
         self.latents += 1
         return self.latents
 
@@ -90,15 +91,11 @@ def test_a_turn_trains_in_order(monkeypatch, given, expected):
     feed = Recorder(monkeypatch)
     bucket = SimpleNamespace(gradients=torch.zeros(1))
     player = SimpleNamespace(update=lambda lr: None, bucket=bucket)
+    comm = SimpleNamespace(clock=Clock(), alike=lambda function: function())
     loss = SimpleNamespace(discriminator=lambda real, fake: real + fake)
-    state = SimpleNamespace(
-        config=new_config(given),
-        game=SimpleNamespace(G=player, D=player, loss=loss, fakes=lambda latents: latents),
-        progress=Progress(),
-        window=Window(),
-        losses={},
-    )
-    turn.take_step(None, state, feed, SimpleNamespace(requested=False))
+    game = SimpleNamespace(G=player, D=player, loss=loss, fakes=lambda latents: latents)
+    state = RunState(new_config(given), data=None, game=game)
+    turn.Turn(comm, state, feed, SimpleNamespace(requested=False)).play()
     assert feed.calls == expected
     counts = [name for name, *_ in expected]
     assert state.progress.updates_D == counts.count("D")

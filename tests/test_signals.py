@@ -22,7 +22,7 @@ OPTIONS = (
     "run",
 )
 SLOW_SAVE = """
-import time, gan_mpi.checkpoint as c
+import time, gan_mpi.runs.checkpoint as c
 pack = c.pack
 c.pack = lambda state: (time.sleep(2 if state["progress"]["step"] else 0), pack(state))[1]
 from gan_mpi.__main__ import main

@@ -5,12 +5,12 @@ from click import BadParameter
 from click.testing import CliRunner
 
 from gan_mpi.cli import cli
-from gan_mpi.config import block_momentum, round_length
 from gan_mpi.config.resolve import new_config, resumed_config
+from gan_mpi.config.values import block_momentum, round_length
 from gan_mpi.datasets.dataset import Source
 from gan_mpi.datasets.find import load_dataset
 from gan_mpi.errors import UserError
-from gan_mpi.sites.state import turns_of_a_round
+from gan_mpi.sites.build import turns_of_a_round
 
 
 def test_rounds_and_momenta_as_they_are_written():

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from gan_mpi.cluster.cores import idle_cores, thread_count
-from gan_mpi.errors import UserError
+from gan_mpi.errors import invalid_value
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.mpi.world import has_threads
 
@@ -43,17 +43,19 @@ def _choose_device(comm: Communicator, requested: str) -> tuple[torch.device, st
     if requested == "cpu" or (requested == "auto" and not gpus):
         return torch.device("cpu"), ""
     if not gpus:
-        raise UserError(f"Invalid value for '--device': {requested}, but torch sees no GPU here.")
+        raise invalid_value("device", f"{requested}, but torch sees no GPU here", exit_code=1)
     if not has_threads():
-        raise UserError(
-            "Invalid value for '--device': a GPU needs an MPI library with MPI_THREAD_MULTIPLE, "
-            "which this one does not offer; --device cpu does without."
+        raise invalid_value(
+            "device",
+            "a GPU needs an MPI library with MPI_THREAD_MULTIPLE, which this one does not offer; "
+            "--device cpu does without",
+            exit_code=1,
         )
     index = comm.local_rank % gpus
     if requested.startswith("cuda:"):
         index = int(requested.removeprefix("cuda:"))
     if index >= gpus:
-        raise UserError(f"Invalid value for '--device': {requested}, but torch sees {gpus} GPU(s).")
+        raise invalid_value("device", f"{requested}, but torch sees {gpus} GPU(s)", exit_code=1)
     torch.cuda.set_device(index)
     shared = requested == "auto" and comm.local_size > gpus
     sharing = f"{comm.local_size} ranks share {gpus} GPU(s) on a node" if shared else ""

@@ -30,10 +30,10 @@ def probe_folder(comm: Communicator, run_dir: Path) -> list[str]:
     and answer with one of its own.
     """
     folder = next(path for path in (run_dir, *run_dir.absolute().parents) if path.is_dir())
-    token = comm.mpi.bcast(secrets.token_hex(8))
-    folder = Path(comm.mpi.bcast(str(folder.absolute())))
+    token = comm.broadcast(secrets.token_hex(8))
+    folder = Path(comm.broadcast(str(folder.absolute())))
     mine = folder / f".doctor-{token}-{comm.rank}"
-    wrong = comm.mpi.bcast(_try_to_write(mine) if comm.is_root else "")
+    wrong = comm.broadcast(_try_to_write(mine) if comm.is_root else "")
     if wrong:
         return [f"--run-dir: rank 0 on {platform.node()} cannot write in {folder}: {wrong}"]
     found = ""
@@ -95,7 +95,7 @@ def probe_sums(comm: Communicator) -> tuple[dict[int, float], list[str]]:
         array = np.empty(max(1, size // 4), np.float32)
         seconds = []
         begin = time.perf_counter()
-        while comm.mpi.bcast(time.perf_counter() - begin < SECONDS_A_SIZE):
+        while comm.broadcast(time.perf_counter() - begin < SECONDS_A_SIZE):
             array[...] = comm.rank + 1
             start = time.perf_counter()
             comm.sum_in_place(array)
@@ -118,21 +118,17 @@ def clock_differences(comm: Communicator) -> dict[str, float]:
     here = comm.allgather((comm.local_rank == 0, platform.node()))
     found: dict[str, tuple[float, float]] = {}
     for rank, (speaks, host) in enumerate(here):
-        if not speaks or rank == 0:
+        if not speaks or rank == 0 or comm.rank not in (0, rank):
             continue
         for _ in range(CLOCK_ROUNDS):
-            if comm.is_root:
-                sent = time.time()
-                comm.mpi.send(None, rank)
-                there = comm.mpi.recv(source=rank)
-                back = time.time()
+            sent = time.time()
+            there = comm.ask(rank, time.time)
+            back = time.time()
+            if there is not None:
                 trip, ahead = found.get(host, (float("inf"), 0.0))
                 if back - sent < trip:
                     trip, ahead = back - sent, there - (sent + back) / 2
                 found[host] = trip, ahead
-            elif comm.rank == rank:
-                comm.mpi.recv(source=0)
-                comm.mpi.send(time.time(), 0)
     return {host: ahead for host, (_, ahead) in found.items()}
 
 

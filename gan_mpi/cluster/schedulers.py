@@ -1,9 +1,15 @@
-"""What four schedulers are told of a job: directives, launchers, and how to submit it again."""
+"""What four schedulers are told and asked of a job: directives, launchers, the time left."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gan_mpi.errors import UserError
+from gan_mpi.cluster.time_left import (
+    flux_time_left,
+    lsf_time_left,
+    pbs_time_left,
+    slurm_time_left,
+)
+from gan_mpi.errors import invalid_value
 
 # Seconds before the end at which the scheduler, where it can, sends SIGUSR1.
 WARNING = 120
@@ -43,10 +49,16 @@ class Job:
 class Scheduler:
     """How one scheduler is spoken to.
 
-    `directives` and `launch` give the lines of a job; `forward` passes the pre-timeout signal on;
-    `resubmit` is empty where a directive says that 75 means once more.
+    `job_variables` hold the job's number in its environment, and `time_left` returns the seconds
+    that a job has left, None without a limit; raises OSError, subprocess.SubprocessError or
+    ValueError if the scheduler does not say.  `directives` and `launch` give the lines of a job;
+    `forward` passes the pre-timeout signal on; `resubmit` is empty where a directive says that 75
+    means once more.
     """
 
+    name: str
+    job_variables: tuple[str, ...]
+    time_left: Callable[[str], float | None]
     prefix: str
     submit: tuple[str, ...]
     directives: Callable[[Job], list[str | None]]
@@ -86,10 +98,7 @@ def _warning(job: Job, directive: str) -> str | None:
 def _refuse(job: Job, scheduler: str, **instead: str) -> None:
     for name, advice in instead.items():
         if getattr(job, name) is not None:
-            raise UserError(
-                f"Invalid value for '--{name}': {scheduler} has none; {advice}.",
-                exit_code=2,
-            )
+            raise invalid_value(name, f"{scheduler} has none; {advice}")
 
 
 def _clock(seconds: int) -> str:
@@ -175,10 +184,10 @@ def _flux(job: Job) -> list[str | None]:
         mail="leave it out",
     )
     if job.gpus_per_node % job.ranks_per_node:
-        raise UserError(
-            "Invalid value for '--gpus-per-node': Flux gives GPUs to ranks, and "
-            f"{job.gpus_per_node} cannot be shared evenly by {job.ranks_per_node}.",
-            exit_code=2,
+        raise invalid_value(
+            "gpus_per_node",
+            f"Flux gives GPUs to ranks, and {job.gpus_per_node} cannot be shared evenly by "
+            f"{job.ranks_per_node}",
         )
     gpus = job.gpus_per_node // job.ranks_per_node
     return [
@@ -207,8 +216,20 @@ def _flux_run(job: Job) -> str:
 
 
 SCHEDULERS = {
-    "slurm": Scheduler("#SBATCH", ("sbatch",), _slurm, _srun, 'sbatch "$0" "$@"'),
+    "slurm": Scheduler(
+        "Slurm",
+        ("SLURM_JOB_ID",),
+        slurm_time_left,
+        "#SBATCH",
+        ("sbatch",),
+        _slurm,
+        _srun,
+        'sbatch "$0" "$@"',
+    ),
     "pbs": Scheduler(
+        "PBS",
+        ("PBS_JOBID",),
+        pbs_time_left,
         "#PBS",
         ("qsub",),
         _pbs,
@@ -218,6 +239,9 @@ SCHEDULERS = {
         signals="USR1 TERM",
     ),
     "lsf": Scheduler(
+        "LSF",
+        ("LSB_JOBID",),
+        lsf_time_left,
         "#BSUB",
         ("bsub",),
         _lsf,
@@ -225,6 +249,9 @@ SCHEDULERS = {
         "",
     ),
     "flux": Scheduler(
+        "Flux",
+        ("FLUX_ENCLOSING_ID", "FLUX_JOB_ID"),
+        flux_time_left,
         "#FLUX:",
         ("flux", "batch"),
         _flux,

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from gan_mpi.config import DATASETS, RunConfig
+from gan_mpi.config.running import RunConfig
+from gan_mpi.config.training import DATASETS
 from gan_mpi.options.fields import some_options
 from gan_mpi.options.params import GridSize
 

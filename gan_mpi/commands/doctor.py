@@ -38,9 +38,10 @@ def doctor(run_dir: Path) -> int:
     try:
         comm = world()
     except UserError as error:
-        if error.exit_code != WRONG_LAUNCHER:
-            raise
-        raise UserError(f"found: {error}", on_all_ranks=True) from None
+        if error.exit_code == WRONG_LAUNCHER:
+            error.exit_code = 1
+            error.args = (f"found: {error}",)
+        raise
     signals.install()
     from gan_mpi.programs.doctor import doctor as examine
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from gan_mpi.config import RunConfig
+from gan_mpi.config.running import RunConfig
 from gan_mpi.options.fields import GroupedCommand, some_options
 from gan_mpi.options.params import checkpoint_option, checkpoint_step, no_ema_option
 

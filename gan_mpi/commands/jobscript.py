@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from gan_mpi.cluster.deadline import seconds_of
 from gan_mpi.cluster.jobscript import write_script
 from gan_mpi.cluster.schedulers import SCHEDULERS, Job
+from gan_mpi.cluster.time_left import seconds_of
 from gan_mpi.errors import UserError, reason
 
 SITE_FILE = "jobscript.toml"

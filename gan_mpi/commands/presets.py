@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from gan_mpi.config import OriginalConfig, TrainConfig
 from gan_mpi.config.presets import PRESETS, Preset
 from gan_mpi.config.resolve import new_config, run_config
+from gan_mpi.config.training import BEYOND, SITES, TrainConfig
 
 WIDTH = 88
 TRIED = "Tried on MNIST, in floors of the Frechet distance (1 is what real images have)"
@@ -74,11 +74,11 @@ def _configuration(name: str, config: TrainConfig) -> str:
         inner = values.pop(player)
         text = ", ".join(f"{k} {v}" for k, v in inner.items() if v is not None)
         values[player] = text
-    originals = {f.name for f in fields(OriginalConfig)}
+    off = {f.name for f in fields(TrainConfig) if f.metadata.get("group") in (SITES, BEYOND)}
     values = {
         key: value
         for key, value in values.items()
-        if key in originals or value != getattr(TrainConfig, key)
+        if key not in off or value != getattr(TrainConfig, key)
     }
     where = run_config(name, {})
     values |= {"checkpoint_every": where.checkpoint_every, "grid": where.grid or "6x6"}

@@ -3,10 +3,14 @@
 import json
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from gan_mpi.errors import UserError
+
+if TYPE_CHECKING:
+    from gan_mpi.programs.status import Status
 
 PAUSE = 2.0  # seconds between looks of --watch
 
@@ -32,7 +36,7 @@ def status(place: Path, watch: bool, as_json: bool) -> int:
     return 0
 
 
-def _read(place: Path) -> list[dict] | dict:
+def _read(place: Path) -> "Status | list[Status]":
     from gan_mpi.programs.status import find_runs, read_status
     from gan_mpi.runs.directory import CONFIG_FILE
 
@@ -49,10 +53,9 @@ def _lines(place: Path) -> tuple[list[str], bool]:
     from gan_mpi.programs.status import page, summary
 
     found = _read(place)
-    if isinstance(found, dict):
-        return page(found), found["state"] in ("starting", "running")
-    running = any(each["state"] in ("starting", "running") for each in found)
-    return summary(found), running
+    runs = found if isinstance(found, list) else [found]
+    running = any(each["state"] in ("starting", "running") for each in runs)
+    return summary(found) if isinstance(found, list) else page(found), running
 
 
 def _watch(place: Path) -> None:

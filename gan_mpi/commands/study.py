@@ -2,11 +2,11 @@
 
 import itertools
 from pathlib import Path
-from typing import Any
 
 import click
 
-from gan_mpi.config import RANK
+from gan_mpi.config.given import Given, text_of
+from gan_mpi.config.values import RANK
 
 METRICS = ("frechet", "precision", "recall", "density", "coverage", "score")
 
@@ -83,12 +83,12 @@ def study(
     if len(varied) < len(vary):
         raise click.UsageError("--vary names one option twice; give all its values at once.")
 
-    def given(words: list[str]) -> dict[str, Any]:
+    def given(words: list[str]) -> Given:
         found = parse([*options, *words], ctx)
         if wrong := found.keys() & {"run_dir", "resume", "outdir"}:
             flag = "--" + min(wrong).replace("_", "-")
             raise click.UsageError(f"{flag} does not go with study; give study --dir DIR.")
-        if RANK in found.get("datadir", ""):
+        if RANK in (text_of(found, "datadir") or ""):
             raise click.UsageError(
                 "--datadir: study compares by test images, and sites have none in common."
             )
@@ -98,7 +98,7 @@ def study(
     for chosen in itertools.product(*of_train.values()):
         pairs = zip(of_train, chosen, strict=True)
         given([word for name, value in pairs for word in (f"--{name}", value)])
-    comm, stop, _, end = begin(parse(options, ctx).get("time_limit"))
+    comm, stop, _, end = begin(text_of(parse(options, ctx), "time_limit"))
     from gan_mpi.programs.study import study as run
 
     return run(comm, folder, varied, given, metric, only, stop, end)

@@ -7,17 +7,13 @@ from typing import Any
 
 import click
 
-from gan_mpi.cluster.deadline import seconds_of
-from gan_mpi.config import (
-    RunConfig,
-    TrainConfig,
-    block_momentum,
-    grid_size,
-    interval,
-    round_length,
-)
-from gan_mpi.config.contradictions import flag
+from gan_mpi.cluster.time_left import seconds_of
+from gan_mpi.config.given import Given, text_of
 from gan_mpi.config.resolve import new_config
+from gan_mpi.config.running import RunConfig
+from gan_mpi.config.training import TrainConfig
+from gan_mpi.config.values import block_momentum, grid_size, interval, round_length
+from gan_mpi.errors import flag
 from gan_mpi.options.begin import begin
 from gan_mpi.options.fields import GroupedCommand, GroupedOption, config_options
 
@@ -80,13 +76,13 @@ def train(dry_run: bool, **options: Any) -> int:
     if dry_run:
         return _show(given)
 
-    comm, stop, phases, end = begin(given.get("time_limit"))
+    comm, stop, phases, end = begin(text_of(given, "time_limit"))
     from gan_mpi.programs.train import train as run_training
 
     return run_training(comm, given, stop, phases, end)
 
 
-def parse(words: Sequence[str], parent: click.Context | None = None) -> dict[str, Any]:
+def parse(words: Sequence[str], parent: click.Context | None = None) -> Given:
     """Return the options that a command line of train gives, checked.  Raises click.UsageError."""
     parsed = train.make_context("train", list(words), parent=parent)
     given = {name: value for name, value in parsed.params.items() if value is not None}
@@ -96,29 +92,29 @@ def parse(words: Sequence[str], parent: click.Context | None = None) -> dict[str
     return given
 
 
-def check(given: dict[str, Any]) -> None:
+def check(given: Given) -> None:
     """Refuse what can be seen to be wrong without a file: click.UsageError, UserError."""
     for first, second in EXCLUSIVE:
         if first in given and second in given:
             raise click.UsageError(
                 f"{flag(first)} and {flag(second)} exclude each other; give one."
             )
-    device = given.get("device", RunConfig.device)
+    device = text_of(given, "device") or RunConfig.device
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise click.BadParameter(
             f"{device!r} is not auto, cpu, cuda or cuda:N.", param_hint="'--device'"
         )
     for name, understand in WRITTEN.items():
-        if name in given:
+        if (text := text_of(given, name)) is not None:
             try:
-                understand(given[name])
+                understand(text)
             except ValueError as error:
                 raise click.BadParameter(str(error), param_hint=f"'{flag(name)}'") from None
     if not given.keys() & {"run_dir", "resume"}:
         new_config(given)
 
 
-def _show(given: dict[str, Any]) -> int:
+def _show(given: Given) -> int:
     from gan_mpi.mpi import launcher
     from gan_mpi.training.start import describe_start, find_start
 

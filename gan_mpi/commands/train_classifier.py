@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from gan_mpi.config import RunConfig, TrainConfig
+from gan_mpi.config.running import RunConfig
+from gan_mpi.config.training import TrainConfig
 from gan_mpi.options.fields import GroupedCommand, some_options
 
 

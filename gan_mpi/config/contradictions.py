@@ -1,10 +1,10 @@
 """Options that contradict each other, refused in a sentence before anything is done."""
 
-from collections.abc import Mapping
-from typing import Any
-
-from gan_mpi.config import OPTIMIZERS, RANK, RATES, WITHOUT_TARGETS, TrainConfig
-from gan_mpi.errors import UserError
+from gan_mpi.config.given import Given, text_of
+from gan_mpi.config.optimizer import OPTIMIZERS, RATES
+from gan_mpi.config.training import WITHOUT_TARGETS, TrainConfig
+from gan_mpi.config.values import RANK
+from gan_mpi.errors import invalid_value
 
 TURN = ("d_steps", "g_steps", "first", "g_latents")  # options of --schedule steps
 
@@ -14,41 +14,41 @@ def option_names(player: str, name: str) -> tuple[str, str]:
     return f"{player.lower()}_{name}", name
 
 
-def check_schedule(config: TrainConfig, given: Mapping[str, Any]) -> None:
+def check_schedule(config: TrainConfig, given: Given) -> None:
     """Refuse options of the schedule that contradict each other."""
     if config.schedule == "balance" and config.train != "both":
-        raise _wrong(
+        raise invalid_value(
             "train",
             f"{config.train}, but --schedule balance chooses who is trained; it needs both",
         )
     unused = [name for name in TURN if name in given]
     if config.schedule == "balance" and unused:
-        raise _wrong(
+        raise invalid_value(
             unused[0],
             "--schedule balance decides by itself who is trained in a step; leave it out, or "
             "give --schedule steps",
         )
     if "kimg" in given and not config.images_per_step:
-        raise _wrong(
+        raise invalid_value(
             "kimg",
             "--train generator consumes no real images; give --steps",
         )
 
 
-def chosen_optimizer(config: TrainConfig, given: Mapping[str, Any], player: str) -> str:
+def chosen_optimizer(config: TrainConfig, given: Given, player: str) -> str:
     """Return the optimizer that a player has with the options given."""
     own, shared = option_names(player, "optimizer")
-    return given.get(own, given.get(shared, getattr(config, player).optimizer))
+    return str(given.get(own, given.get(shared, getattr(config, player).optimizer)))
 
 
-def check_uses(config: TrainConfig, given: Mapping[str, Any]) -> None:
+def check_uses(config: TrainConfig, given: Given) -> None:
     """Refuse a rate or momentum that none of the optimizers it is meant for would use."""
     for name in RATES:
         for option, players in ((name, "GD"), (f"g_{name}", "G"), (f"d_{name}", "D")):
             kinds = sorted({chosen_optimizer(config, given, player) for player in players})
             if option in given and not any(name in OPTIMIZERS[kind] for kind in kinds):
                 users = " and ".join(kind for kind in OPTIMIZERS if name in OPTIMIZERS[kind])
-                raise _wrong(
+                raise invalid_value(
                     option,
                     f"{' and '.join(kinds)} has no {name}; it is for {users}",
                 )
@@ -57,82 +57,73 @@ def check_uses(config: TrainConfig, given: Mapping[str, Any]) -> None:
 def check_beyond(config: TrainConfig) -> None:
     """Refuse combinations of what the originals had not that mean nothing."""
     if config.told and config.loss in WITHOUT_TARGETS:
-        raise _wrong(
+        raise invalid_value(
             config.told[0],
             f"--loss {config.loss} has no targets; leave it out, or "
             "take a cross-entropy loss or least-squares",
         )
     if config.clip and config.loss != "wasserstein":
-        raise _wrong(
+        raise invalid_value(
             "clip",
             f"it bounds the slope of D for --loss wasserstein, not for {config.loss}; leave it out",
         )
     bounds = (config.clip, config.gradient_penalty, config.d_norm == "spectral")
     if config.loss == "wasserstein" and not any(bounds):
-        raise _wrong(
+        raise invalid_value(
             "loss",
             "wasserstein needs a D of bounded slope; give --gradient-penalty 10, --clip 0.01 or "
             "--d-norm spectral",
         )
     if config.gradient_penalty and config.d_update == "separate":
-        raise _wrong(
+        raise invalid_value(
             "gradient_penalty",
             "it is taken between reals and fakes, and D learns "
             "from one or the other; give --d-update joint",
         )
 
 
-def check_sites(config: TrainConfig, given: Mapping[str, Any]) -> None:
+def check_sites(config: TrainConfig, given: Given) -> None:
     """Refuse options of sites without sites, and what sites cannot have."""
     by_sites = config.average == "weights"
-    own_data = RANK in (given.get("datadir") or "")
+    own_data = RANK in (text_of(given, "datadir") or "")
     for name in ("every", "optimizer_state", "block_momentum"):
         if name in given and not by_sites:
-            raise _wrong(
+            raise invalid_value(
                 name,
                 "it is of rounds, and gradients are averaged in every update; leave it out, or "
                 "give --average weights",
             )
     if own_data and not by_sites:
-        raise _wrong(
+        raise invalid_value(
             "datadir",
             f"{given['datadir']} gives each rank data of its own; that needs --average weights, "
             "or --preset federated",
         )
     if own_data and given.get("evaluate_every"):
-        raise _wrong(
+        raise invalid_value(
             "evaluate_every",
             "sites have no test images in common; leave it out, and compare afterwards: gan-mpi "
             "evaluate RUN --datadir DIR",
         )
     if by_sites and given.get("explain"):
-        raise _wrong(
+        raise invalid_value(
             "explain",
             "it shows how gradients are summed, and --average weights sums none; leave it out",
         )
     if by_sites and given.get("log_format", "plain") != "plain":
-        raise _wrong(
+        raise invalid_value(
             "log_format",
             f"{given['log_format']} tells of every minibatch, and --average weights of rounds; "
             "give plain",
         )
     if config.optimizer_state == "average" and config.schedule == "balance":
-        raise _wrong(
+        raise invalid_value(
             "optimizer_state",
             "average, but by --schedule balance sites may train different players, whose states "
             "do not match; give local or reset",
         )
     if config.block_momentum != "no" and config.clip:
-        raise _wrong(
+        raise invalid_value(
             "block_momentum",
             "it pushes weights beyond where --clip keeps them; leave one of the two out",
         )
-
-
-def _wrong(option: str, why: str) -> UserError:
-    return UserError(f"Invalid value for '{flag(option)}': {why}.", exit_code=2)
-
-
-def flag(option: str) -> str:
-    """Return a parameter name as the command line spells it."""
-    return "--" + option.replace("_", "-")

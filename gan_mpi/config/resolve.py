@@ -5,23 +5,25 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-from gan_mpi.config import OPTIMIZERS, RATES, OptimizerConfig, RunConfig, TrainConfig
 from gan_mpi.config.contradictions import (
     check_beyond,
     check_schedule,
     check_sites,
     check_uses,
     chosen_optimizer,
-    flag,
     option_names,
 )
+from gan_mpi.config.given import Given, OptionValue, text_of
+from gan_mpi.config.optimizer import OPTIMIZERS, RATES, OptimizerConfig
 from gan_mpi.config.presets import PRESETS
-from gan_mpi.errors import UserError
+from gan_mpi.config.running import RunConfig
+from gan_mpi.config.training import TrainConfig
+from gan_mpi.errors import UserError, flag
 
 
-def apply_options(config: TrainConfig, given: Mapping[str, Any]) -> TrainConfig:
+def apply_options(config: TrainConfig, given: Given) -> TrainConfig:
     """Return `config` with the options given on the command line, by parameter name."""
-    own = {f.name: given[f.name] for f in fields(TrainConfig) if f.name in given}
+    own: dict[str, Any] = {f.name: given[f.name] for f in fields(TrainConfig) if f.name in given}
     if own.get("block_momentum", config.block_momentum) != config.block_momentum:
         own = {"optimizer_state": "reset", **own}  # as CNTK
     check_uses(config, given)
@@ -32,33 +34,36 @@ def apply_options(config: TrainConfig, given: Mapping[str, Any]) -> TrainConfig:
     check_sites(changed, given)
     if "kimg" in given:
         images = changed.images_per_step
-        changed = replace(changed, steps=max(1, -(-int(given["kimg"] * 1000) // images)))
+        changed = replace(changed, steps=max(1, -(-int(float(given["kimg"]) * 1000) // images)))
     return changed
 
 
-def _apply_to_player(config: TrainConfig, given: Mapping[str, Any], player: str) -> OptimizerConfig:
+def _apply_to_player(config: TrainConfig, given: Given, player: str) -> OptimizerConfig:
     before: OptimizerConfig = getattr(config, player)
     kind = chosen_optimizer(config, given, player)
     kept = before.settings if kind == before.optimizer else {}
-    values = {**OPTIMIZERS[kind], **{k: v for k, v in kept.items() if v is not None}}
-    unused = dict.fromkeys(set(RATES) - values.keys())
-    plain = {"lr_schedule": before.lr_schedule, "warmup": before.warmup}
-    for target in (values, plain):
-        for name in target:
-            own, shared = option_names(player, name)
-            target[name] = given.get(own, given.get(shared, target[name]))
-    return OptimizerConfig(optimizer=kind, **values, **plain, **unused)  # type: ignore[arg-type]
+    rates = {**OPTIMIZERS[kind], **{k: v for k, v in kept.items() if v is not None}}
+    values: dict[str, Any] = {
+        **dict.fromkeys(RATES),  # None: not used
+        **rates,
+        "lr_schedule": before.lr_schedule,
+        "warmup": before.warmup,
+    }
+    for name in (*rates, "lr_schedule", "warmup"):
+        own, shared = option_names(player, name)
+        values[name] = given.get(own, given.get(shared, values[name]))
+    return OptimizerConfig(optimizer=kind, **values)
 
 
-def new_config(given: Mapping[str, Any]) -> TrainConfig:
+def new_config(given: Given) -> TrainConfig:
     """Return the configuration of a new run: defaults, then the preset, then the options given."""
-    preset = PRESETS[given.get("preset", TrainConfig.preset)]
+    preset = PRESETS[text_of(given, "preset") or TrainConfig.preset]
     length = preset.fast_steps if given.get("fast", True) else preset.full_steps
     with_preset = apply_options(TrainConfig(steps=length), preset.settings)
     return apply_options(with_preset, given)
 
 
-def run_config(preset: str, given: Mapping[str, Any]) -> RunConfig:
+def run_config(preset: str, given: Given) -> RunConfig:
     """Return where and how to run: defaults, then the preset's, then the options given."""
     chosen = {**PRESETS[preset].run_settings, **given}
     return RunConfig(**{f.name: chosen[f.name] for f in fields(RunConfig) if f.name in chosen})
@@ -67,7 +72,7 @@ def run_config(preset: str, given: Mapping[str, Any]) -> RunConfig:
 REMEMBERED = ("evaluate_every", "samples", "classifier", "keep")
 
 
-def remembered(run: RunConfig) -> dict[str, Any]:
+def remembered(run: RunConfig) -> dict[str, OptionValue]:
     """Return what a resumed run keeps: how it is evaluated and which files it keeps."""
     given = {name: getattr(run, name) for name in REMEMBERED}
     if run.classifier is not None and Path(run.classifier).exists():
@@ -75,7 +80,7 @@ def remembered(run: RunConfig) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def resumed_config(saved: TrainConfig, given: Mapping[str, Any]) -> TrainConfig:
+def resumed_config(saved: TrainConfig, given: Given) -> TrainConfig:
     """Return the configuration of a run that goes on, which only its length may change.
 
     Raises UserError naming every option that would change anything else.
@@ -99,7 +104,7 @@ def resumed_config(saved: TrainConfig, given: Mapping[str, Any]) -> TrainConfig:
 
 
 def _differences(
-    saved: TrainConfig, asked: TrainConfig, given: Mapping[str, Any]
+    saved: TrainConfig, asked: TrainConfig, given: Given
 ) -> list[tuple[str, Any, Any]]:
     found = []
     before, after = asdict(saved), asdict(asked)

@@ -126,11 +126,3 @@ class RunConfig:
         False, "Running", "Write a copy of figures and samples for TensorBoard, too."
     )
     quiet: bool = setting(False, "Running", "Print errors only; log.txt is written all the same.")
-
-
-def grid_size(text: str) -> tuple[int, int]:
-    """Return the columns and rows of a grid such as 6x6.  Raises ValueError."""
-    columns, _, rows = text.lower().partition("x")
-    if not (columns.isdecimal() and rows.isdecimal() and int(columns) and int(rows)):
-        raise ValueError(f"{text!r} is not like 6x6 (columns x rows).")
-    return int(columns), int(rows)

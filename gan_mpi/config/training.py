@@ -2,23 +2,180 @@
 
 from dataclasses import dataclass
 
+from gan_mpi.config.optimizer import DEFAULT, OptimizerConfig
+from gan_mpi.config.presets import PRESETS
 from gan_mpi.config.setting import setting
-from gan_mpi.config.sites import SitesConfig
 
-GROUP = "Beyond the originals"
+NETWORKS = ("dense", "dcgan", "dcgan-206b", "paddle", "paddle-points", "lightning")
+LOSSES = (
+    "sum",
+    "mean",
+    "nonsaturating",
+    "minimax",
+    "least-squares",
+    "hinge",
+    "wasserstein",
+)
+WITHOUT_TARGETS = ("hinge", "wasserstein")
+DATASETS = ("mnist", "fashion-mnist", "cifar10", "uniform")
+SITES, BEYOND = "Sites", "Beyond the originals"  # groups of options
 
 
 @dataclass(frozen=True)
-class TrainConfig(SitesConfig):
+class TrainConfig:
     """What decides the result.  A resume may change the number of steps, and nothing else.
 
-    The options added here are off by default.  (n): a number in the list of
-    github.com/soumith/ganhacks.
+    First comes what makes one or another of the originals; then rounds of sites, and what no
+    original had, both off by default.  (n): a number in the list of github.com/soumith/ganhacks.
     """
+
+    preset: str = setting(
+        "basic",
+        "Everyday",
+        "System to train; 'gan-mpi presets' lists them.",
+        choices=tuple(PRESETS),
+    )
+    seed: int = setting(
+        0,
+        "Everyday",
+        "Seed of every random number.",
+        minimum=0,
+        maximum=2**63 - 1,
+        shown_default="0, or the preset's",
+    )
+    steps: int = setting(
+        PRESETS["basic"].fast_steps,
+        "Everyday",
+        "Length in steps (turns of the schedule), instead of the preset's.",
+        minimum=1,
+        shown_default="the preset's",
+    )
+    dataset: str = setting(
+        "mnist",
+        "Everyday",
+        "What is looked for where no --datadir is given; uniform draws points in the unit square.",
+        choices=DATASETS,
+    )
+    network: str = setting(
+        "dense",
+        "Model",
+        "Generator and discriminator; 'gan-mpi presets NAME' prints their layers.",
+        choices=NETWORKS,
+    )
+    range: str = setting(
+        "signed",
+        "Model",
+        "Range of the images: signed -1..1, unit 0..1, standard -0.42..2.82 (MNIST's mean 0, "
+        "deviation 1). The generator ends in tanh, in a sigmoid for unit.",
+        choices=("signed", "unit", "standard"),
+    )
+    latents: str = setting(
+        "uniform",
+        "Model",
+        "Latents: uniform in -1..1, normal, or normal and scaled to one length, on a sphere.",
+        choices=("uniform", "normal", "sphere"),
+    )
+    latent_dim: int = setting(100, "Model", "Numbers in one latent.", minimum=1)
+    loss: str = setting(
+        "sum",
+        "Model",
+        "sum and mean: cross-entropy, D's terms on reals and fakes added or averaged, G's -log "
+        "D(G(z)), with sum and 1 more, as CNTK has it; nonsaturating is sum without the 1; "
+        "minimax has log(1 - D(G(z))) for G; or least-squares, hinge, wasserstein.",
+        choices=LOSSES,
+    )
+    batch_norm: str = setting(
+        "global",
+        "Model",
+        "Batch normalisation over the global batch, or local, over the part that a rank has of it; "
+        "then the result depends on the number of ranks.",
+        choices=("global", "local"),
+    )
+    batch: int = setting(
+        1024,
+        "Schedule",
+        "Real images in one update, over all ranks; the presets' rates stay as they are.",
+        minimum=1,
+        maximum=2**24,
+    )
+    schedule: str = setting(
+        "steps",
+        "Schedule",
+        "Who is trained in a step: both, so often as --d-steps and --g-steps say, or, to balance "
+        "them, the one with the larger loss, at most five times running.",
+        choices=("steps", "balance"),
+    )
+    d_steps: int = setting(2, "Schedule", "Discriminator updates in one step.", minimum=1)
+    g_steps: int = setting(1, "Schedule", "Generator updates in one step.", minimum=1)
+    g_latents: str = setting(
+        "fresh",
+        "Schedule",
+        "Latents of each generator update of a step: fresh, or the first one's repeated.",
+        choices=("fresh", "repeated"),
+    )
+    first: str = setting(
+        "discriminator",
+        "Schedule",
+        "Player that begins a step.",
+        choices=("generator", "discriminator"),
+    )
+    d_update: str = setting(
+        "joint",
+        "Schedule",
+        "D learns from fakes and reals in one joint update, or in separate ones, fakes first.",
+        choices=("joint", "separate"),
+    )
+    train: str = setting(
+        "both",
+        "Schedule",
+        "Train both players, or one against the other as --transfer brings it.",
+        choices=("both", "generator", "discriminator"),
+    )
+    precision: str = setting(
+        "fp32",
+        "Running",
+        "Arithmetic of the networks and of the sums over ranks.",
+        choices=("fp32", "fp64"),
+    )
+    G: OptimizerConfig = DEFAULT
+    D: OptimizerConfig = DEFAULT
+
+    average: str = setting(
+        "gradients",
+        SITES,
+        "What ranks average: the gradients of every update, so that their number does not "
+        "matter; or, "
+        "now and then, the weights of what each trained by itself, on its part of the data or, "
+        "with "
+        "--datadir 'site-{rank}', on data of its own.",
+        choices=("gradients", "weights"),
+    )
+    every: str = setting(
+        "1epoch",
+        SITES,
+        "Length of such a round: so many steps, or epochs of a site's own data.",
+        metavar="N|Xepoch",
+    )
+    optimizer_state: str = setting(
+        "local",
+        SITES,
+        "State of both optimizers after a round: each rank's own, averaged as the weights are, or "
+        "begun anew.",
+        choices=("local", "average", "reset"),
+        shown_default="local, or reset with --block-momentum, or the preset's",
+    )
+    block_momentum: str = setting(
+        "no",
+        SITES,
+        "Momentum of the average from round to round, as CNTK's block momentum; alone it means 1 "
+        "- 1/N on N ranks. No GAN was seen to bear it (docs/effects.md).",
+        metavar="X",
+        alone="auto",
+    )
 
     ema: float = setting(
         0.0,
-        GROUP,
+        BEYOND,
         "Keep an average of G's weights with this half-life, in thousands of images that G was "
         "trained with, at most a twentieth of all so far; samples are drawn from it.  0: none.",
         minimum=0,
@@ -26,7 +183,7 @@ class TrainConfig(SitesConfig):
     )
     conditional: str = setting(
         "no",
-        GROUP,
+        BEYOND,
         "Give the labels to both players, to D by projection or through an auxiliary classifier "
         "(12, 16). Alone it means projection.",
         choices=("no", "projection", "auxiliary"),
@@ -34,52 +191,52 @@ class TrainConfig(SitesConfig):
     )
     gradient_penalty: float = setting(
         0.0,
-        GROUP,
+        BEYOND,
         "Weight of (|gradient of D| - 1)^2 between reals and fakes; WGAN-GP has 10.",
         minimum=0,
     )
     r1: float = setting(
         0.0,
-        GROUP,
+        BEYOND,
         "Weight of half the squared gradient of D at reals, the penalty R1.",
         minimum=0,
     )
     clip: float = setting(
         0.0,
-        GROUP,
+        BEYOND,
         "Clip the weights of D to this size after each update, for --loss wasserstein; WGAN has "
         "0.01.",
         minimum=0,
     )
     real_targets: str = setting(
         "1",
-        GROUP,
+        BEYOND,
         "What D should say of a real: a number, or a range to draw from for each, such as "
         "0.7-1.2 (6).",
         metavar="X[-Y]",
     )
     fake_targets: str = setting(
         "0",
-        GROUP,
+        BEYOND,
         "What D should say of a fake: a number, or a range such as 0-0.3 (6).",
         metavar="X[-Y]",
     )
     flip: float = setting(
         0.0,
-        GROUP,
+        BEYOND,
         "Share of reals and fakes whose target is one minus what it should be (6).",
         minimum=0,
         below=0.5,
     )
     instance_noise: float = setting(
         0.0,
-        GROUP,
+        BEYOND,
         "Deviation of normal noise on all that D sees, falling to 0 at the end of the run (13).",
         minimum=0,
     )
     replay: int = setting(
         0,
-        GROUP,
+        BEYOND,
         "Keep so many fakes for every place in the batch, and show D an old one half of the time "
         "(8).",
         minimum=0,
@@ -87,7 +244,7 @@ class TrainConfig(SitesConfig):
     )
     g_dropout: float = setting(
         0.0,
-        GROUP,
+        BEYOND,
         "Share of the units, or maps, that is dropped after each hidden layer of G, in training "
         "and when sampling (17).",
         minimum=0,
@@ -95,44 +252,54 @@ class TrainConfig(SitesConfig):
     )
     g_activation: str = setting(
         "own",
-        GROUP,
+        BEYOND,
         "Activation of G's hidden layers: its own, relu, or leaky with slope 0.2 (5).",
         choices=("own", "relu", "leaky"),
     )
     d_activation: str = setting(
         "own",
-        GROUP,
+        BEYOND,
         "Activation of D's hidden layers.",
         choices=("own", "relu", "leaky"),
     )
     g_norm: str = setting(
         "own",
-        GROUP,
+        BEYOND,
         "Normalisation in G: its own; instance, of each image by itself, in the place of batch "
         "norm (4); or none.",
         choices=("own", "instance", "none"),
     )
     d_norm: str = setting(
         "own",
-        GROUP,
+        BEYOND,
         "Normalisation in D: its own, instance, none, or spectral, of the weights.",
         choices=("own", "instance", "none", "spectral"),
     )
+
+    @property
+    def turn(self) -> tuple[str, ...]:
+        """The players that a step of the schedule 'steps' updates, in order."""
+        turns = {"discriminator": "D" * self.d_steps, "generator": "G" * self.g_steps}
+        if self.train != "both":
+            return tuple(turns[self.train])
+        last = "generator" if self.first == "discriminator" else "discriminator"
+        return tuple(turns[self.first] + turns[last])
+
+    @property
+    def images_per_step(self) -> int:
+        """Real images that a step consumes, over all ranks."""
+        batches = 1 if self.schedule == "balance" else self.turn.count("D")
+        return batches * self.batch
+
+    @property
+    def latents_per_step(self) -> int:
+        """Latents that a step draws, over all ranks."""
+        turn = self.turn if self.schedule == "steps" else ("D",)
+        of_G = min(turn.count("G"), 1) if self.g_latents == "repeated" else turn.count("G")
+        return (turn.count("D") + of_G) * self.batch
 
     @property
     def told(self) -> list[str]:
         """The options by which D is told anything but 1 for every real and 0 for every fake."""
         names = ("real_targets", "fake_targets", "flip")
         return [n for n in names if getattr(self, n) != getattr(TrainConfig, n)]
-
-
-def interval(text: str) -> tuple[float, float]:
-    """Return the ends of a range such as 0.7-1.2, or of one number.  Raises ValueError."""
-    low, dash, high = text.partition("-")
-    try:
-        ends = float(low), float(high if dash else low)
-    except ValueError:
-        ends = (1.0, 0.0)
-    if not 0.0 <= ends[0] <= ends[1] <= 2.0:
-        raise ValueError(f"{text!r} is neither a number in 0..2 nor a range like 0.7-1.2.")
-    return ends

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gan_mpi.config import RunConfig
+from gan_mpi.config.running import RunConfig
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gan_mpi.config import RANK
+from gan_mpi.config.values import RANK
 from gan_mpi.datasets import cifar10, cntk_text, idx, npz, pictures
 from gan_mpi.datasets import drawn as points
 from gan_mpi.datasets.dataset import Dataset, Source, _dataset

@@ -3,14 +3,32 @@
 import io
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
+from gan_mpi.runs.evaluations import Evaluation
+from gan_mpi.runs.stats import StatsRecord, figures_of
+
+
+class Result(TypedDict):
+    """What came of a setting of a study: a figure by step and by seconds of training."""
+
+    setting: str
+    step: int
+    kimg: float
+    seconds: float
+    steps: list[int]
+    seconds_at: list[float]
+    figures: list[float]
+    floor: float
+    best: int  # place in the lists
+    conditions: list[str | int]
+
 
 def draw_losses(
-    records: Sequence[dict[str, Any]],
-    evaluations: Sequence[dict[str, Any]],
+    records: Sequence[StatsRecord],
+    evaluations: Sequence[Evaluation],
     title: str,
     facts: Mapping[str, object],
 ) -> bytes:
@@ -24,7 +42,7 @@ def draw_losses(
     figure = Figure(figsize=(8, 3 * rows), layout="constrained")
     losses, scores, *rest = figure.subplots(rows, sharex=True)
     name_x = "kimg" if any(record["kimg"] for record in records) else "step"
-    along = [record[name_x] for record in records]
+    along = [figures_of(record)[name_x] for record in records]
     marker = "o" if len(records) < 3 else None
     for axes, curves, label in (
         (losses, {"loss_G": "generator", "loss_D": "discriminator"}, "loss"),
@@ -32,7 +50,7 @@ def draw_losses(
     ):
         for name, legend in curves.items():
             if any(name in record for record in records):
-                values = [record.get(name, math.nan) for record in records]
+                values = [figures_of(record).get(name, math.nan) for record in records]
                 axes.plot(along, values, marker=marker, label=legend)
         axes.set_ylabel(label)
         axes.grid(alpha=0.3)
@@ -47,9 +65,9 @@ def draw_losses(
     return _png(figure, facts)
 
 
-def _draw_distance(axes: Any, evaluations: Sequence[dict[str, Any]], name_x: str) -> None:
+def _draw_distance(axes: Any, evaluations: Sequence[Evaluation], name_x: str) -> None:
     """Draw the Frechet distance, its floor, and the best of it; logarithmic."""
-    along = [each[name_x] for each in evaluations]
+    along = [each["kimg"] if name_x == "kimg" else each["step"] for each in evaluations]
     values = [each["figures"]["frechet"] for each in evaluations]
     extractor, floor = evaluations[-1]["extractor"], evaluations[-1]["floor"]
     axes.plot(along, values, marker="o", markersize=4, label="samples")
@@ -74,9 +92,7 @@ def _draw_distance(axes: Any, evaluations: Sequence[dict[str, Any]], name_x: str
     axes.legend(title=f"{extractor['name']} {extractor['sha256'][:8]}")
 
 
-def draw_study(
-    results: Sequence[dict[str, Any]], metric: str, facts: Mapping[str, object]
-) -> bytes:
+def draw_study(results: Sequence[Result], metric: str, facts: Mapping[str, object]) -> bytes:
     """Return study.png: a figure of each setting against its seconds of training."""
     from matplotlib.figure import Figure
 

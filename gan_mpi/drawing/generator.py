@@ -1,20 +1,70 @@
 """The generator of a checkpoint."""
 
-from typing import Any
+import sys
+from dataclasses import dataclass
+from pathlib import Path
 
-from torch import nn
+from torch import Tensor
 
 from gan_mpi.config.resolve import config_from_dict
+from gan_mpi.config.training import TrainConfig
+from gan_mpi.drawing.pictures import made_by
 from gan_mpi.game.precision import DTYPES
 from gan_mpi.networks.build import build_generator
+from gan_mpi.networks.generator import Generator
+from gan_mpi.runs import checkpoint
+from gan_mpi.runs.directory import newest_run
+from gan_mpi.runs.record import DataRecord
 
 
-def load_generator(state: dict[str, Any], averaged: bool = True) -> nn.Module:
-    """Return the generator of a checkpoint's state, on the CPU: its average, if there is one."""
-    config, data = config_from_dict(state["config"]), state["data"]
-    counts = data.get("label_counts", ())
-    generator = build_generator(config, tuple(data["shape"]), counts)
-    average = state.get("G_ema") if averaged else None
-    weights = state["G"] if average is None else average["network"]
-    generator.to(DTYPES[config.precision]).load_state_dict(weights)
-    return generator
+@dataclass(frozen=True)
+class SavedGenerator:
+    """What a checkpoint holds of a generator, and what it was trained as."""
+
+    path: Path
+    config: TrainConfig
+    data: DataRecord
+    step: int
+    images: int  # real images that it has seen, over all ranks
+    version: str  # of gan-mpi
+    weights: dict[str, Tensor]
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What made a picture that it draws."""
+        return made_by(self.config, self.data.name, self.step, self.version)
+
+    def build(self) -> Generator:
+        """Return the network, on the CPU."""
+        network = build_generator(self.config, self.data.shape, self.data.label_counts)
+        network.to(DTYPES[self.config.precision]).load_state_dict(self.weights)
+        return network
+
+
+def read_generator(path: Path, saved: checkpoint.Checkpoint, averaged: bool) -> SavedGenerator:
+    """Return the generator in a checkpoint: its averaged copy, if there is one and it is wanted."""
+    weights = saved["G_ema"]["network"] if averaged and "G_ema" in saved else saved["G"]
+    progress = saved["progress"]
+    return SavedGenerator(
+        path,
+        config_from_dict(saved["config"]),
+        DataRecord.from_dict(saved["data"]),
+        progress["step"],
+        progress["images"],
+        saved["version"],
+        weights,
+    )
+
+
+def find_generator(source: Path | None, step: int | None, averaged: bool = True) -> SavedGenerator:
+    """Return the generator of a checkpoint file, or of a run's checkpoint, the newest by default.
+
+    Without a source it is that of the newest run in 'runs'.  Warns on stderr of newer checkpoints
+    that cannot be read.  Raises UserError.
+    """
+    found = checkpoint.find_checkpoint(source or newest_run(Path("runs")), step, _warn)
+    return read_generator(*found, averaged)
+
+
+def _warn(text: str) -> None:
+    sys.stderr.write(f"Warning: {text}\n")

@@ -2,11 +2,13 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+
+from gan_mpi import __version__
+from gan_mpi.config.training import TrainConfig
 
 LAST_TIME = 1500
 
@@ -60,11 +62,12 @@ def grid(pixels: np.ndarray, columns: int, rows: int) -> Image.Image:
     return Image.fromarray(canvas)
 
 
-def provenance(saved: Mapping[str, Any]) -> dict[str, object]:
-    """Return what made a picture, from the state that a checkpoint holds."""
-    config, data = saved["config"], saved["data"]["name"]
-    facts = {"preset": config["preset"], "data": data, "seed": config["seed"]}
-    return {"gan-mpi": saved["version"], **facts, "step": saved["progress"]["step"]}
+def made_by(
+    config: TrainConfig, data: str, step: int, version: str = __version__
+) -> dict[str, object]:
+    """Return what made a picture: a run on `data` after a step."""
+    facts = {"preset": config.preset, "data": data, "seed": config.seed}
+    return {"gan-mpi": version, **facts, "step": step}
 
 
 def png(image: Image.Image, facts: Mapping[str, object]) -> bytes:

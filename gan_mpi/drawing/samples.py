@@ -1,17 +1,16 @@
 """Images of a generator by seed: one seed, one image, whatever else is drawn beside it."""
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch import nn
 
-from gan_mpi.config import TrainConfig
+from gan_mpi.config.training import TrainConfig
+from gan_mpi.drawing.generator import SavedGenerator
 from gan_mpi.errors import DIVERGED, UserError
 from gan_mpi.game.latents import generator_inputs
 from gan_mpi.mpi.comm import Communicator
+from gan_mpi.networks.generator import Generator
 from gan_mpi.networks.inference import inference
 from gan_mpi.networks.pixels import to_pixels
 from gan_mpi.streams import Purpose, draw_labels, shard
@@ -23,7 +22,7 @@ CHUNK = 64  # seeds; a product over another number of rows may round otherwise
 
 
 def generate(
-    generator: nn.Module,
+    generator: Generator,
     config: TrainConfig,
     seeds: Sequence[int],
     labels: Sequence[int] | None = None,
@@ -59,21 +58,20 @@ def generate(
     return np.stack([made[place] for place in range(len(seeds))])
 
 
-def sample_inputs(generator: nn.Module, config: TrainConfig, start: int, stop: int) -> np.ndarray:
+def sample_inputs(generator: Generator, config: TrainConfig, start: int, stop: int) -> np.ndarray:
     """Return latents, and masks of dropout, of seeds start..stop; float64 (stop - start, width)."""
     purposes = Purpose.SAMPLES, Purpose.SAMPLE_DROPOUT
     return generator_inputs(generator, config, 0, purposes, start, stop)
 
 
-def sample_labels(generator: nn.Module, start: int, stop: int) -> np.ndarray:
+def sample_labels(generator: Generator, start: int, stop: int) -> np.ndarray:
     """Return the labels of seeds start..stop, int64 (stop - start,), as often as in the data.
 
     They are 0 where the generator takes none.
     """
-    counts = getattr(generator, "label_counts", ())
-    if not counts:
+    if not generator.label_counts:
         return np.zeros(stop - start, np.int64)
-    return draw_labels(counts, 0, Purpose.SAMPLE_LABELS, start, stop)
+    return draw_labels(generator.label_counts, 0, Purpose.SAMPLE_LABELS, start, stop)
 
 
 def one_class_a_row(count: int, columns: int, classes: Sequence[int]) -> list[int] | None:
@@ -83,27 +81,25 @@ def one_class_a_row(count: int, columns: int, classes: Sequence[int]) -> list[in
     return [classes[place // columns % len(classes)] for place in range(count)]
 
 
-def check_classes(path: Path, data: Mapping[str, Any], classes: Sequence[int]) -> None:
-    """Raise UserError, on all ranks, if a generator does not draw these classes."""
-    known = len(data.get("label_counts", ()))
+def check_classes(found: SavedGenerator, classes: Sequence[int]) -> None:
+    """Raise UserError if a generator does not draw these classes."""
+    known, path = found.data.classes, found.path
     if classes and not known:
         raise UserError(
             f"--class: the generator of {path} was trained without labels; one that draws a class "
             "on demand is trained with --conditional.",
             exit_code=2,
-            on_all_ranks=True,
         )
     if classes and max(classes) >= known:
         raise UserError(
             f"--class: {path} knows the classes 0 to {known - 1}, not {max(classes)}.",
             exit_code=2,
-            on_all_ranks=True,
         )
 
 
 @torch.no_grad()
 def draw_chunk(
-    generator: nn.Module,
+    generator: Generator,
     config: TrainConfig,
     inputs: np.ndarray,
     labels: np.ndarray,
@@ -118,7 +114,7 @@ def draw_chunk(
     rows, classes = np.zeros((CHUNK, inputs.shape[1])), np.zeros(CHUNK, np.int64)
     rows[: len(inputs)], classes[: len(inputs)] = inputs, labels
     given = [torch.from_numpy(rows).to(parameter)]
-    if getattr(generator, "label_counts", ()):
+    if generator.label_counts:
         given.append(torch.from_numpy(classes).to(parameter.device))
     with inference(generator):
         made = generator(*given)

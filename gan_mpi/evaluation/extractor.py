@@ -15,6 +15,7 @@ import torch
 from gan_mpi.errors import UserError, reason
 from gan_mpi.evaluation.lenet import LeNet, probabilities
 from gan_mpi.networks.inference import inference
+from gan_mpi.runs.evaluations import Identity
 
 FORMAT = "gan-mpi classifier 1"
 FILE = "classifier.safetensors"  # in a run directory
@@ -37,7 +38,7 @@ class Extractor:
         return self.network.classify.out_features if self.network else 0
 
     @property
-    def identity(self) -> dict[str, object]:
+    def identity(self) -> Identity:
         """What is stored with every figure: name, sha256 and accuracy."""
         return {"name": self.name, "sha256": self.sha256, "accuracy": self.accuracy}
 

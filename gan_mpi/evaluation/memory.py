@@ -4,6 +4,7 @@ import numpy as np
 
 from gan_mpi.evaluation.neighbours import nearest_rows
 from gan_mpi.mpi.comm import Communicator
+from gan_mpi.runs.evaluations import Figures
 
 COUNT = 2_000  # samples, and test images, whose nearest training image is sought
 SHARE = 0.01  # of the test images are nearer to a training image than what counts as close
@@ -22,7 +23,7 @@ class Memory:
         self.close = float(np.quantile(apart, SHARE))
         self.floor = self._figures(apart)
 
-    def compare(self, samples: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
+    def compare(self, samples: np.ndarray) -> tuple[Figures, np.ndarray]:
         """Return the figures of the first COUNT samples, and pairs that can be looked at.
 
         `nearest` is the median distance to the nearest training image, the root mean square of a
@@ -38,7 +39,7 @@ class Memory:
         flat = samples[:COUNT].reshape(min(len(samples), COUNT), -1)
         return nearest_rows(self.comm, flat, self.train.reshape(len(self.train), -1))
 
-    def _figures(self, apart: np.ndarray) -> dict[str, float]:
+    def _figures(self, apart: np.ndarray) -> Figures:
         return {
             "nearest": float(np.median(apart)),
             "memorised": float((apart < self.close).mean()),

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gan_mpi.mpi.comm import Communicator
+from gan_mpi.runs.evaluations import Figures
 from gan_mpi.streams import shard
 
 K = 5  # neighbours
@@ -35,7 +36,7 @@ def squared_radii(comm: Communicator, features: np.ndarray) -> np.ndarray:
 
 def compare(
     comm: Communicator, real: np.ndarray, real_radii: np.ndarray, fake: np.ndarray
-) -> dict[str, float]:
+) -> Figures:
     """Return precision, recall, density and coverage of `fake` (M, d).  Collective.
 
     `real_radii` are squared_radii(real).  Of equal laws all are near 1, precision and recall a
@@ -53,12 +54,12 @@ def compare(
     for _, distances in _blocks(comm, real, fake):
         counts[2] += (distances < fake_radii).any(1).sum().item()
     comm.sum_in_place(counts)
-    nearest, _ = comm.extremes(nearest)
+    nearest_of_all, _ = comm.extremes(nearest)
     return {
         "precision": float(counts[0] / len(fake)),
         "recall": float(counts[2] / len(real)),
         "density": float(counts[1] / (K * len(fake))),
-        "coverage": float((nearest < real_radii).mean()),
+        "coverage": float((nearest_of_all < real_radii).mean()),
     }
 
 

@@ -3,19 +3,18 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from gan_mpi.files import append_line, write_aside
-from gan_mpi.runs.evaluations import METRICS_FILE
+from gan_mpi.runs.evaluations import METRICS_FILE, Evaluation
 
 PAIRS = 9  # samples shown with their nearest training images
 
 
 def write_evaluation(
     run_dir: Path,
-    record: Mapping[str, Any],
+    record: Evaluation,
     pairs: np.ndarray,
     facts: Mapping[str, object],
 ) -> None:

@@ -9,13 +9,12 @@ that do so wait for each other a hundred times as long as they compute.
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from gan_mpi.config import RunConfig, TrainConfig
+from gan_mpi.config.running import RunConfig
+from gan_mpi.config.training import TrainConfig
 from gan_mpi.datasets.dataset import Dataset, Source
 from gan_mpi.drawing.samples import generate, in_chunks, sample_labels
 from gan_mpi.errors import UserError
@@ -27,8 +26,9 @@ from gan_mpi.evaluation.extractor import (
     read_classifier,
 )
 from gan_mpi.mpi.comm import Communicator
+from gan_mpi.networks.generator import Generator
 from gan_mpi.parallel.data import share_dataset
-from gan_mpi.runs.evaluations import Conditions
+from gan_mpi.runs.evaluations import Conditions, Evaluation, Figures
 from gan_mpi.streams import DataOrder
 
 
@@ -87,15 +87,18 @@ def _find_extractor(
         lambda: find_classifier(wanted.classifier, train.images, wanted.run_dir, make)
     )
     extractor = comm.agree(lambda: read_classifier(data, path))
+    comm.alike(lambda: _require_shape(extractor, train))
+    return extractor
+
+
+def _require_shape(extractor: Extractor, train: Dataset) -> None:
     if extractor.shape != train.shape:
         raise UserError(
             f"--classifier: {extractor.name} is for images of "
             f"{'x'.join(map(str, extractor.shape))}, and these are "
             f"{'x'.join(map(str, train.shape))}.",
             exit_code=2,
-            on_all_ranks=True,
         )
-    return extractor
 
 
 class Reference:
@@ -114,7 +117,7 @@ class Reference:
         samples: int,
     ) -> None:
         """Take the features of the test images and of so many training images.  Collective."""
-        check_counts(samples, train, test)
+        comm.alike(lambda: check_counts(samples, train, test))
         self.comm, self.extractor, self.samples = comm, extractor, samples
         self.name = train.name
         self.real = self._extract(test.images)
@@ -126,27 +129,27 @@ class Reference:
         chosen = DataOrder(0, len(train.images)).indices(0, min(samples, len(train.images)))
         self.floor_samples = len(chosen)
         drawn = self._extract(train.images[np.sort(chosen)])
-        self.floor = self._compare(drawn) | (self.memory.floor if self.memory else {})
+        self.floor = self._compare(drawn)
+        if self.memory:
+            self.floor |= self.memory.floor
 
     @property
     def conditions(self) -> Conditions:
         """What evaluations must have in common to be compared with those made here."""
         return self.name, self.extractor.sha256, self.samples
 
-    def evaluate(
-        self, generator: nn.Module, config: TrainConfig
-    ) -> tuple[dict[str, Any], np.ndarray]:
+    def evaluate(self, generator: Generator, config: TrainConfig) -> tuple[Evaluation, np.ndarray]:
         """Return the record of a generator, and Memory's pairs, none of points.  Collective."""
         begin = time.perf_counter()
         drawn = self._draw(generator, config)
         figures, pairs = self._compare(drawn), np.empty(0)
-        if getattr(generator, "label_counts", ()) and self.extractor.classes:
+        if generator.label_counts and self.extractor.classes:
             labels = sample_labels(generator, 0, self.samples)
             figures["agreement"] = classes.agreement(drawn.probabilities, labels)
         if self.memory:
             memorised, pairs = self.memory.compare(drawn.pixels)
             figures |= memorised
-        record = {
+        record: Evaluation = {
             "data": self.name,
             "samples": self.samples,
             "real": self.real.count,
@@ -168,7 +171,7 @@ class Reference:
             )
         )
 
-    def _draw(self, generator: nn.Module, config: TrainConfig) -> Features:
+    def _draw(self, generator: Generator, config: TrainConfig) -> Features:
         def compute(first: int, last: int) -> tuple[np.ndarray, ...]:
             made = generate(generator, config, range(first, last))
             kept = made[: max(0, memory.COUNT - first)]
@@ -176,12 +179,12 @@ class Reference:
 
         return Features(*in_chunks(self.comm, self.samples, compute))
 
-    def _compare(self, drawn: Features) -> dict[str, Any]:
+    def _compare(self, drawn: Features) -> Figures:
         """Return the figures of a set of samples against the test images.  Collective."""
         moments = frechet.moments(self.comm, drawn.features)
         own = kernel.mean_kernel(self.comm, drawn.features)
         cross = kernel.mean_cross_kernel(self.comm, drawn.features, self.real.features)
-        figures: dict[str, Any] = {
+        figures: Figures = {
             "frechet": frechet.frechet_distance(self.moments, moments),
             "kernel": kernel.kernel_distance(self.kernel, own, cross),
         }
@@ -198,12 +201,11 @@ class Reference:
 
 
 def check_counts(samples: int, train: Dataset, test: Dataset) -> None:
-    """Raise UserError, on all ranks, unless there is enough of everything for every figure."""
+    """Raise UserError unless there is enough of everything for every figure."""
     if min(samples, len(train.images), len(test.images)) > neighbours.K:
         return
     raise UserError(
         f"--samples: {samples} samples, {len(train.images)} training and {len(test.images)} test "
         f"images are too few; every figure needs more than {neighbours.K} of each.",
         exit_code=2,
-        on_all_ranks=True,
     )

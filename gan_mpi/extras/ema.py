@@ -1,23 +1,24 @@
 """G_ema: the exponential moving average of G's weights over its updates."""
 
 import copy
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import nn
 
+from gan_mpi.networks.generator import Generator
+from gan_mpi.runs.checkpoint import SavedEMA
+
 RAMP = 0.05  # the half-life is at most this share of all images so far
 
 
-class Average:
-    """An average of a generator, which every rank keeps alike.
+class GeneratorEMA:
+    """An averaged copy of a generator, which every rank keeps alike.
 
     Its half-life is `kimg` thousand images of G's own batches, less at the start, as in
     training_loop.py of StyleGAN2-ADA; running statistics are averaged as the weights are.
     """
 
-    def __init__(self, generator: nn.Module, kimg: float, batch: int) -> None:
+    def __init__(self, generator: Generator, kimg: float, batch: int) -> None:
         self.generator, self.batch = generator, batch
         self.half_life = 1000.0 * kimg  # images
         self.updates = 0
@@ -36,11 +37,11 @@ class Average:
         self.updates = 0
         self.network.load_state_dict(self.generator.state_dict())
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> SavedEMA:
         """Return what a checkpoint holds of the average."""
         return {"network": self.network.state_dict(), "updates": self.updates}
 
-    def load(self, saved: Mapping[str, Any]) -> None:
+    def load(self, saved: SavedEMA) -> None:
         """Continue from what `to_dict` returned."""
         self.network.load_state_dict(saved["network"])
         self.updates = saved["updates"]

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import torch
 
-from gan_mpi.config import TrainConfig
+from gan_mpi.config.training import TrainConfig
 from gan_mpi.game.batch import Batch
 from gan_mpi.streams import Purpose, box_muller, uniforms
 

@@ -1,15 +1,14 @@
 """Replay: D also sees fakes of earlier generators."""
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from gan_mpi.config import TrainConfig
+from gan_mpi.config.training import TrainConfig
 from gan_mpi.game.batch import Batch
 from gan_mpi.mpi.comm import Communicator
+from gan_mpi.runs.checkpoint import SavedReplay
 from gan_mpi.streams import Purpose, shard, uniforms
 
 
@@ -59,7 +58,7 @@ class Replay:
         if fake.labels is not None:
             self.labels[depths, places] = fake.labels[places]
 
-    def gather(self, comm: Communicator) -> dict[str, Any]:
+    def gather(self, comm: Communicator) -> SavedReplay:
         """Return the whole pool on root, for a checkpoint.  Collective."""
         parts = comm.gather((self.images.cpu(), self.labels.cpu()))
         whole = [self.images, self.labels]
@@ -67,7 +66,7 @@ class Replay:
             whole = [torch.cat(each, dim=1) for each in zip(*parts, strict=True)]
         return {"count": self.count, "images": whole[0], "labels": whole[1]}
 
-    def load(self, saved: Mapping[str, Any], device: torch.device) -> None:
+    def load(self, saved: SavedReplay, device: torch.device) -> None:
         """Continue from what `gather` returned, with the places of this rank."""
         self.count = saved["count"]
         if self.count:

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gan_mpi.config import TrainConfig, interval
+from gan_mpi.config.training import TrainConfig
+from gan_mpi.config.values import interval
 from gan_mpi.game.batch import Batch
 from gan_mpi.streams import Purpose, uniforms
 

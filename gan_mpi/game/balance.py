@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from gan_mpi.runs.checkpoint import SavedBalance
+
 MAX_RUNNING = 5
 
 
@@ -23,3 +25,7 @@ class Balance:
         self.running = self.running + 1 if chosen == self.player else 1
         self.player = chosen
         return chosen
+
+    def to_dict(self) -> SavedBalance:
+        """Return what a checkpoint holds of it."""
+        return {"player": self.player, "running": self.running}

@@ -2,8 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 import torch
 
@@ -74,10 +73,14 @@ class FSAdaGrad(torch.optim.Optimizer):
                 self._update(parameter, self.state[parameter], group)
 
     def _update(
-        self, parameter: torch.Tensor, state: dict[str, Any], group: dict[str, Any]
+        self,
+        parameter: torch.Tensor,
+        state: dict[str, torch.Tensor],
+        group: Mapping[str, float],
     ) -> None:
         b1, b2, batch = group["b1"], group["b2"], group["batch"]
         gradient, variance = parameter.grad, state["variance"]
+        assert gradient is not None, "the bucket's views are the gradients"
         state["step"] += 1
         variance.mul_(b2).addcmul_(gradient, gradient, value=1 - b2)
         done = float(state["step"])

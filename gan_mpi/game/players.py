@@ -2,27 +2,24 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from gan_mpi.config import OptimizerConfig
+from gan_mpi.config.optimizer import OptimizerConfig
 from gan_mpi.game.batch import Batch
 from gan_mpi.game.losses import Loss
 from gan_mpi.game.optimizers import apply_update, make_optimizer
+from gan_mpi.networks.generator import Generator
 from gan_mpi.parallel.batch_norm import commit_running_statistics
-from gan_mpi.parallel.bucket import (
-    GradientBucket,
-)
+from gan_mpi.parallel.bucket import GradientBucket
 
 REAL_SUMS = ("loss_real", "D_real", "error_real", "logit_real")
-
-
 FAKE_SUMS = ("loss_fake", "D_fake", "error_fake", "logit_fake")
-
-
 G_SUMS = ("loss_G", "error_G")
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class Penalty(Protocol):
@@ -35,10 +32,10 @@ class Penalty(Protocol):
 
 
 @dataclass
-class Player:
+class Player(Generic[Network]):
     """A network and what trains it; `after_update` is called after each of its updates."""
 
-    network: nn.Module
+    network: Network
     bucket: GradientBucket
     optimizer: torch.optim.Optimizer
     after_update: list[Callable[[], None]] = field(default_factory=list)
@@ -52,10 +49,15 @@ class Player:
         for act in self.after_update:
             act()
 
+    @property
+    def lr(self) -> float:
+        """The learning rate of the last update."""
+        return self.optimizer.param_groups[0]["lr"]
+
 
 def make_player(
-    network: nn.Module, config: OptimizerConfig, batch: int, figures: int = 0
-) -> Player:
+    network: Network, config: OptimizerConfig, batch: int, figures: int = 0
+) -> Player[Network]:
     """Return a player whose optimizer sees mean gradients over `batch` samples.
 
     There is room in its bucket for so many figures besides the usual ones.
@@ -74,27 +76,14 @@ class Game:
     penalties, and what both lose by the class of a sample.
     """
 
-    G: Player
-    D: Player
+    G: Player[Generator]
+    D: Player[nn.Module]
     loss: Loss
     see: Callable[[Batch], Tensor] = lambda batch: batch.values
     target: Callable[[Batch], Tensor | None] = lambda batch: None
     recall: Callable[[Batch], Batch] = lambda fake: fake
     penalties: Sequence[Penalty] = ()
     class_loss: Callable[[Tensor, Batch], Tensor | None] = lambda outputs, batch: None
-    average: Any = None  # extras.average.Average, if samples are drawn from one
-    replay: Any = None  # extras.replay.Replay, if `recall` is its
-
-    @property
-    def sampler(self) -> nn.Module:
-        """The generator that samples are drawn from: the average of G, if there is one."""
-        return self.G.network if self.average is None else self.average.network
-
-    @property
-    def networks(self) -> dict[str, nn.Module]:
-        """All networks that must be alike on all ranks, by name."""
-        found = {"G": self.G.network, "D": self.D.network}
-        return found if self.average is None else {**found, "G_ema": self.sampler}
 
     def fakes(self, latents: Batch) -> Batch:
         """Return G's samples of latents, without a gradient to G.  Collective (batch norm)."""

@@ -9,7 +9,7 @@ from gan_mpi.mpi.comm import Communicator
 from gan_mpi.parallel.bucket import Averages, average_gradients, global_means
 
 
-def discriminator_step(
+def discriminator_update(
     comm: Communicator,
     game: Game,
     real: Batch | None,
@@ -24,36 +24,42 @@ def discriminator_step(
     D = game.D
     D.bucket.zero()
     figures: dict[str, Tensor] = {}
-    more: dict[str, Tensor | None] = {}
-    if real is not None:
-        real = game.seen(real)
-        outputs = game.judge(real)
-        figures |= _real_figures(game, outputs[:, 0], real)
-        more["class_loss_real"] = game.class_loss(outputs, real)
-    if fake is not None:
-        fake = game.seen(game.recall(fake))
-        outputs = game.judge(fake)
-        figures |= _fake_figures(game, outputs[:, 0], fake)
-        more["class_loss_fake"] = game.class_loss(outputs, fake)
-    if real is None or fake is None:
-        loss = figures.get("loss_real", figures.get("loss_fake"))
-    else:
-        loss = game.loss.discriminator(figures["loss_real"], figures["loss_fake"])
-    assert loss is not None
-    for penalty in game.penalties:
-        more[f"penalty_{penalty.name}"] = penalty(D.network, real, fake)
-    _backward(loss, more, figures)
-    count = len(fake if real is None else real)  # type: ignore[arg-type]
+    added: dict[str, Tensor | None] = {}
+    with comm.clock.phase("forward"):
+        if real is not None:
+            real = game.seen(real)
+            outputs = game.judge(real)
+            figures |= _real_figures(game, outputs[:, 0], real)
+            added["class_loss_real"] = game.class_loss(outputs, real)
+        if fake is not None:
+            fake = game.seen(game.recall(fake))
+            outputs = game.judge(fake)
+            figures |= _fake_figures(game, outputs[:, 0], fake)
+            added["class_loss_fake"] = game.class_loss(outputs, fake)
+        loss = _discriminator_loss(game, figures)
+        for penalty in game.penalties:
+            added[f"penalty_{penalty.name}"] = penalty(D.network, real, fake)
+    figures |= _backward(comm, loss, added)
+    count = max(len(batch) for batch in (real, fake) if batch is not None)
     return average_gradients(comm, D.bucket, figures, count, stop)
 
 
-def _backward(loss: Tensor, more: dict[str, Tensor | None], figures: dict[str, Tensor]) -> None:
-    """Back-propagate a loss and what comes on top of it, which is added to the figures."""
-    added = {name: term for name, term in more.items() if term is not None}
-    for term in added.values():
-        loss = loss + term
-    loss.backward()
-    figures |= added
+def _discriminator_loss(game: Game, figures: dict[str, Tensor]) -> Tensor:
+    """Return the loss of reals and fakes together, or of those that there are."""
+    terms = [figures[name] for name in ("loss_real", "loss_fake") if name in figures]
+    return game.loss.discriminator(*terms) if len(terms) == 2 else terms[0]
+
+
+def _backward(
+    comm: Communicator, loss: Tensor, added: dict[str, Tensor | None]
+) -> dict[str, Tensor]:
+    """Back-propagate a loss and what comes on top of it; return the latter.  Collective."""
+    terms = {name: term for name, term in added.items() if term is not None}
+    with comm.clock.phase("backward"):
+        for term in terms.values():
+            loss = loss + term
+        loss.backward()
+    return terms
 
 
 def _real_figures(game: Game, logits: Tensor, real: Batch) -> dict[str, Tensor]:
@@ -73,7 +79,7 @@ def _generator_figures(game: Game, logits: Tensor) -> dict[str, Tensor]:
     return {n: term.sum() for n, term in zip(G_SUMS, terms, strict=True)}
 
 
-def generator_step(comm: Communicator, game: Game, latents: Batch, stop: bool) -> Averages:
+def generator_update(comm: Communicator, game: Game, latents: Batch, stop: bool) -> Averages:
     """Compute G's mean gradient over the global batch; figures of G_SUMS.  Collective.
 
     D is frozen meanwhile: no gradient of it is computed or sent.
@@ -81,11 +87,12 @@ def generator_step(comm: Communicator, game: Game, latents: Batch, stop: bool) -
     G = game.G
     G.bucket.zero()
     game.D.network.requires_grad_(False)
-    fake = game.seen(game.generate(latents))
-    outputs = game.judge(fake)
-    figures = _generator_figures(game, outputs[:, 0])
-    more = {"class_loss_G": game.class_loss(outputs, fake)}
-    _backward(figures["loss_G"], more, figures)
+    with comm.clock.phase("forward"):
+        fake = game.seen(game.generate(latents))
+        outputs = game.judge(fake)
+        figures = _generator_figures(game, outputs[:, 0])
+        added = {"class_loss_G": game.class_loss(outputs, fake)}
+    figures |= _backward(comm, figures["loss_G"], added)
     game.D.network.requires_grad_(True)
     return average_gradients(comm, G.bucket, figures, len(latents), stop)
 
@@ -93,8 +100,9 @@ def generator_step(comm: Communicator, game: Game, latents: Batch, stop: bool) -
 @torch.no_grad()
 def measure(comm: Communicator, game: Game, real: Batch, fake: Batch) -> dict[str, float]:
     """Return the mean figures of both players; nobody learns.  Collective."""
-    real, fake = game.seen(real), game.seen(fake)
-    figures = _real_figures(game, game.judge(real)[:, 0], real)
-    logits = game.judge(fake)[:, 0]
-    figures |= _fake_figures(game, logits, fake) | _generator_figures(game, logits)
+    with comm.clock.phase("forward"):
+        real, fake = game.seen(real), game.seen(fake)
+        figures = _real_figures(game, game.judge(real)[:, 0], real)
+        logits = game.judge(fake)[:, 0]
+        figures |= _fake_figures(game, logits, fake) | _generator_figures(game, logits)
     return global_means(comm, figures, len(real))

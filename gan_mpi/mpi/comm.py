@@ -1,4 +1,4 @@
-"""The communicator that everything collective takes first; the only module that imports MPI."""
+"""The communicator that everything collective takes first."""
 
 import os
 import time
@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import numpy as np
-from mpi4py import MPI
 
+from gan_mpi.arrays import Array, DType
+from gan_mpi.clock import Clock
 from gan_mpi.errors import UserError
 from gan_mpi.mpi import launcher
+from gan_mpi.mpi.library import MPI
 
 T = TypeVar("T")
 ROOT = 0
@@ -19,9 +21,14 @@ SHARED_MEMORY_RESERVE = 16 << 20  # bytes that MPI itself may still want there
 
 
 class Communicator:
-    """A group of ranks, the ranks of this node among them, and the time spent in sums."""
+    """A group of ranks, the ranks of this node among them, and the clock of this process."""
 
-    def __init__(self, mpi: MPI.Intracomm, node: MPI.Intracomm | None = None) -> None:
+    def __init__(
+        self,
+        mpi: MPI.Intracomm,
+        node: MPI.Intracomm | None = None,
+        clock: Clock | None = None,
+    ) -> None:
         """Divide ranks by node, that is by shared memory, or as `node` does.  Collective."""
         self.mpi = mpi
         self.rank: int = mpi.rank
@@ -30,10 +37,10 @@ class Communicator:
         self.local_rank: int = self.node.rank
         self.local_size: int = self.node.size
         self.node_count: int = mpi.allreduce(int(self.local_rank == 0))
-        self.seconds = 0.0  # in sum_in_place, waiting for slower ranks included
+        self.clock = clock or Clock()
         self._windows: list[MPI.Win] = []
 
-    def __deepcopy__(self, memo: dict) -> "Communicator":
+    def __deepcopy__(self, memo: dict[int, object]) -> "Communicator":
         """Return itself: a copy of a network spans the same ranks."""
         return self
 
@@ -42,24 +49,35 @@ class Communicator:
         """Whether this is the rank that prints and writes."""
         return self.rank == ROOT
 
-    def sum_in_place(self, array: np.ndarray) -> None:
+    def sum_in_place(self, array: Array) -> None:
         """Replace a contiguous float32 or float64 array by its sum over ranks.  Collective."""
         if array.dtype not in (np.float32, np.float64) or not array.flags.c_contiguous:
             raise TypeError(f"cannot sum {array.dtype} with strides {array.strides} over MPI")
-        begin = time.perf_counter()
         self.mpi.Allreduce(MPI.IN_PLACE, array, MPI.SUM)
-        self.seconds += time.perf_counter() - begin
 
-    def extremes(self, array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def extremes(self, array: Array) -> tuple[Array, Array]:
         """Return the smallest and the largest of each element over ranks.  Collective."""
         low, high = array.copy(), array.copy()
         self.mpi.Allreduce(MPI.IN_PLACE, low, MPI.MIN)
         self.mpi.Allreduce(MPI.IN_PLACE, high, MPI.MAX)
         return low, high
 
-    def broadcast_in_place(self, array: np.ndarray) -> None:
+    def broadcast_in_place(self, array: Array) -> None:
         """Replace a contiguous array by root's.  Collective."""
         _broadcast(self.mpi, array)
+
+    def broadcast(self, value: T) -> T:
+        """Return root's value on every rank.  Collective."""
+        return self.mpi.bcast(value, ROOT)
+
+    def ask(self, rank: int, answer: Callable[[], T]) -> T | None:
+        """Return, on root, what `answer()` gives on another rank; both must call, None there."""
+        if not self.is_root:
+            self.mpi.recv(source=ROOT)
+            self.mpi.send(answer(), ROOT)
+            return None
+        self.mpi.send(None, rank)
+        return self.mpi.recv(source=rank)
 
     def allgather(self, value: T) -> list[T]:
         """Return every rank's value, in the order of ranks, on every rank.  Collective."""
@@ -77,15 +95,26 @@ class Communicator:
         """Return a group of the first `count` ranks, None on the others.  Collective."""
         inside = self.rank < count
         part = self.mpi.Split(0 if inside else 1, self.rank)
-        return Communicator(MPI.Intracomm(part)) if inside else None
+        return Communicator(MPI.Intracomm(part), clock=self.clock) if inside else None
 
     def alone(self) -> "Communicator":
-        """Return the group of this rank only."""
+        """Return the group of this rank only, with a clock of its own."""
         return Communicator(MPI.COMM_SELF)
 
     def barrier(self) -> None:
         """Wait for all ranks, asleep rather than spinning on a core others need.  Collective."""
         _wait_for_all(self.mpi)
+
+    def alike(self, function: Callable[[], T]) -> T:
+        """Return function(), which finds the same on all ranks; a UserError is that of all.
+
+        Nothing crosses: the caller knows that every rank calls, with the same facts.
+        """
+        try:
+            return function()
+        except UserError as error:
+            error.on_all_ranks = True
+            raise
 
     def on_root(self, function: Callable[[], T]) -> T:
         """Return, or raise, on all ranks what `function()` does on root.  Collective."""
@@ -109,7 +138,7 @@ class Communicator:
         """
         return self.agree(lambda: function() if self.local_rank == 0 else None)
 
-    def share_on_node(self, array: np.ndarray | None) -> tuple[np.ndarray, bool]:
+    def share_on_node(self, array: Array | None) -> tuple[Array, bool]:
         """Give all ranks of a node one read-only copy of its first rank's array.  Collective.
 
         Also returns whether it is one copy: where shared memory cannot be had, each rank has
@@ -132,7 +161,7 @@ class Communicator:
         copy.flags.writeable = False
         return copy, shared is not None
 
-    def _window(self, size: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray | None:
+    def _window(self, size: int, shape: tuple[int, ...], dtype: DType) -> Array | None:
         try:
             window = MPI.Win.Allocate_shared(size if self.local_rank == 0 else 0, 1, comm=self.node)
         except MPI.Exception:
@@ -160,7 +189,7 @@ def _ranks_of_this_node(mpi: MPI.Intracomm) -> MPI.Intracomm:
     return MPI.Intracomm(mpi.Split(names.index(names[mpi.rank]), mpi.rank))
 
 
-def _broadcast(mpi: MPI.Intracomm, array: np.ndarray) -> None:
+def _broadcast(mpi: MPI.Intracomm, array: Array) -> None:
     """Replace an array by that of the first rank, in pieces whose size every MPI can count."""
     assert array.flags.c_contiguous, "a copy would be broadcast"
     flat = array.reshape(-1)

@@ -3,11 +3,10 @@
 import sys
 import time
 
-from mpi4py import MPI
-
 from gan_mpi.errors import UserError
 from gan_mpi.mpi import launcher
 from gan_mpi.mpi.comm import Communicator, _wait_for_all
+from gan_mpi.mpi.library import MPI
 
 OUTPUT_HEAD_START = 0.5  # seconds
 
@@ -43,13 +42,14 @@ def _mismatch() -> UserError:
     # first one leaves with a code: let the one that speaks be first.
     if not launcher.speaks_first():
         time.sleep(SPEAKER_FIRST)
-    return UserError(
+    error = UserError(
         f"the launcher started {launcher.process_count()} processes for another MPI than the "
         f"{library_name()} that this Python's mpi4py uses; start it with "
         f"{launcher.matching_mpiexec()}.",
         exit_code=64,
-        on_all_ranks=True,
     )
+    error.on_all_ranks = True
+    return error
 
 
 def _initialise() -> Communicator:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from gan_mpi.config import TrainConfig
-from gan_mpi.errors import UserError
+from gan_mpi.config.training import TrainConfig
+from gan_mpi.errors import UserError, invalid_value
 from gan_mpi.networks import dcgan, dense, lightning, paddle
+from gan_mpi.networks.generator import Generator, PlainGenerator
 from gan_mpi.networks.pixels import RANGES
 from gan_mpi.networks.variations import (
     LabelledDiscriminator,
@@ -57,7 +58,7 @@ ARCHITECTURES = {
 
 def build_generator(
     config: TrainConfig, shape: tuple[int, ...], label_counts: Sequence[int] = ()
-) -> nn.Module:
+) -> Generator:
     """Return a generator in float64: latents (N, latent_dim) to samples (N, *shape).
 
     It also takes labels if the data's counts are given, and numbers for dropout, as WideGenerator
@@ -71,7 +72,7 @@ def build_generator(
     network = _vary(config, network, "g")
     if config.g_dropout:
         network = with_dropout(network, config.g_dropout)
-    whole: nn.Module = network
+    whole: Generator = PlainGenerator(*network)
     if label_counts or config.g_dropout:
         whole = WideGenerator(network, config.latent_dim, label_counts)
     draw_weights(whole.double(), config.seed, Purpose.WEIGHTS_G, architecture.initial)
@@ -103,11 +104,10 @@ def _vary(config: TrainConfig, network: nn.Sequential, player: str) -> nn.Sequen
     if activation != "own":
         network = with_activation(network, activation)
     if norm in ("instance", "none") and not any(batch_norms(network)):
-        raise UserError(
-            f"Invalid value for '--{player}-norm': {norm}, but that network of --network "
-            f"{config.network} has no batch norm to replace; leave it out.",
-            exit_code=2,
-            on_all_ranks=True,
+        raise invalid_value(
+            f"{player}_norm",
+            f"{norm}, but that network of --network {config.network} has no batch norm to "
+            "replace; leave it out",
         )
     if norm == "instance":
         return with_instance_norm(network)
@@ -122,6 +122,5 @@ def _architecture(config: TrainConfig, shape: tuple[int, ...]) -> Architecture:
             f"--network {config.network} is for {made}, but the data are "
             f"{'x'.join(map(str, shape))} numbers each.",
             exit_code=2,
-            on_all_ranks=True,
         )
     return architecture

@@ -30,7 +30,6 @@ def dcgan_generator(latent_dim: int, shape: tuple[int, ...], tanh: bool) -> nn.S
         raise UserError(
             f"the networks dcgan and dcgan-206b make images with sides that are multiples of 4, "
             f"not of {height}x{width}.",
-            on_all_ranks=True,
         )
     small = FILTERS, height // 4, width // 4
     return nn.Sequential(

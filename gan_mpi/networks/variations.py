@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import group_norm, layer_norm, normalize, one_hot
 from torch.nn.utils.parametrize import register_parametrization
 
+from gan_mpi.networks.generator import Generator
 from gan_mpi.networks.inference import one_thread
 from gan_mpi.networks.layers import View
 from gan_mpi.parallel.batch_norm import BatchNorm
@@ -131,7 +132,7 @@ def normalise_spectrum(network: nn.Module, seed: int) -> None:
         register_parametrization(layer, "weight", SpectralNorm(weight, start))
 
 
-class WideGenerator(nn.Module):
+class WideGenerator(Generator):
     """A generator that is given more than latents: numbers for dropout, labels, or both.
 
     The numbers (N, masks), in 0..1, follow the latents in (N, latent_dim + masks); labels, int64

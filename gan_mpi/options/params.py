@@ -2,7 +2,7 @@
 
 import click
 
-from gan_mpi.config import grid_size
+from gan_mpi.config.values import grid_size
 
 LAST_SEED = 2**48
 

@@ -1,6 +1,7 @@
 """Batch normalisation over the global batch."""
 
 from collections.abc import Iterator
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -8,18 +9,25 @@ from torch import Tensor, nn
 from gan_mpi.mpi.comm import Communicator
 
 
+class SumContext(Protocol):
+    """What autograd keeps of a sum for its backward."""
+
+    comm: Communicator
+
+
 class _SumOverRanks(torch.autograd.Function):
     """y = sum over ranks of x.  Each rank's loss depends on y, so the backward is the same sum."""
 
     @staticmethod
-    def forward(ctx, tensor: Tensor, comm: Communicator) -> Tensor:
+    def forward(ctx: SumContext, tensor: Tensor, comm: Communicator) -> Tensor:
         ctx.comm = comm
-        host = tensor.detach().cpu().clone().contiguous()
-        comm.sum_in_place(host.numpy())
+        with comm.clock.phase("batch_norm"):
+            host = tensor.detach().cpu().clone().contiguous()
+            comm.sum_in_place(host.numpy())
         return host.to(tensor.device)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: SumContext, gradient: Tensor) -> tuple[Tensor, None]:
         return _SumOverRanks.apply(gradient, ctx.comm), None
 
 

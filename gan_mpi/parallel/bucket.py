@@ -1,4 +1,4 @@
-"""Gradients averaged over ranks, replicas that agree, and batch norm over the global batch.
+"""Gradients averaged over ranks.
 
 A bucket is one flat buffer a network: [gradients | sums | count | stop flag | 1.0].  Every
 rank adds its sums over samples, one Allreduce adds the ranks, and all is divided by the
@@ -7,11 +7,16 @@ global count, so that shares of any size, none too, give the mean over the globa
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gan_mpi.arrays import Array
 from gan_mpi.mpi.comm import Communicator
+
+FACTS = 3  # numbers at the end of a bucket: count, stop flag and 1.0
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,23 @@ class Averages:
     stop: bool
 
 
+@dataclass(frozen=True)
+class Sums:
+    """What a bucket holds, of one rank or of all: sums over `count` samples, float64 by name."""
+
+    gradients: Array  # (parameters of the network,)
+    sums: dict[str, float]
+    count: float
+    nbytes: int  # that cross MPI
+
+
+class Observer(Protocol):
+    """Who watches the sums of a bucket."""
+
+    def __call__(self, mine: Sums, total: Sums) -> None:
+        """Look at this rank's sums and at those of all ranks, before they are divided."""
+
+
 class GradientBucket:
     """The gradients of a network as views into one flat buffer that crosses MPI."""
 
@@ -30,7 +52,7 @@ class GradientBucket:
         self.parameters = list(network.parameters())
         first = self.parameters[0]
         sizes = [parameter.numel() for parameter in self.parameters]
-        self.buffer = torch.zeros(sum(sizes) + room + 3, dtype=first.dtype, device=first.device)
+        self.buffer = torch.zeros(sum(sizes) + room + FACTS, dtype=first.dtype, device=first.device)
         self.gradients = self.buffer[: sum(sizes)]
         self.tail = self.buffer[sum(sizes) :]
         self.views = [
@@ -40,6 +62,7 @@ class GradientBucket:
         self.host = self.buffer
         if first.is_cuda:
             self.host = torch.empty_like(self.buffer, device="cpu", pin_memory=True)
+        self.observer: Observer | None = None
         for parameter, view in zip(self.parameters, self.views, strict=True):
             parameter.grad = view
 
@@ -64,23 +87,34 @@ def average_gradients(
     """Turn this rank's summed gradients into means over the global batch.  Collective.
 
     `sums` are 0-d sums over this rank's `count` samples, by name; their global means are
-    returned.
+    returned.  The bucket's observer, if there is one, is shown the sums.
     """
     bucket.check_views()
-    facts = [float(count), float(stop), 1.0]
     bucket.tail[: len(sums)] = _stacked(sums)
-    bucket.tail[-len(facts) :] = bucket.tail.new_tensor(facts)
-    if bucket.host is not bucket.buffer:
-        bucket.host.copy_(bucket.buffer)
-    comm.sum_in_place(bucket.host.numpy())
+    bucket.tail[-FACTS:] = bucket.tail.new_tensor([float(count), float(stop), 1.0])
+    with comm.clock.phase("communication"):
+        if bucket.host is not bucket.buffer:
+            bucket.host.copy_(bucket.buffer)
+        mine = None if bucket.observer is None else _read(bucket, sums)
+        comm.sum_in_place(bucket.host.numpy())
     *totals, global_count, stops, ones = bucket.host[-len(bucket.tail) :].tolist()
     if ones != comm.world_size:
         raise RuntimeError(f"the sum of a one from each of {comm.world_size} ranks is {ones}")
+    if bucket.observer is not None and mine is not None:
+        bucket.observer(mine, _read(bucket, sums))
     if bucket.host is not bucket.buffer:
         bucket.buffer.copy_(bucket.host)
     bucket.gradients.div_(global_count)
     means = {name: totals[i] / global_count for i, name in enumerate(sums)}
     return Averages(means, stops > 0)
+
+
+def _read(bucket: GradientBucket, names: Mapping[str, Tensor]) -> Sums:
+    """Return a copy of what the host's side of a bucket holds."""
+    host = bucket.host.numpy().copy()
+    gradients, tail = np.split(host, [len(bucket.gradients)])
+    named = dict(zip(names, tail.tolist(), strict=False))
+    return Sums(gradients, named, float(tail[-FACTS]), host.nbytes)
 
 
 def _stacked(sums: Mapping[str, Tensor]) -> Tensor:
@@ -90,5 +124,6 @@ def _stacked(sums: Mapping[str, Tensor]) -> Tensor:
 def global_means(comm: Communicator, sums: Mapping[str, Tensor], count: int) -> dict[str, float]:
     """Return means over the global batch of 0-d sums over this rank's `count`.  Collective."""
     host = torch.cat([_stacked(sums).cpu(), torch.tensor([float(count)]).double()])
-    comm.sum_in_place(host.numpy())
+    with comm.clock.phase("communication"):
+        comm.sum_in_place(host.numpy())
     return dict(zip(sums, (host[:-1] / host[-1]).tolist(), strict=True))

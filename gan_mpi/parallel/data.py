@@ -21,16 +21,19 @@ def share_dataset(comm: Communicator, source: Source, split: str = "train") -> t
     if mine is not None:
         about = [(mine.name, mine.source, mine.sha256, platform.node())]
     read = [found for node in comm.allgather(about) for found in node]
-    name, origin, sha256, first = read[0]
-    for _, _, other, host in read:
-        if other != sha256:
-            raise UserError(
-                f"--datadir: {host} reads other data than {first} from {origin}.",
-                on_all_ranks=True,
-            )
+    comm.alike(lambda: _require_one(read))
+    name, origin, sha256, _ = read[0]
     images, shared = comm.share_on_node(None if mine is None else mine.images)
     no_labels = np.empty(0, dtype=np.uint8)
     given = mine.labels if mine is not None and mine.labels is not None else no_labels
     shared_labels, _ = comm.share_on_node(given if mine is not None else None)
     labels = shared_labels if len(shared_labels) else None
     return Dataset(name, origin, images, labels, sha256), shared
+
+
+def _require_one(read: list[tuple[str, str, str, str]]) -> None:
+    """Raise UserError unless name, source, SHA-256 and host of every node tell of one data set."""
+    _, origin, sha256, first = read[0]
+    for _, _, other, host in read:
+        if other != sha256:
+            raise UserError(f"--datadir: {host} reads other data than {first} from {origin}.")

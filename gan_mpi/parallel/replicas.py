@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from gan_mpi.arrays import Array
 from gan_mpi.errors import UserError
 from gan_mpi.mpi.comm import Communicator
 
@@ -28,12 +29,15 @@ def check_replicas(comm: Communicator, **networks: nn.Module) -> None:
             digests.append(int.from_bytes(hashlib.sha256(data).digest()[:8], "little") >> 1)
     mine = np.array(digests, dtype=np.int64)
     low, high = comm.extremes(mine)
-    if (low == high).all():
-        return
-    everyone = np.stack(comm.allgather(mine))
-    rank, index = np.argwhere(everyone != everyone[0])[0]
+    if (low != high).any():
+        everyone = np.stack(comm.allgather(mine))
+        comm.alike(lambda: _name_the_first(names, everyone))
+
+
+def _name_the_first(names: list[str], digests: Array) -> None:
+    """Raise UserError about the first tensor that is not root's; `digests` are (ranks, names)."""
+    rank, index = np.argwhere(digests != digests[0])[0]
     raise UserError(
         f"{names[index]} on rank {rank} is not what it is on rank 0: the ranks do not train one "
-        "model any more. The last checkpoint is good; suspect the hardware of that rank's node.",
-        on_all_ranks=True,
+        "model any more. The last checkpoint is good; suspect the hardware of that rank's node."
     )

@@ -8,9 +8,8 @@ import numpy as np
 from PIL import Image, ImageOps
 from PIL.Image import Resampling
 
-from gan_mpi.config.resolve import config_from_dict
 from gan_mpi.drawing import pictures
-from gan_mpi.drawing.generator import load_generator
+from gan_mpi.drawing.generator import SavedGenerator, find_generator, read_generator
 from gan_mpi.drawing.pictures import gif
 from gan_mpi.drawing.samples import (
     check_classes,
@@ -47,13 +46,9 @@ def interpolate(
     Normal latents are joined on a great circle, others on a line; dropout stays that of the first,
     and so does the label where none is given.  Raises UserError.  Collective.
     """
-    path, state = comm.on_root(
-        lambda: checkpoint.find_checkpoint(source or newest_run(Path("runs")), step, _warn)
-    )
-    _check_draws_images(path, state["data"]["shape"])
-    config = config_from_dict(state["config"])
-    generator = load_generator(state, averaged)
-    check_classes(path, state["data"], [] if label is None else [label])
+    found = comm.on_root(lambda: find_generator(source, step, averaged))
+    comm.alike(lambda: _check(found, [] if label is None else [label]))
+    config, generator = found.config, found.build()
     one, other = (sample_inputs(generator, config, seed, seed + 1)[0] for seed in ends)
     width = config.latent_dim
     along = between(one[:width], other[:width], frames, spherical=config.latents != "uniform")
@@ -67,7 +62,7 @@ def interpolate(
         return (draw_chunk(generator, config, inputs[part], labels[part]),)
 
     (pixels,) = in_chunks(comm, frames, draw)
-    facts = {**pictures.provenance(state), "interpolation": f"{ends[0]}:{ends[1]}"}
+    facts = {**found.facts, "interpolation": f"{ends[0]}:{ends[1]}"}
 
     def write() -> None:
         if out.suffix == ".png":
@@ -145,24 +140,17 @@ def _all_checkpoints(run: Path | None) -> tuple[Path, list[Path]]:
 
 
 def _grid_of(path: Path, grid: tuple[int, int], averaged: bool) -> tuple[Image.Image, dict]:
-    state = checkpoint.read_checkpoint(path)
-    _check_draws_images(path, state["data"]["shape"])
-    config = config_from_dict(state["config"])
-    classes = range(len(state["data"].get("label_counts", ())))
+    found = read_generator(path, checkpoint.read_checkpoint(path), averaged)
+    _check(found, [])
     count = grid[0] * grid[1]
-    labels = one_class_a_row(count, grid[0], classes)
-    pixels = generate(load_generator(state, averaged), config, range(count), labels)
-    return pictures.grid(pixels, *grid), pictures.provenance(state)
+    labels = one_class_a_row(count, grid[0], range(found.data.classes))
+    pixels = generate(found.build(), found.config, range(count), labels)
+    return pictures.grid(pixels, *grid), found.facts
 
 
-def _check_draws_images(path: Path, shape: Sequence[int]) -> None:
-    if len(shape) == 1:
+def _check(found: SavedGenerator, classes: Sequence[int]) -> None:
+    if found.data.are_points:
         raise UserError(
-            f"{path} draws points, of which there are no moving pictures.",
-            exit_code=2,
-            on_all_ranks=True,
+            f"{found.path} draws points, of which there are no moving pictures.", exit_code=2
         )
-
-
-def _warn(text: str) -> None:
-    sys.stderr.write(f"Warning: {text}\n")
+    check_classes(found, classes)

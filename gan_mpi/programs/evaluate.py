@@ -4,23 +4,17 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-from torch import nn
 
 from gan_mpi.cluster.device import place
-from gan_mpi.config.resolve import config_from_dict
 from gan_mpi.datasets.dataset import Dataset
-from gan_mpi.drawing.generator import load_generator
-from gan_mpi.drawing.pictures import provenance
+from gan_mpi.drawing.generator import find_generator
 from gan_mpi.errors import UserError
 from gan_mpi.evaluation.record import write_evaluation
 from gan_mpi.evaluation.reference import Wanted, make_reference
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.parallel.data import share_dataset
-from gan_mpi.runs import checkpoint
-from gan_mpi.runs.directory import newest_run
-from gan_mpi.runs.evaluations import evaluation_lines
+from gan_mpi.runs.evaluations import Evaluation, evaluation_lines
+from gan_mpi.runs.record import DataRecord
 from gan_mpi.training.start import saved_source
 
 
@@ -39,45 +33,35 @@ def evaluate(
     The record is printed and appended to METRICS_FILE beside the checkpoint.  Raises UserError.
     Collective.
     """
-    path, state = comm.on_root(
-        lambda: checkpoint.find_checkpoint(source or newest_run(Path("runs")), step, _warn)
-    )
+    found = comm.on_root(lambda: find_generator(source, step, averaged))
+    folder = found.path.parent
     device = place(comm, "auto").device
-    data = saved_source(state["data"])
+    data = saved_source(found.data)
     data = replace(data, datadir=datadir) if datadir else data
     train, _ = share_dataset(comm, data)
-    _check_data(comm, state, train)
-    wanted = Wanted(samples, classifier, path.parent)
+    comm.alike(lambda: _require_shape(found.data, train))
+    if train.sha256 != found.data.sha256 and comm.is_root:
+        sys.stderr.write(
+            f"Warning: the generator was trained on {found.data.source}, and is compared with "
+            f"{train.source}\n"
+        )
+    wanted = Wanted(samples, classifier, folder)
     reference = make_reference(comm, wanted, data, train, device)
-    generator: nn.Module = load_generator(state, averaged).to(device)
-    figures, pairs = reference.evaluate(generator, config_from_dict(state["config"]))
-    progress = state["progress"]
-    about = {"step": progress["step"], "kimg": progress["images"] / 1000}
-    record = {**about, **figures}
-    comm.on_root(lambda: write_evaluation(path.parent, record, pairs, provenance(state)))
+    figures, pairs = reference.evaluate(found.build().to(device), found.config)
+    record: Evaluation = {"step": found.step, "kimg": found.images / 1000, **figures}
+    comm.on_root(lambda: write_evaluation(folder, record, pairs, found.facts))
     if comm.is_root:
         lines = [json.dumps(record)] if as_json else evaluation_lines(record)
-        first = [] if as_json else [f"{path}:"]
+        first = [] if as_json else [f"{found.path}:"]
         sys.stdout.write("\n".join([*first, *lines]) + "\n")
     comm.close()
     return 0
 
 
-def _warn(text: str) -> None:
-    sys.stderr.write(f"Warning: {text}\n")
-
-
-def _check_data(comm: Communicator, state: dict[str, Any], train: Dataset) -> None:
-    trained_on = state["data"]
-    if list(train.shape) != list(trained_on["shape"]):
+def _require_shape(trained_on: DataRecord, train: Dataset) -> None:
+    if train.shape != trained_on.shape:
         raise UserError(
             f"--datadir: {train.source} holds samples of {'x'.join(map(str, train.shape))}, and "
-            f"the generator makes {'x'.join(map(str, trained_on['shape']))}.",
+            f"the generator makes {'x'.join(map(str, trained_on.shape))}.",
             exit_code=2,
-            on_all_ranks=True,
-        )
-    if train.sha256 != trained_on["sha256"] and comm.is_root:
-        _warn(
-            f"the generator was trained on {trained_on['source']}, and is compared with "
-            f"{train.source}"
         )

@@ -14,18 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gan_mpi.config import TrainConfig
 from gan_mpi.config.resolve import config_from_dict
-from gan_mpi.drawing.generator import load_generator
-from gan_mpi.drawing.pictures import provenance
+from gan_mpi.config.training import TrainConfig
+from gan_mpi.drawing.generator import SavedGenerator, find_generator
 from gan_mpi.drawing.samples import sample_inputs, sample_labels
 from gan_mpi.errors import UserError
 from gan_mpi.files import write_aside
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.networks.build import build_generator
 from gan_mpi.networks.pixels import RANGES
-from gan_mpi.runs import checkpoint
-from gan_mpi.runs.directory import newest_run
+from gan_mpi.runs.record import DataRecord
 
 CHECKED = 64  # images that the exported generator must draw as the original does
 TOLERANCE = 1e-4
@@ -59,37 +57,32 @@ def export(
     """
 
     def write() -> str:
-        path, state = checkpoint.find_checkpoint(source or newest_run(Path("runs")), step, _warn)
+        found = find_generator(source, step, averaged)
         form = FORMATS[file_format]
-        generator = load_generator(state, averaged).float().eval()
-        config = config_from_dict(state["config"])
-        drawn = sample_inputs(generator, config, 0, CHECKED)
+        generator = found.build().float().eval()
+        drawn = sample_inputs(generator, found.config, 0, CHECKED)
         inputs = [torch.from_numpy(drawn).float()]
-        if state["data"].get("label_counts"):
+        if found.data.classes:
             inputs.append(torch.from_numpy(sample_labels(generator, 0, CHECKED)))
-        about = describe(state, inputs[0].shape[1])
+        about = describe(found, inputs[0].shape[1])
         data = _attempt(lambda: form.pack(generator, inputs, about))
         apart = _difference(generator, _attempt(lambda: form.load(data)), inputs)
         if not apart <= TOLERANCE:
             raise UserError(
-                f"the generator exported as {file_format} differs from that of {path} by "
+                f"the generator exported as {file_format} differs from that of {found.path} by "
                 f"{apart:.2g}, over {TOLERANCE}; nothing was written."
             )
         target = out or Path(f"generator.{form.ending}")
         write_aside(target, data)
         return (
-            f"{target}: the generator of {path}; {CHECKED} images drawn with it differ by at most "
-            f"{apart:.2g}"
+            f"{target}: the generator of {found.path}; {CHECKED} images drawn with it differ by "
+            f"at most {apart:.2g}"
         )
 
     said = comm.on_root(write)
     if comm.is_root:
         sys.stdout.write(said + "\n")
     return 0
-
-
-def _warn(text: str) -> None:
-    sys.stderr.write(f"Warning: {text}\n")
 
 
 def _attempt(function: Callable[[], Any]) -> Any:
@@ -101,35 +94,35 @@ def _attempt(function: Callable[[], Any]) -> Any:
         ) from None
 
 
-def describe(state: dict[str, Any], width: int) -> dict[str, str]:
+def describe(found: SavedGenerator, width: int) -> dict[str, str]:
     """Return what a file says of itself: how to feed it, and where it comes from.
 
     `width` is the number of latents and, with dropout, of uniform numbers after them.
     """
-    config = config_from_dict(state["config"])
+    config, data = found.config, found.data
     limits = RANGES[config.range]
     about = {
-        **provenance(state),
+        **found.facts,
         "latents": f"{config.latents}, (N, {config.latent_dim})",
-        **_further_inputs(config, state["data"], width),
-        "samples": f"(N, {', '.join(map(str, state['data']['shape']))})",
+        **_further_inputs(config, data, width),
+        "samples": f"(N, {', '.join(map(str, data.shape))})",
         "config": json.dumps(asdict(config)),
-        "shape": json.dumps(state["data"]["shape"]),
+        "shape": json.dumps(data.shape),
     }
-    if len(state["data"]["shape"]) == 3:
+    if not data.are_points:
         low, high = (-1, 1) if limits.tanh else (0, 1)
         about["range"] = f"{low} (black) to {high} (white)"
     return {name: str(value) for name, value in about.items()}
 
 
-def _further_inputs(config: TrainConfig, data: dict[str, Any], width: int) -> dict[str, Any]:
+def _further_inputs(config: TrainConfig, data: DataRecord, width: int) -> dict[str, str]:
     found = {}
     if width > config.latent_dim:
         more = width - config.latent_dim
         found["dropout"] = f"uniform in 0..1, (N, {more}), joined to the latents"
-    if data.get("label_counts"):
-        found["labels"] = f"int64 0..{len(data['label_counts']) - 1}, (N,)"
-        found["label_counts"] = json.dumps(data["label_counts"])
+    if data.classes:
+        found["labels"] = f"int64 0..{data.classes - 1}, (N,)"
+        found["label_counts"] = json.dumps(data.label_counts)
     return found
 
 

@@ -6,24 +6,51 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from gan_mpi import __version__
 from gan_mpi.errors import UserError
 from gan_mpi.runs.directory import list_numbered, read_description, read_warnings
 from gan_mpi.runs.evaluations import (
     FIGURES,
+    Evaluation,
     best_evaluation,
     comparable,
     conditions,
     floors,
     read_evaluations,
 )
-from gan_mpi.runs.segments import read_segments
-from gan_mpi.runs.stats import read_stats
+from gan_mpi.runs.segments import Segment, read_segments
+from gan_mpi.runs.stats import StatsRecord, read_stats
 
 PICTURES = 60  # grids of a run on its page, evenly spread over its steps
 COLOURS = 6  # of the style sheet
+
+
+class Picture(TypedDict):
+    """A grid of samples."""
+
+    step: int
+    text: str
+    uri: str  # that holds it
+
+
+class Line(TypedDict):
+    """A line of a chart."""
+
+    label: str
+    colour: int  # of the style sheet
+    dashed: bool
+    points: list[tuple[float, float]]
+
+
+class Chart(TypedDict):
+    """What report.js draws."""
+
+    title: str
+    x: str
+    log: bool
+    series: list[Line]
 
 
 @dataclass
@@ -34,13 +61,13 @@ class Run:
     folder: Path
     config: dict[str, Any]
     data: dict[str, Any]
-    records: list[dict[str, Any]]
-    evaluations: list[dict[str, Any]]
-    segments: list[dict[str, Any]]
+    records: list[StatsRecord]
+    evaluations: list[Evaluation]
+    segments: list[Segment]
     warnings: list[str]
 
     @property
-    def best(self) -> Mapping[str, Any] | None:
+    def best(self) -> Evaluation | None:
         """The evaluation with the smallest distance."""
         return best_evaluation(self.evaluations)
 
@@ -54,14 +81,14 @@ class Run:
                 flat[f"{name}.{key}" if key else name] = each
         return flat
 
-    def pictures(self) -> list[dict[str, Any]]:
+    def pictures(self) -> list[Picture]:
         """Return the grids of samples by step, each a data URI with its evaluation, if any."""
         found = list_numbered(self.folder, "fakes", "png")
         last = len(found) - 1
         kept = sorted({round(i * last / (PICTURES - 1)) for i in range(PICTURES)})
         chosen = found if len(found) <= PICTURES else [found[i] for i in kept]
         figures = {each["step"]: each for each in self.evaluations}
-        pictures = []
+        pictures: list[Picture] = []
         for step, path in chosen:
             text = f"step {step}"
             if step in figures:
@@ -173,14 +200,17 @@ OF_EVALUATIONS: tuple[tuple[str, bool, Curves], ...] = (
 )
 
 
-def charts(runs: Sequence[Run]) -> list[dict[str, Any]]:
+def charts(runs: Sequence[Run]) -> list[Chart]:
     """Return what report.js draws: charts of lines over the real images that were seen.
 
     Evaluations by different extractors, or of other data, are in charts of their own.
     """
     by_kimg = all(any(record["kimg"] for record in run.records) for run in runs)
     along = "kimg" if by_kimg else "step"
-    sets = [("", [run.records for run in runs], OF_RECORDS)]
+    Rows = Sequence[Sequence[Mapping[str, Any]]]
+    sets: list[tuple[str, Rows, Sequence[tuple[str, bool, Curves]]]] = [
+        ("", [run.records for run in runs], OF_RECORDS)
+    ]
     evaluated = [comparable(run.evaluations) for run in runs]
     kinds = dict.fromkeys(conditions(each[-1]) for each in evaluated if each)
     for data, sha256, samples in kinds:
@@ -190,15 +220,15 @@ def charts(runs: Sequence[Run]) -> list[dict[str, Any]]:
         ]
         about = f", {samples} samples for {data} by {sha256[:8]}"
         sets.append((about if len(kinds) > 1 else "", alike, OF_EVALUATIONS))
-    made = []
+    found: list[Chart] = []
     for about, records, plans in sets:
         for title, log, curves in plans:
             series = _series(runs, records, curves, along)
             if series:
                 x = "thousand real images" if by_kimg else "step"
                 title = title + about
-                made.append({"title": title, "x": x, "log": log, "series": series})
-    return made
+                found.append({"title": title, "x": x, "log": log, "series": series})
+    return found
 
 
 def _series(
@@ -206,15 +236,15 @@ def _series(
     records: Sequence[Sequence[Mapping[str, Any]]],
     curves: Curves,
     along: str,
-) -> list[dict[str, Any]]:
+) -> list[Line]:
     """Return the lines of a chart; of several runs, each has a colour."""
     alone = len(runs) == 1
-    found = []
+    found: list[Line] = []
     for number, (run, rows) in enumerate(zip(runs, records, strict=True)):
         for turn, (label, curve) in enumerate(curves.items()):
-            points = [(row.get(along), curve(row)) for row in rows]
-            points = [(x, y) for x, y in points if x is not None and y is not None]
-            line = {
+            both = [(row.get(along), curve(row)) for row in rows]
+            points = [(x, y) for x, y in both if x is not None and y is not None]
+            line: Line = {
                 "label": label if alone else f"{run.name}: {label}",
                 "colour": (turn if alone else number) % COLOURS,
                 "dashed": turn > 0,

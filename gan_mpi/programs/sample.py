@@ -3,19 +3,17 @@
 import io
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch import nn
 
-from gan_mpi.config.resolve import config_from_dict
 from gan_mpi.datasets import drawn as points
 from gan_mpi.drawing import pictures
 from gan_mpi.drawing.charts import draw_points
-from gan_mpi.drawing.generator import load_generator
+from gan_mpi.drawing.generator import SavedGenerator, find_generator
 from gan_mpi.drawing.samples import (
     CHUNK,
     POINTS,
@@ -23,11 +21,9 @@ from gan_mpi.drawing.samples import (
     generate,
     one_class_a_row,
 )
-from gan_mpi.errors import UserError, reason
-from gan_mpi.files import write_aside
+from gan_mpi.errors import UserError
+from gan_mpi.files import write_output
 from gan_mpi.mpi.comm import Communicator
-from gan_mpi.runs import checkpoint
-from gan_mpi.runs.directory import newest_run
 
 DEFAULT_GRID = (6, 6)
 CLASS_COLUMNS = 10  # samples of a class in a picture
@@ -50,63 +46,81 @@ def sample(
     Row by row they are of one of `classes`, of all in turn if it is None.  `file_format` is png
     (one picture of grid columns x rows), npz or pngs.  Raises UserError. Collective.
     """
-    path, state = comm.on_root(
-        lambda: checkpoint.find_checkpoint(source or newest_run(Path("runs")), step, _warn)
-    )
-    are_points = len(state["data"]["shape"]) == 1
-    if are_points and (grid or file_format == "pngs"):
-        raise UserError(
-            f"{path} draws points, which go to one picture or an array: leave out --grid and "
-            "--format pngs.",
-            exit_code=2,
-            on_all_ranks=True,
-        )
-    known = len(state["data"].get("label_counts", ()))
-    check_classes(path, state["data"], classes or [])
-    classes = range(known) if classes is None else classes
+    found = comm.on_root(lambda: find_generator(source, step, averaged))
+    data = found.data
+    comm.alike(lambda: _check(found, grid, file_format, classes or []))
+    classes = range(data.classes) if classes is None else classes
     if seeds is None:
-        default = (CLASS_COLUMNS, len(classes)) if known else DEFAULT_GRID
-        grid = grid or (None if are_points else default)
+        default = (CLASS_COLUMNS, len(classes)) if data.classes else DEFAULT_GRID
+        grid = grid or (None if data.are_points else default)
         seeds = list(range(POINTS if grid is None else grid[0] * grid[1]))
-    columns = grid[0] if grid else CLASS_COLUMNS if known else 0
+    columns = grid[0] if grid else CLASS_COLUMNS if data.classes else 0
     labels = one_class_a_row(len(seeds), columns, classes)
-    pixels = _draw_together(comm, load_generator(state, averaged), state, seeds, labels)
+    samples = _draw_together(comm, found, seeds, labels)
     target = out or Path(DEFAULT_OUT[file_format])
-    facts = pictures.provenance(state)
-
-    def write() -> None:
-        if file_format == "png" and are_points:
-            title = f"{len(seeds)} points"
-            real = points.draw_points(POINTS)
-            _write(target, draw_points(real, pixels, title, facts))
-        elif file_format == "png":
-            size = grid or _nearly_square(len(seeds), columns)
-            _write(target, pictures.png(pictures.grid(pixels, *size), facts))
-        elif file_format == "npz":
-            _write(target, _npz(pixels, labels))
-        else:
-            for n, image in enumerate(pictures.channels_last(pixels)):
-                about, name = {**facts, "sample": seeds[n]}, f"seed{seeds[n]:06d}"
-                if labels:
-                    about["class"], name = labels[n], f"{name}-class{labels[n]}"
-                png = pictures.png(Image.fromarray(image), about)
-                _write(target / f"{name}.png", png)
-
-    comm.on_root(write)
+    size = grid or _nearly_square(len(seeds), columns)
+    drawn = Drawn(samples, seeds, labels, size, found.facts)
+    comm.on_root(lambda: _write(drawn, file_format, target, data.are_points))
     if comm.is_root:
-        what = "points" if are_points else "image(s)"
-        sys.stdout.write(f"{target}: {len(seeds)} {what} from {path}\n")
+        what = "points" if data.are_points else "image(s)"
+        sys.stdout.write(f"{target}: {len(seeds)} {what} from {found.path}\n")
     return 0
 
 
-def _warn(text: str) -> None:
-    sys.stderr.write(f"Warning: {text}\n")
+def _check(
+    found: SavedGenerator,
+    grid: tuple[int, int] | None,
+    file_format: str,
+    classes: Sequence[int],
+) -> None:
+    if found.data.are_points and (grid or file_format == "pngs"):
+        raise UserError(
+            f"{found.path} draws points, which go to one picture or an array: leave out --grid "
+            "and --format pngs.",
+            exit_code=2,
+        )
+    check_classes(found, classes)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Samples, uint8 (N, C, H, W) or float64 (N, d), with their seeds and labels, if any."""
+
+    samples: np.ndarray
+    seeds: Sequence[int]
+    labels: Sequence[int] | None
+    grid: tuple[int, int]  # columns and rows
+    facts: Mapping[str, object]  # about what made them
+
+
+def _write(drawn: Drawn, file_format: str, target: Path, are_points: bool) -> None:
+    """Write samples as a picture (png), an array (npz) or a picture each (pngs)."""
+    if file_format == "npz":
+        write_output(target, _npz(drawn.samples, drawn.labels), "--out")
+    elif file_format == "pngs":
+        for name, png in _one_by_one(drawn):
+            write_output(target / name, png, "--out")
+    elif are_points:
+        real, title = points.draw_points(POINTS), f"{len(drawn.samples)} points"
+        picture = draw_points(real, drawn.samples, title, drawn.facts)
+        write_output(target, picture, "--out")
+    else:
+        picture = pictures.png(pictures.grid(drawn.samples, *drawn.grid), drawn.facts)
+        write_output(target, picture, "--out")
+
+
+def _one_by_one(drawn: Drawn) -> Iterator[tuple[str, bytes]]:
+    """Yield the name and the PNG of each sample."""
+    for n, image in enumerate(pictures.channels_last(drawn.samples)):
+        about, name = {**drawn.facts, "sample": drawn.seeds[n]}, f"seed{drawn.seeds[n]:06d}"
+        if drawn.labels:
+            about["class"], name = drawn.labels[n], f"{name}-class{drawn.labels[n]}"
+        yield f"{name}.png", pictures.png(Image.fromarray(image), about)
 
 
 def _draw_together(
     comm: Communicator,
-    generator: nn.Module,
-    state: dict[str, Any],
+    found: SavedGenerator,
     seeds: list[int],
     labels: list[int] | None,
 ) -> np.ndarray:
@@ -114,14 +128,14 @@ def _draw_together(
     chunks = sorted({seed // CHUNK for seed in seeds})
     mine = set(chunks[comm.rank :: comm.world_size])
     places = [n for n, seed in enumerate(seeds) if seed // CHUNK in mine]
-    config = config_from_dict(state["config"])
+    generator = found.build()
 
     def draw() -> dict[int, np.ndarray]:
         if not places:
             return {}
         wanted = [seeds[n] for n in places]
         classes = None if labels is None else [labels[n] for n in places]
-        return dict(zip(places, generate(generator, config, wanted, classes), strict=True))
+        return dict(zip(places, generate(generator, found.config, wanted, classes), strict=True))
 
     drawn = comm.agree(draw)
     everyone: dict[int, np.ndarray] = {}
@@ -137,7 +151,7 @@ def _nearly_square(count: int, columns: int) -> tuple[int, int]:
     return columns, math.ceil(count / columns)
 
 
-def _npz(pixels: np.ndarray, labels: list[int] | None) -> bytes:
+def _npz(pixels: np.ndarray, labels: Sequence[int] | None) -> bytes:
     buffer = io.BytesIO()
     made = pictures.channels_last(pixels) if pixels.ndim == 4 else pixels
     if labels is None:
@@ -145,11 +159,3 @@ def _npz(pixels: np.ndarray, labels: list[int] | None) -> bytes:
     else:
         np.savez_compressed(buffer, images=made, labels=np.array(labels, np.uint8))
     return buffer.getvalue()
-
-
-def _write(path: Path, data: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out: cannot make {path.parent}: {reason(error)}.") from None
-    write_aside(path, data)

@@ -3,7 +3,7 @@
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from gan_mpi.runs.directory import (
     CONFIG_FILE,
@@ -11,8 +11,8 @@ from gan_mpi.runs.directory import (
     read_config,
     read_warnings,
 )
-from gan_mpi.runs.segments import read_segments
-from gan_mpi.runs.stats import STATS_FILE, duration
+from gan_mpi.runs.segments import Segment, read_segments
+from gan_mpi.runs.stats import STATS_FILE, StatsRecord, duration, figures_of
 
 TAIL = 1 << 16  # bytes, many times the longest line of stats.jsonl
 SILENCE = 5  # times the usual time between records, or at least QUIET, mean that it hangs
@@ -20,7 +20,30 @@ QUIET = 120.0  # seconds
 WARNINGS = 3  # of log.txt, the last ones
 
 
-def read_status(run_dir: Path) -> dict[str, Any]:
+class Status(TypedDict):
+    """What is to be known of a run; figures that are not there yet are None."""
+
+    run: str
+    preset: str
+    state: str
+    silent_for: float | None  # seconds, if too many for a run that trains
+    step: int
+    steps: int
+    epoch: float | None
+    kimg: float | None
+    images_per_second: float | None
+    seconds_per_step: float | None
+    seconds_left: float | None
+    node_hours: float
+    node_hours_to_go: float | None
+    checkpoint_step: int | None
+    checkpoint_age: float | None  # seconds
+    figures: dict[str, float]
+    warnings: list[str]
+    segments: list[Segment]
+
+
+def read_status(run_dir: Path) -> Status:
     """Return what is to be known of a run, by name; figures that are not there yet are None.
 
     Raises UserError if it is not a run directory.
@@ -28,8 +51,8 @@ def read_status(run_dir: Path) -> dict[str, Any]:
     config = read_config(run_dir)
     segments = read_segments(run_dir)
     records = _last_records(run_dir / STATS_FILE)
-    last = records[-1] if records else {}
-    segment = segments[-1] if segments else {}
+    last: StatsRecord = records[-1] if records else {}
+    segment: Segment = segments[-1] if segments else {}
     checkpoints = list_checkpoints(run_dir)
     state = segment.get("state", "starting")
     step = max(segment.get("last_step", 0), last.get("step", 0))
@@ -53,13 +76,13 @@ def read_status(run_dir: Path) -> dict[str, Any]:
         "node_hours_to_go": to_go,
         "checkpoint_step": checkpoints[0][0] if checkpoints else None,
         "checkpoint_age": _age(checkpoints[0][1]) if checkpoints else None,
-        "figures": {k: v for k, v in last.items() if k.startswith(("loss_", "D_"))},
+        "figures": {k: v for k, v in figures_of(last).items() if k.startswith(("loss_", "D_"))},
         "warnings": read_warnings(run_dir)[-WARNINGS:],
         "segments": segments,
     }
 
 
-def _last_records(path: Path) -> list[dict[str, Any]]:
+def _last_records(path: Path) -> list[StatsRecord]:
     """Return the last two records at most, reading the end of the file alone."""
     if not path.exists():
         return []
@@ -75,7 +98,7 @@ def _last_records(path: Path) -> list[dict[str, Any]]:
     return records[-2:]
 
 
-def _silence(records: list[dict[str, Any]]) -> float | None:
+def _silence(records: list[StatsRecord]) -> float | None:
     """Return the seconds since the last record if they are too many."""
     since = time.time() - records[-1]["time"]
     usual = records[-1]["time"] - records[0]["time"]
@@ -91,7 +114,7 @@ def find_runs(root: Path) -> list[Path]:
     return sorted(path.parent for path in root.glob(f"*/{CONFIG_FILE}"))
 
 
-def page(status: dict[str, Any]) -> list[str]:
+def page(status: Status) -> list[str]:
     """Return a status as lines for people."""
     rows = {"state": _state(status), "progress": _progress(status)}
     if status["images_per_second"]:
@@ -103,7 +126,7 @@ def page(status: dict[str, Any]) -> list[str]:
     rows["node-hours"] = f"{status['node_hours']:.2f} used"
     if status["node_hours_to_go"]:
         rows["node-hours"] += f", {status['node_hours_to_go']:.2f} to go"
-    if status["checkpoint_step"] is not None:
+    if status["checkpoint_age"] is not None:
         age = duration(status["checkpoint_age"])
         rows["checkpoint"] = f"step {status['checkpoint_step']}, {age} ago"
     if status["figures"]:
@@ -115,19 +138,19 @@ def page(status: dict[str, Any]) -> list[str]:
     return lines + [f"  {_segment(segment)}" for segment in status["segments"]]
 
 
-def _state(status: dict[str, Any]) -> str:
+def _state(status: Status) -> str:
     silent = status["silent_for"]
     return status["state"] + (f", but silent for {duration(silent)}" if silent else "")
 
 
-def _progress(status: dict[str, Any]) -> str:
+def _progress(status: Status) -> str:
     text = f"step {status['step']} of {status['steps']} ({status['step'] / status['steps']:.0%})"
     if status["epoch"] is not None:
         text += f", epoch {status['epoch']:.2f}, {status['kimg']:.1f} kimg"
     return text
 
 
-def _segment(segment: dict[str, Any]) -> str:
+def _segment(segment: Segment) -> str:
     where = f"{segment['ranks']} rank(s) on {len(segment['hosts'])} host(s)"
     last = segment["last_step"] or ""
     return (
@@ -137,7 +160,7 @@ def _segment(segment: dict[str, Any]) -> str:
     )
 
 
-def summary(statuses: list[dict[str, Any]]) -> list[str]:
+def summary(statuses: list[Status]) -> list[str]:
     """Return a line a run."""
     names = [Path(status["run"]).name for status in statuses]
     width = max(map(len, names), default=0)

@@ -7,20 +7,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from gan_mpi.cluster.deadline import End
+from gan_mpi.config.given import Given, OptionValue
 from gan_mpi.config.resolve import new_config
-from gan_mpi.drawing.charts import draw_study
+from gan_mpi.drawing.charts import Result, draw_study
 from gan_mpi.errors import DIVERGED, UserError, reason
 from gan_mpi.files import write_aside
 from gan_mpi.lifecycle.phases import Phases
 from gan_mpi.lifecycle.stopping import StopRequest
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.programs.train import STOPPED, train
-from gan_mpi.runs.evaluations import comparable, conditions, read_evaluations
+from gan_mpi.runs.evaluations import by_name, comparable, conditions, read_evaluations
 from gan_mpi.runs.stats import duration, read_stats
 
 RANKS = "ranks"  # the one name that is no option of train
@@ -65,7 +65,6 @@ def settings(varied: Mapping[str, Sequence[str]], world_size: int) -> list[Setti
                 f"--vary: ranks={ranks}, but mpiexec started {world_size}; give 1 to {world_size}, "
                 "or start more.",
                 exit_code=2,
-                on_all_ranks=True,
             )
         found.append(Setting(values, int(ranks)))
     return found
@@ -75,7 +74,7 @@ def study(
     comm: Communicator,
     folder: Path,
     varied: Mapping[str, Sequence[str]],
-    parse: Callable[[list[str]], dict[str, Any]],
+    parse: Callable[[list[str]], Given],
     metric: str,
     only: int | None,
     stop: StopRequest,
@@ -87,13 +86,8 @@ def study(
     it is that setting alone, counted from 1.  Runs that are done are not done again.  `end` is when
     the job ends.  Raises UserError.  Collective.
     """
-    grid = settings(varied, comm.world_size)
-    if only is not None and only > len(grid):
-        raise UserError(
-            f"--only: {only}, but there are {len(grid)} settings.",
-            exit_code=2,
-            on_all_ranks=True,
-        )
+    grid = comm.alike(lambda: settings(varied, comm.world_size))
+    comm.alike(lambda: _require_number(only, len(grid)))
     plans = {setting.name: _options(folder, setting, parse) for setting in grid}
     chosen = grid if only is None else [grid[only - 1]]
     comm.on_root(lambda: _make(folder))
@@ -106,10 +100,8 @@ def study(
     return 0
 
 
-def _options(
-    folder: Path, setting: Setting, parse: Callable[[list[str]], dict[str, Any]]
-) -> dict[str, Any]:
-    given = parse(setting.arguments())
+def _options(folder: Path, setting: Setting, parse: Callable[[list[str]], Given]) -> Given:
+    given: dict[str, OptionValue] = dict(parse(setting.arguments()))
     given |= {"run_dir": str(folder / setting.name), "quiet": True}
     given.setdefault("evaluate_every", -(-new_config(given).steps // EVALUATIONS))
     return given
@@ -118,7 +110,7 @@ def _options(
 def _run(
     comm: Communicator,
     setting: Setting,
-    given: dict[str, Any],
+    given: Given,
     stop: StopRequest,
     end: End | None,
 ) -> int:
@@ -136,10 +128,19 @@ def _run(
     comm.barrier()
     code, text = max(comm.allgather((code, text)))
     if text and code != DIVERGED:
-        raise UserError(text, code, on_all_ranks=True)
+        comm.alike(lambda: _raise_text(text, code))
     if text:
         _say(comm, f"{setting.name}: {text}")
     return code
+
+
+def _require_number(only: int | None, settings: int) -> None:
+    if only is not None and only > settings:
+        raise UserError(f"--only: {only}, but there are {settings} settings.", exit_code=2)
+
+
+def _raise_text(text: str, code: int) -> None:
+    raise UserError(text, code)
 
 
 def _make(folder: Path) -> None:
@@ -155,7 +156,7 @@ def _say(comm: Communicator, text: str) -> None:
         sys.stdout.flush()
 
 
-def read_result(run_dir: Path, metric: str) -> dict[str, Any] | None:
+def read_result(run_dir: Path, metric: str) -> Result | None:
     """Return what came of a run: its figures over the seconds of training; None if nothing yet."""
     records, evaluations = read_stats(run_dir), comparable(read_evaluations(run_dir))
     if not records or not evaluations or metric not in evaluations[-1]["figures"]:
@@ -163,7 +164,7 @@ def read_result(run_dir: Path, metric: str) -> dict[str, Any] | None:
     steps = [0, *(record["step"] for record in records)]
     spent = np.diff(steps) * [record["seconds_per_step"] for record in records]
     at = [each["step"] for each in evaluations]
-    figures = [each["figures"][metric] for each in evaluations]
+    figures = [by_name(each["figures"])[metric] for each in evaluations]
     best = int(np.argmax(figures) if METRICS[metric] else np.argmin(figures))
     return {
         "setting": run_dir.name,
@@ -173,7 +174,7 @@ def read_result(run_dir: Path, metric: str) -> dict[str, Any] | None:
         "steps": at,
         "seconds_at": np.interp(at, steps, [0.0, *np.cumsum(spent)]).tolist(),
         "figures": figures,
-        "floor": evaluations[-1]["floor"][metric],
+        "floor": by_name(evaluations[-1]["floor"])[metric],
         "best": best,
         "conditions": list(conditions(evaluations[-1])),
     }
@@ -197,7 +198,7 @@ def _summarise(folder: Path, names: Sequence[str], metric: str) -> None:
         sys.stdout.write(f"{folder / 'study.png'}: {metric} against time\n")
 
 
-def table(results: Sequence[Mapping[str, Any]], metric: str) -> list[str]:
+def table(results: Sequence[Result], metric: str) -> list[str]:
     """Return the results as lines, the best setting first."""
     width = max((len(result["setting"]) for result in results), default=7)
     speed = f"{'kimg':>8}  {'time':>8}  {'img/s':>8}"

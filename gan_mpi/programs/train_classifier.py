@@ -11,10 +11,10 @@ from torch.nn.functional import cross_entropy
 
 from gan_mpi import __version__
 from gan_mpi.cluster.device import place
-from gan_mpi.config import OptimizerConfig
+from gan_mpi.config.optimizer import OptimizerConfig
 from gan_mpi.datasets.dataset import Dataset, Source
 from gan_mpi.drawing.samples import in_chunks
-from gan_mpi.errors import UserError, reason
+from gan_mpi.errors import UserError
 from gan_mpi.evaluation.extractor import (
     cache_path,
     images_digest,
@@ -22,7 +22,7 @@ from gan_mpi.evaluation.extractor import (
     save_classifier,
 )
 from gan_mpi.evaluation.lenet import LeNet
-from gan_mpi.files import write_aside
+from gan_mpi.files import write_output
 from gan_mpi.game.players import Player, make_player
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.networks.inference import inference
@@ -49,8 +49,7 @@ def train_classifier(
     device = place(comm, "auto").device
     train, _ = share_dataset(comm, source)
     test, _ = share_dataset(comm, source, "test")
-    for dataset in (train, test):
-        _check_labels(dataset)
+    comm.alike(lambda: _require_labels(train, test))
     _say(comm, f"{len(train.images)} images of {train.source}, {epochs} epochs")
     network = make_network(comm, train, seed, device)
     _fit(comm, make_player(network, ADAM, BATCH), network, train, seed, epochs)
@@ -69,7 +68,7 @@ def train_classifier(
         "version": __version__,
     }
     data = save_classifier(network.cpu(), about)
-    comm.on_root(lambda: _write(target, data))
+    comm.on_root(lambda: write_output(target, data, "--out"))
     sha256 = read_classifier(data, target).sha256
     _say(
         comm,
@@ -135,20 +134,12 @@ def measure_accuracy(comm: Communicator, network: LeNet, test: Dataset) -> float
     return float(in_chunks(comm, len(test.images), right)[0].mean())
 
 
-def _check_labels(dataset: Dataset) -> None:
-    if dataset.labels is None:
-        raise UserError(
-            f"{dataset.source} has no labels beside it, and a classifier learns from them.",
-            on_all_ranks=True,
-        )
-
-
-def _write(target: Path, data: bytes) -> None:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out: cannot make {target.parent}: {reason(error)}.") from None
-    write_aside(target, data)
+def _require_labels(*datasets: Dataset) -> None:
+    for dataset in datasets:
+        if dataset.labels is None:
+            raise UserError(
+                f"{dataset.source} has no labels beside it, and a classifier learns from them."
+            )
 
 
 def _say(comm: Communicator, text: str) -> None:

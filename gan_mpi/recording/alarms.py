@@ -1,7 +1,9 @@
 """What goes wrong in a GAN before the losses say so, each in one sentence with its figures."""
 
 from collections.abc import Mapping
-from typing import Any
+
+from gan_mpi.runs.evaluations import Evaluation
+from gan_mpi.runs.stats import StatsRecord, figures_of
 
 WON_LOSS = 0.01  # of D, below which it has won
 GRADIENT = 100.0  # norm of a mean gradient
@@ -13,14 +15,14 @@ FIRST_UPDATES = 200  # of each player, in which samples and scores may still be 
 COLLAPSE = "collapse"  # the name of the alarm that --stop-on-collapse heeds
 
 
-def alarms(record: Mapping[str, Any], updates: Mapping[str, int]) -> dict[str, str]:
+def alarms(record: StatsRecord, updates: Mapping[str, int]) -> dict[str, str]:
     """Return the sentences, by the names of the alarms, that a record of stats.jsonl gives rise to.
 
     `updates` are those of each player, G and D, so far.
     """
     found = _of_scores(record, updates)
     for player in "GD":
-        norm = record.get(f"gradient_{player}", 0.0)
+        norm = figures_of(record).get(f"gradient_{player}", 0.0)
         if norm > GRADIENT:
             found[f"gradient of {player}"] = (
                 f"the gradient of {player} has a norm of {norm:.3g}, over {GRADIENT:.0f}; a lower "
@@ -35,7 +37,7 @@ def alarms(record: Mapping[str, Any], updates: Mapping[str, int]) -> dict[str, s
     return found
 
 
-def _of_scores(record: Mapping[str, Any], updates: Mapping[str, int]) -> dict[str, str]:
+def _of_scores(record: StatsRecord, updates: Mapping[str, int]) -> dict[str, str]:
     if not {"loss_D", "D_real", "D_fake"} <= record.keys():
         return {}
     found = {}
@@ -45,7 +47,7 @@ def _of_scores(record: Mapping[str, Any], updates: Mapping[str, int]) -> dict[st
             "the discriminator has won, and the generator learns little: its loss is "
             f"{record['loss_D']:.2g}, {scores}; a lower --d-lr or fewer --d-steps may help"
         )
-    largest = max(abs(record[f"logit_{kind}"]) for kind in ("real", "fake"))
+    largest = max(abs(record["logit_real"]), abs(record["logit_fake"]))
     if largest > LOGIT:
         found["exploding scores"] = (
             f"the discriminator's raw scores explode: their mean is {largest:.3g}, beyond "
@@ -60,7 +62,7 @@ def _of_scores(record: Mapping[str, Any], updates: Mapping[str, int]) -> dict[st
     return found
 
 
-def alarms_of_evaluation(record: Mapping[str, Any], fewest_missing: int) -> dict[str, str]:
+def alarms_of_evaluation(record: Evaluation, fewest_missing: int) -> dict[str, str]:
     """Return the sentences that an evaluation gives rise to: classes that are not drawn.
 
     `fewest_missing` classes were missing in the best evaluation before.  It is a collapse if most
@@ -68,7 +70,7 @@ def alarms_of_evaluation(record: Mapping[str, Any], fewest_missing: int) -> dict
     """
     figures = record["figures"]
     shares, missing = figures.get("histogram"), figures.get("missing")
-    if not missing:
+    if not missing or not shares:
         return {}
     most = max(range(len(shares)), key=shares.__getitem__)
     names = ", ".join(map(str, missing))

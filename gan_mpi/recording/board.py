@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from gan_mpi.errors import UserError
+from gan_mpi.runs.evaluations import Evaluation, by_name
+from gan_mpi.runs.stats import StatsRecord, figures_of
 
 FOLDER = "tensorboard"  # in the run directory
 SCALARS = {
@@ -38,19 +40,22 @@ class Board:
             folder = str(run_dir / FOLDER)
             self._writer = _writer_class()(folder, purge_step=step + 1)
 
-    def add_record(self, record: Mapping[str, Any]) -> None:
+    def add_record(self, record: StatsRecord) -> None:
         """Add the figures of a record of stats.jsonl."""
-        self._add({SCALARS[k]: v for k, v in record.items() if k in SCALARS}, record)
+        figures = figures_of(record)
+        known = {SCALARS[k]: v for k, v in figures.items() if k in SCALARS}
+        self._add(known, record["step"])
 
-    def add_evaluation(self, record: Mapping[str, Any]) -> None:
+    def add_evaluation(self, record: Evaluation) -> None:
         """Add the figures of a record of metrics.jsonl, and its floor."""
+        both = {"figures": by_name(record["figures"]), "floor": by_name(record["floor"])}
         numbers = {
             f"{kind}/{name}": value
-            for kind in ("figures", "floor")
-            for name, value in record[kind].items()
+            for kind, figures in both.items()
+            for name, value in figures.items()
             if isinstance(value, float)
         }
-        self._add(numbers, record)
+        self._add(numbers, record["step"])
 
     def add_picture(self, name: str, png: bytes, step: int) -> None:
         """Add a PNG."""
@@ -62,10 +67,10 @@ class Board:
             self._writer.add_image(name, pixels, step, dataformats="HWC")
             self._writer.flush()
 
-    def _add(self, numbers: Mapping[str, float], record: Mapping[str, Any]) -> None:
+    def _add(self, numbers: Mapping[str, float], step: int) -> None:
         if self._writer is not None:
             for name, value in numbers.items():
-                self._writer.add_scalar(name, value, record["step"])
+                self._writer.add_scalar(name, value, step)
             self._writer.flush()
 
     def close(self) -> None:

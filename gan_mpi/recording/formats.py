@@ -2,14 +2,16 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-from gan_mpi.config.presets import CntkLog
-from gan_mpi.runs.stats import duration
-from gan_mpi.training.state import RunState
+from gan_mpi.config.presets import PRESETS, CntkLog
+from gan_mpi.config.running import RunConfig
+from gan_mpi.config.training import TrainConfig
+from gan_mpi.runs.stats import Figures, StatsRecord, duration, figures_of
+from gan_mpi.training.state import State
 
 
-class Format(Protocol):
+class LogFormat(Protocol):
     """The lines of a run; `state` is that of the step just done."""
 
     def interval(self, steps: int) -> int:
@@ -18,10 +20,10 @@ class Format(Protocol):
     def header(self) -> list[str]:
         """Return what is printed before the first record."""
 
-    def lines(self, record: dict[str, Any], state: RunState) -> list[str]:
+    def lines(self, record: StatsRecord, state: State) -> list[str]:
         """Return what is printed of one record."""
 
-    def closing(self, state: RunState, seconds: float, world_size: int) -> list[str]:
+    def closing(self, state: State, seconds: float, world_size: int) -> list[str]:
         """Return what is printed after the last step."""
 
 
@@ -34,12 +36,12 @@ class Plain:
     def header(self) -> list[str]:
         return [LEGEND]
 
-    def lines(self, record: dict[str, Any], state: RunState) -> list[str]:
+    def lines(self, record: StatsRecord, state: State) -> list[str]:
         steps = state.config.steps
         left = (steps - record["step"]) * record["seconds_per_step"]
         return [status_line(record, steps, left), *site_lines(record)]
 
-    def closing(self, state: RunState, seconds: float, world_size: int) -> list[str]:
+    def closing(self, state: State, seconds: float, world_size: int) -> list[str]:
         return []
 
 
@@ -55,19 +57,19 @@ class Cntk:
     def header(self) -> list[str]:
         return [self.style.header] if self.style.header else []
 
-    def lines(self, record: dict[str, Any], state: RunState) -> list[str]:
+    def lines(self, record: StatsRecord, state: State) -> list[str]:
         lines = []
         for player in self.style.order:
             last, count = self._minibatches(player, state)
             name = "loss_" if self.style.every_update else "last_loss_"
             if count:
-                loss, images = record[name + player], count * state.config.batch
+                loss, images = figures_of(record)[name + player], count * state.config.batch
                 lines.append(
                     f" Minibatch[{last - count + 1:4d}-{last:4d}]: loss = {loss:0.6f} * {images};"
                 )
         return lines
 
-    def _minibatches(self, player: str, state: RunState) -> tuple[int, int]:
+    def _minibatches(self, player: str, state: State) -> tuple[int, int]:
         """Return the number of the last minibatch that is shown, and how many are."""
         if self.style.every_update:
             progress = state.progress
@@ -75,7 +77,7 @@ class Cntk:
             return last, state.window.updates[player]
         return state.progress.step, state.window.counts.get(f"last_loss_{player}", 0)
 
-    def closing(self, state: RunState, seconds: float, world_size: int) -> list[str]:
+    def closing(self, state: State, seconds: float, world_size: int) -> list[str]:
         loss = state.losses.get("loss_G", math.nan)
         ranks = range(world_size if "{rank}" in self.style.closing else 1)
         return [self.style.closing.format(rank=rank, loss=loss, seconds=seconds) for rank in ranks]
@@ -90,7 +92,7 @@ class Paddle:
     def header(self) -> list[str]:
         return []
 
-    def lines(self, record: dict[str, Any], state: RunState) -> list[str]:
+    def lines(self, record: StatsRecord, state: State) -> list[str]:
         real, fake, D, G = (
             state.losses.get(f"loss_{name}", math.nan) for name in ("real", "fake", "D", "G")
         )
@@ -99,18 +101,18 @@ class Paddle:
             f"d_loss is {D}    g_loss is {G}",
         ]
 
-    def closing(self, state: RunState, seconds: float, world_size: int) -> list[str]:
+    def closing(self, state: State, seconds: float, world_size: int) -> list[str]:
         return []
 
 
-def make_format(name: str, cntk: CntkLog) -> Format:
-    """Return the format of a name; `cntk` is how the preset's original used CNTK's."""
-    formats: dict[str, Format] = {
+def format_of(options: RunConfig, config: TrainConfig) -> LogFormat:
+    """Return the format that a run prints in; CNTK's as the preset's original used it."""
+    formats: dict[str, LogFormat] = {
         "plain": Plain(),
-        "cntk": Cntk(cntk),
+        "cntk": Cntk(PRESETS[config.preset].cntk_log),
         "paddle": Paddle(),
     }
-    return formats[name]
+    return formats[options.log_format]
 
 
 LINES = 50  # status lines of a run, as many as CNTK's example printed
@@ -119,11 +121,13 @@ LINES = 50  # status lines of a run, as many as CNTK's example printed
 ERRORS = ("error_real", "error_fake", "error_G")
 
 
-def status_line(record: dict[str, Any], steps: int, seconds_left: float) -> str:
+def status_line(record: StatsRecord, steps: int, seconds_left: float) -> str:
     """Return one readable line about the updates since the last one."""
 
+    figures = figures_of(record)
+
     def of(name: str, form: str) -> str:
-        return format(record[name], form) if name in record else "-"
+        return format(figures[name], form) if name in figures else "-"
 
     errors = "/".join(of(name, ".0%") for name in ERRORS)
     parts = [
@@ -135,17 +139,17 @@ def status_line(record: dict[str, Any], steps: int, seconds_left: float) -> str:
         f"{record['images_per_second']:.0f} img/s  comm {record['communication']:.0%}",
     ]
     if "mean" in record:
-        mean, std = (" ".join(f"{v:.3f}" for v in record[name]) for name in ("mean", "std"))
+        mean, std = (" ".join(f"{v:.3f}" for v in each) for each in (record["mean"], record["std"]))
         parts.append(f"mean {mean}  std {std}")
     return "  ".join([*parts, f"left {duration(seconds_left)}"])
 
 
-def site_lines(record: dict[str, Any]) -> list[str]:
+def site_lines(record: StatsRecord) -> list[str]:
     """Return a line for each site of a run of sites, about its last round, and one for all."""
     if "sites" not in record:
         return []
 
-    def line(who: str, figures: dict[str, Any]) -> str:
+    def line(who: str, figures: Figures) -> str:
         parts = [f"  {who}:"]
         for heading, kind in (("", "loss"), ("validation ", "validation")):
             known = [name for name in "GD" if f"{kind}_{name}" in figures]

@@ -1,17 +1,11 @@
 """Watching what is learned: alarms at every status line, and evaluations by all ranks."""
 
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 
-from gan_mpi.config import RunConfig
-from gan_mpi.drawing.pictures import provenance
+from gan_mpi.drawing.pictures import made_by
 from gan_mpi.drawing.samples import CHUNK, POINTS, generate
 from gan_mpi.evaluation.record import write_evaluation
 from gan_mpi.evaluation.reference import Reference
-from gan_mpi.lifecycle.stopping import StopRequest
-from gan_mpi.mpi.comm import Communicator
 from gan_mpi.recording.alarms import (
     COLLAPSE,
     FIRST_UPDATES,
@@ -19,14 +13,14 @@ from gan_mpi.recording.alarms import (
     alarms_of_evaluation,
 )
 from gan_mpi.runs.evaluations import (
+    Evaluation,
     best_evaluation,
     comparable,
     evaluation_line,
     read_evaluations,
 )
-from gan_mpi.runs.log import Log
-from gan_mpi.training.progress import passed
-from gan_mpi.training.state import RunState
+from gan_mpi.runs.stats import StatsRecord
+from gan_mpi.training.run import Run
 
 REALS = 1000  # real images whose spread that of samples is compared with
 
@@ -34,52 +28,40 @@ REALS = 1000  # real images whose spread that of samples is compared with
 class Monitor:
     """What is measured of a run besides its losses.  All ranks hold one."""
 
-    def __init__(
-        self,
-        comm: Communicator,
-        state: RunState,
-        run: RunConfig,
-        log: Log,
-        run_dir: Path,
-        real: np.ndarray,
-        reference: Reference | None,
-        stop: StopRequest,
-    ) -> None:
-        """Watch a run on `real` images, evaluated against `reference` if given.  Collective."""
-        self.comm, self.state, self.run, self.log = comm, state, run, log
-        self.run_dir, self.reference, self.stop = run_dir, reference, stop
-        # Those of a site may be of one class: the widest counts.
-        self.real_spread = max(comm.allgather(spread(real[:REALS])))
+    def __init__(self, run: Run, reference: Reference | None) -> None:
+        """Watch a run, evaluated against `reference` if given.  Collective."""
+        self.run, self.reference = run, reference
+        # The data of a site may be of one class: the widest counts.
+        self.real_spread = max(run.comm.allgather(spread(run.dataset.images[:REALS])))
         self.raised: set[str] = set()
 
-    def look(self, record: dict[str, Any]) -> None:
+    def look(self, record: StatsRecord) -> None:
         """Add the spread of samples to a record of stats.jsonl, and raise its alarms; on root.
 
         Of points, also their mean and deviation (2,).  Raises UserError if G has diverged.
         """
-        are_points = len(self.state.data["shape"]) == 1
-        seeds = range(POINTS if are_points else CHUNK)
-        samples = generate(self.state.game.sampler, self.state.config, seeds)
+        state = self.run.state
+        seeds = range(POINTS if state.data.are_points else CHUNK)
+        samples = generate(state.sampler, state.config, seeds)
         if self.real_spread:
             record["spread"] = spread(samples) / self.real_spread
-        if are_points:
+        if state.data.are_points:
             record |= {"mean": samples.mean(0).tolist(), "std": samples.std(0).tolist()}
-        progress = self.state.progress
-        updates = {"G": progress.updates_G, "D": progress.updates_D}
+        updates = {player: state.progress.updates_of(player) for player in "GD"}
         self._raise(alarms(record, updates), record)
 
     def is_due(self, before: int) -> bool:
         """Return whether an evaluation is due after the steps from `before` on."""
-        step, every = self.state.progress.step, self.run.evaluate_every
+        every = self.run.options.evaluate_every
         if self.reference is None or every is None:
             return False
-        return passed(before, step, every) or step == self.state.config.steps
+        return self.run.has_passed(before, every) or self.run.is_done
 
     def is_owed(self) -> bool:
         """Return whether the evaluation of the step just done is due and not there.  Collective."""
-        step = self.state.progress.step
-        return self.is_due(self.state.before) and self.comm.on_root(
-            lambda: all(each["step"] != step for each in self._evaluations())
+        state = self.run.state
+        return self.is_due(state.previous_step) and self.run.comm.on_root(
+            lambda: all(each["step"] != state.progress.step for each in self._evaluations())
         )
 
     @property
@@ -92,39 +74,45 @@ class Monitor:
         best = best_evaluation(self._evaluations())
         return None if best is None else best["step"]
 
-    def _evaluations(self) -> list[dict[str, Any]]:
+    def _evaluations(self) -> list[Evaluation]:
         """Return the evaluations that compare with those of this start, or with the last one."""
         like = None if self.reference is None else self.reference.conditions
-        return comparable(read_evaluations(self.run_dir), like)
+        return comparable(read_evaluations(self.run.directory), like)
 
-    def evaluate(self) -> dict[str, Any]:
+    def evaluate(self) -> Evaluation:
         """Compare samples with the test images; return the record, once written.  Collective."""
         assert self.reference is not None
-        state = self.state
-        figures, pairs = self.reference.evaluate(state.game.sampler, state.config)
+        state = self.run.state
+        figures, pairs = self.reference.evaluate(state.sampler, state.config)
         progress = state.progress
-        record = {"step": progress.step, "kimg": progress.images / 1000, **figures}
-        self.comm.on_root(lambda: self._write(record, pairs))
+        record: Evaluation = {
+            "step": progress.step,
+            "kimg": progress.images / 1000,
+            **figures,
+        }
+        self.run.comm.on_root(lambda: self._write(record, pairs))
         return record
 
-    def _write(self, record: dict[str, Any], pairs: np.ndarray) -> None:
-        if self.state.progress.updates_G >= FIRST_UPDATES:
+    def _write(self, record: Evaluation, pairs: np.ndarray) -> None:
+        state = self.run.state
+        if state.progress.updates_G >= FIRST_UPDATES:
             missing = [each["figures"].get("missing", ()) for each in self._evaluations()]
             fewest = min(map(len, missing), default=len(record["figures"].get("histogram", ())))
             self._raise(alarms_of_evaluation(record, fewest), record)
-        write_evaluation(self.run_dir, record, pairs, provenance(self.state.to_dict()))
-        self.log.line(evaluation_line(record))
+        facts = made_by(state.config, state.data.name, state.progress.step)
+        write_evaluation(self.run.directory, record, pairs, facts)
+        self.run.log.line(evaluation_line(record))
 
-    def _raise(self, found: dict[str, str], record: dict[str, Any]) -> None:
+    def _raise(self, found: dict[str, str], record: StatsRecord | Evaluation) -> None:
         """Warn of what is new, note it in the record, and stop if that was asked for."""
         new = {name: text for name, text in found.items() if name not in self.raised}
         for text in new.values():
-            self.log.warning(f"step {self.state.progress.step}: {text}")
+            self.run.log.warning(f"step {self.run.state.progress.step}: {text}")
         self.raised |= new.keys()
         if new:
             record["alarms"] = new
-        if COLLAPSE in found and self.run.stop_on_collapse:
-            self.stop.request_for_collapse()
+        if COLLAPSE in found and self.run.options.stop_on_collapse:
+            self.run.stop.request_for_collapse()
 
 
 def spread(samples: np.ndarray) -> float:

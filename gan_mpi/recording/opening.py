@@ -2,22 +2,36 @@
 
 import datetime
 import platform
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from gan_mpi import __version__
 from gan_mpi.cluster.device import Placement
-from gan_mpi.config import OptimizerConfig, TrainConfig
-from gan_mpi.datasets.dataset import Dataset
+from gan_mpi.config.optimizer import OptimizerConfig
+from gan_mpi.config.resolve import remembered
+from gan_mpi.config.running import RunConfig
+from gan_mpi.config.training import TrainConfig
+from gan_mpi.files import sweep
 from gan_mpi.lifecycle.phases import Phases
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.mpi.world import library_name
-from gan_mpi.sites.state import SitesState
+from gan_mpi.runs import directory as rundir
+from gan_mpi.runs import stats
+from gan_mpi.runs.evaluations import forget_evaluations_after
+from gan_mpi.runs.log import Log
+from gan_mpi.runs.segments import Segment, append_segment
 from gan_mpi.streams import shard
-from gan_mpi.training.state import RunState
+from gan_mpi.training.start import Start
+from gan_mpi.training.state import State
+
+GLYPHS = (
+    "These are drawn glyphs, not MNIST: digits in Pillow's own font. To train on MNIST, give the "
+    "folder with its files: --datadir DIR."
+)
 
 
 def shares(batch: int, world_size: int) -> str:
@@ -32,52 +46,24 @@ def shares(batch: int, world_size: int) -> str:
 
 
 def opening_lines(
-    comm: Communicator, state: RunState, dataset: Dataset, placement: Placement
+    comm: Communicator, state: State, of_ranks: Sequence[str], placement: Placement
 ) -> list[str]:
-    """Return what is said before the first step.  Collective."""
-    config = state.config
+    """Return what is said before the first step; `of_ranks` is what the ranks say.  Collective."""
+    config, data = state.config, state.data
     hosts = list(dict.fromkeys(comm.allgather(platform.node())))
-    what = "images" if len(dataset.shape) == 3 else "points"
-    shape = "x".join(map(str, dataset.shape))
-    lines = []
-    if dataset.name == "glyphs":
-        lines.append(
-            "These are drawn glyphs, not MNIST: digits in Pillow's own font. To train on MNIST, "
-            "give the folder with its files: --datadir DIR."
-        )
-    if isinstance(state, SitesState):
-        lines += _of_sites(state)
-    elif config.batch_norm == "local" and comm.world_size > 1:
-        lines.append(
-            "batch norm is local: the result depends on the number of ranks, here "
-            f"{comm.world_size}."
-        )
     named = ", ".join(hosts[:4]) + (", ..." if len(hosts) > 4 else "")
+    shape, what = "x".join(map(str, data.shape)), "points" if data.are_points else "images"
     return [
-        *lines,
+        *([GLYPHS] if data.glyphs is not None else []),
+        *of_ranks,
         f"gan-mpi {__version__}, preset {config.preset}, seed {config.seed}, {config.precision}",
-        f"data: {state.data['count']} {what} of {shape} from {state.data['source']}",
+        f"data: {data.count} {what} of {shape} from {data.source}",
         f"ranks: {comm.world_size} on {len(hosts)} host(s) ({named}), {library_name()}",
         f"networks: {config.network}, {_model(config)}",
         f"device: {placement.device}, {placement.threads} thread(s) a rank",
         f"{shares(config.batch, comm.world_size)}; {_turn(config)}",
-        *(f"{player}: {_describe(getattr(config, player))}" for player in ("G", "D")),
-    ]
-
-
-def _of_sites(state: SitesState) -> list[str]:
-    every, sites = state.config.every, state.data["sites"]
-    each = [
-        f"site {rank}: {site['count']} images from {site['source']}"
-        for rank, site in enumerate(sites)
-    ]
-    what = "each trains by itself, on data of its own" if state.own_data else "all share the data"
-    return [
-        (
-            f"weights are averaged after rounds of {state.length} steps (--every {every}): the "
-            f"result depends on the number of sites, here {len(sites)}; {what}."
-        ),
-        *(each if state.own_data else []),
+        f"G: {_describe(config.G)}",
+        f"D: {_describe(config.D)}",
     ]
 
 
@@ -98,7 +84,7 @@ def _describe(optimizer: OptimizerConfig) -> str:
     return f"{optimizer.optimizer}, {settings}, {optimizer.lr_schedule}{warmup}"
 
 
-def segment(comm: Communicator, step: int, placement: Placement) -> dict[str, Any]:
+def segment(comm: Communicator, step: int, placement: Placement) -> Segment:
     """Return the line of segments.jsonl for this start of a run.  Collective."""
     hosts = comm.allgather((platform.node(), str(placement.device), placement.threads))
     return {
@@ -128,3 +114,28 @@ def started_line(seconds: Mapping[str, float]) -> str:
     """Say how long a start took, phase by phase."""
     each = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items())
     return f"started in {sum(seconds.values()):.1f} s: {each} (each on the slowest rank)"
+
+
+def open_run_dir(
+    options: RunConfig, state: State, start: Start, segment: Segment, log: Log
+) -> Path:
+    """Make the run directory, or make it ready to go on; on root.
+
+    `segment` is this start's line for segments.jsonl.  Raises UserError.
+    """
+    config, step = state.config, state.progress.step
+    if start.run_dir is None:
+        description = f"{config.preset}-{state.data.name}-b{config.batch}"
+        run_dir = rundir.make_numbered(Path(options.outdir), description)
+    else:
+        run_dir = start.run_dir if start.saved else rundir.make_named(start.run_dir)
+    sweep(run_dir)
+    stats.forget_stats_after(run_dir, step)
+    forget_evaluations_after(run_dir, step)
+    about = {"config": asdict(config), "data": state.data.to_dict()}
+    rundir.write_config(run_dir, {**about, "evaluation": remembered(options)})
+    append_segment(run_dir, segment)
+    going_on = f", going on after step {step}" if start.saved else ""
+    log.line(f"run directory: {run_dir}{going_on}")
+    log.attach(run_dir / rundir.LOG_FILE)
+    return run_dir

@@ -4,13 +4,15 @@ import hashlib
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import torch
+from torch import Tensor
 
-from gan_mpi.errors import UserError, reason
+from gan_mpi.errors import UserError, invalid_value, reason
 from gan_mpi.files import write_aside
 from gan_mpi.runs.directory import checkpoint_path, list_checkpoints
+from gan_mpi.runs.record import DataDict
 
 FORMAT = 2
 KEPT = 3  # the last ones
@@ -19,9 +21,70 @@ ZIP_END = b"PK\x05\x06"
 DIGEST = "sha256:"
 
 
-def save_checkpoint(
-    run_dir: Path, step: int, state: dict[str, Any], best: int | None = None
-) -> Path:
+class SavedEMA(TypedDict):
+    """The averaged copy of G."""
+
+    network: dict[str, Tensor]
+    updates: int
+
+
+class SavedReplay(TypedDict):
+    """The pool of old fakes: (depth, batch, *shape), labels (depth, batch)."""
+
+    count: int
+    images: Tensor
+    labels: Tensor
+
+
+class SavedWindow(TypedDict):
+    """Sums of figures since the last status line."""
+
+    totals: dict[str, float]
+    counts: dict[str, int]
+    updates: dict[str, int]
+
+
+class SavedBalance(TypedDict):
+    """The state of the balance rule."""
+
+    player: str
+    running: int
+
+
+class SavedMomentum(TypedDict):
+    """The smoothed change of all weights, flat."""
+
+    smoothed: Tensor
+
+
+class SavedSite(TypedDict, total=False):
+    """What of a checkpoint each site has for itself."""
+
+    progress: dict[str, int]
+    window: SavedWindow
+    losses: dict[str, float]
+    balance: SavedBalance
+    G_optimizer: dict[str, Any]
+    D_optimizer: dict[str, Any]
+    replay: SavedReplay
+    G_ema_updates: int
+
+
+class Checkpoint(SavedSite, total=False):
+    """What a checkpoint holds: the state of a run, in tensors, numbers and strings only."""
+
+    format: int
+    version: str
+    config: dict[str, Any]
+    data: DataDict
+    G: dict[str, Tensor]
+    D: dict[str, Tensor]
+    G_ema: SavedEMA
+    sites: list[SavedSite]
+    block_momentum: SavedMomentum | None
+
+
+def save_checkpoint(run_dir: Path, step: int, state: Checkpoint, best: int | None = None) -> Path:
     """Write the checkpoint of a step, and drop all but the last few and that of the best step."""
     path = write_checkpoint(run_dir, step, state)
     for other, old in list_checkpoints(run_dir)[KEPT:]:
@@ -30,14 +93,14 @@ def save_checkpoint(
     return path
 
 
-def write_checkpoint(run_dir: Path, step: int, state: dict[str, Any]) -> Path:
+def write_checkpoint(run_dir: Path, step: int, state: Checkpoint) -> Path:
     """Write the checkpoint of a step, and return its file.  Raises UserError."""
     path = checkpoint_path(run_dir, step)
     write_aside(path, pack(state))
     return path
 
 
-def pack(state: dict[str, Any]) -> bytes:
+def pack(state: Checkpoint) -> bytes:
     """Return torch's zip file of a state, with the SHA-256 of all of it as its zip comment."""
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, **state}, buffer)
@@ -49,7 +112,7 @@ def pack(state: dict[str, Any]) -> bytes:
     return body + len(comment).to_bytes(2, "little") + comment
 
 
-def unpack(data: bytes, path: Path) -> dict[str, Any]:
+def unpack(data: bytes, path: Path) -> Checkpoint:
     """Return the state in the bytes of a checkpoint; `path` is for the message.
 
     Raises UserError if they are damaged, carry anything but tensors, numbers and strings, or
@@ -67,14 +130,14 @@ def unpack(data: bytes, path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is no checkpoint: it holds more than tensors.") from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise UserError(f"{path} is not a checkpoint of this version of gan-mpi.")
-    return state
+    return cast(Checkpoint, state)
 
 
 def _digest(body: bytes) -> bytes:
     return (DIGEST + hashlib.sha256(body).hexdigest()).encode()
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path) -> Checkpoint:
     """Return the state in a checkpoint file.  Raises UserError."""
     try:
         data = path.read_bytes()
@@ -83,7 +146,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return unpack(data, path)
 
 
-def newest_valid(run_dir: Path, warn: Callable[[str], None]) -> tuple[Path, dict[str, Any]]:
+def newest_valid(run_dir: Path, warn: Callable[[str], None]) -> tuple[Path, Checkpoint]:
     """Return the newest checkpoint that can be read; `warn` is told of newer ones that cannot.
 
     Raises UserError if there is none, naming the newest and what is wrong with it.
@@ -103,7 +166,7 @@ def newest_valid(run_dir: Path, warn: Callable[[str], None]) -> tuple[Path, dict
 
 def find_checkpoint(
     source: Path, step: int | None, warn: Callable[[str], None]
-) -> tuple[Path, dict[str, Any]]:
+) -> tuple[Path, Checkpoint]:
     """Return the file and state of a checkpoint file, or of a run's checkpoint of a step.
 
     Without a step it is the newest that can be read.  Raises UserError, naming the file and
@@ -118,9 +181,7 @@ def find_checkpoint(
     path = checkpoint_path(source, step)
     if not path.exists():
         steps = ", ".join(str(step) for step, _ in list_checkpoints(source))
-        raise UserError(
-            f"Invalid value for '--checkpoint': {source} holds no step {step}, but "
-            f"{steps or 'none at all'}.",
-            exit_code=2,
+        raise invalid_value(
+            "checkpoint", f"{source} holds no step {step}, but {steps or 'none at all'}"
         )
     return path, read_checkpoint(path)

@@ -2,9 +2,11 @@
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gan_mpi.config.given import OptionValue
 from gan_mpi.errors import UserError, reason
 from gan_mpi.files import write_aside
 
@@ -81,7 +83,7 @@ def newest_run(outdir: Path) -> Path:
     return max(found)[1]
 
 
-def write_config(run_dir: Path, content: dict[str, Any]) -> None:
+def write_config(run_dir: Path, content: Mapping[str, object]) -> None:
     """Write config.json for people; a resume reads the checkpoint instead."""
     write_aside(run_dir / CONFIG_FILE, (json.dumps(content, indent=2) + "\n").encode())
 
@@ -104,7 +106,7 @@ def read_description(run_dir: Path) -> dict[str, Any]:
         raise UserError(f"{run_dir / CONFIG_FILE} is damaged.") from None
 
 
-def read_evaluation_options(run_dir: Path) -> dict[str, Any]:
+def read_evaluation_options(run_dir: Path) -> dict[str, OptionValue]:
     """Return the options that a resumed run keeps, by config.json; none if it is damaged."""
     try:
         return dict(json.loads((run_dir / CONFIG_FILE).read_text())["evaluation"])

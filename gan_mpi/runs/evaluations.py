@@ -1,14 +1,59 @@
-"""The record of each evaluation of a run: in metrics.jsonl, as lines, and as a picture."""
+"""The evaluations of a run: in metrics.jsonl, and as lines for people."""
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 from gan_mpi.files import read_lines, write_aside
 
 METRICS_FILE = "metrics.jsonl"
 Conditions = tuple[str, str, int]  # data, SHA-256 of the extractor, samples
+
+
+class Identity(TypedDict):
+    """The extractor of an evaluation."""
+
+    name: str
+    sha256: str
+    accuracy: float | None  # of a classifier, on the test images
+
+
+class Figures(TypedDict, total=False):
+    """What an evaluation measures, of samples or, as the floor, of training images."""
+
+    frechet: float
+    kernel: float
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+    score: float
+    kl_uniform: float
+    nearest: float
+    memorised: float  # share
+    histogram: list[float]  # shares, by class
+    missing: list[int]
+    agreement: list[float]  # shares, by class asked for
+
+
+class Evaluation(TypedDict, total=False):
+    """A line of metrics.jsonl."""
+
+    step: int
+    kimg: float
+    data: str
+    samples: int
+    real: int  # test images
+    floor_samples: int
+    extractor: Identity
+    figures: Figures
+    floor: Figures
+    seconds: float
+    time: float  # since 1970
+    alarms: dict[str, str]
+
+
 KEYS = {"step", "data", "samples", "extractor", "figures", "floor"}
 # Name, legend and format of each figure; those of the nearest images have another floor.
 FIGURES = (
@@ -25,13 +70,14 @@ FIGURES = (
 )
 
 
-def read_evaluations(run_dir: Path) -> list[dict[str, Any]]:
+def read_evaluations(run_dir: Path) -> list[Evaluation]:
     """Return the records of metrics.jsonl, the oldest first; of one step done again, the last.
 
     Raises UserError.
     """
-    found: dict[tuple[int, Conditions], dict[str, Any]] = {}
-    for record in read_lines(run_dir / METRICS_FILE):
+    found: dict[tuple[int, Conditions], Evaluation] = {}
+    for line in read_lines(run_dir / METRICS_FILE):
+        record = cast(Evaluation, line)
         if record.keys() >= KEYS:
             key = record["step"], conditions(record)
             found.pop(key, None)
@@ -39,22 +85,20 @@ def read_evaluations(run_dir: Path) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def conditions(record: Mapping[str, Any]) -> Conditions:
+def conditions(record: Evaluation) -> Conditions:
     """Return the data, the extractor's SHA-256 and the number of samples: only alike compare."""
     return record["data"], record["extractor"]["sha256"], record["samples"]
 
 
-def comparable(
-    records: Sequence[dict[str, Any]], like: Conditions | None = None
-) -> list[dict[str, Any]]:
+def comparable(records: Sequence[Evaluation], like: Conditions | None = None) -> list[Evaluation]:
     """Return the records under these conditions, by default those of the last one."""
     wanted = like or (conditions(records[-1]) if records else None)
     return [each for each in records if conditions(each) == wanted]
 
 
 def best_evaluation(
-    records: Sequence[dict[str, Any]], like: Conditions | None = None
-) -> dict[str, Any] | None:
+    records: Sequence[Evaluation], like: Conditions | None = None
+) -> Evaluation | None:
     """Return the record with the smallest distance of those that compare."""
     alike = comparable(records, like)
     return min(alike, key=lambda record: record["figures"]["frechet"], default=None)
@@ -68,12 +112,17 @@ def forget_evaluations_after(run_dir: Path, step: int) -> None:
         write_aside(run_dir / METRICS_FILE, text.encode())
 
 
-def floors(record: Mapping[str, Any]) -> float:
+def by_name(figures: Figures) -> Mapping[str, float]:
+    """Return the figures that are numbers as a mapping, where names are not written out."""
+    return cast(Mapping[str, float], figures)
+
+
+def floors(record: Evaluation) -> float:
     """Return the Frechet distance of a record in floors."""
     return record["figures"]["frechet"] / record["floor"]["frechet"]
 
 
-def evaluation_lines(record: Mapping[str, Any]) -> list[str]:
+def evaluation_lines(record: Evaluation) -> list[str]:
     """Return a table of the figures of one evaluation, each beside its floor."""
     figures, floor, extractor = record["figures"], record["floor"], record["extractor"]
     right = extractor["accuracy"]
@@ -85,9 +134,10 @@ def evaluation_lines(record: Mapping[str, Any]) -> list[str]:
         f"features: {extractor['name']}{how_good}, SHA-256 {extractor['sha256'][:16]}",
         f"{'':34}{'samples':>12}{'floor':>12}",
     ]
+    of_samples, of_floor = by_name(figures), by_name(floor)
     for name, legend, form in FIGURES:
         if name in figures:
-            cells = f"{figures[name]:>12{form}}{floor[name]:>12{form}}"
+            cells = f"{of_samples[name]:>12{form}}{of_floor[name]:>12{form}}"
             ratio = f"  ({floors(record):.2f} floors)" if name == "frechet" else ""
             lines.append(f"{legend:34}{cells}{ratio}")
     if "histogram" in figures:
@@ -105,11 +155,11 @@ def evaluation_lines(record: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def evaluation_line(record: Mapping[str, Any]) -> str:
+def evaluation_line(record: Evaluation) -> str:
     """Return one line about an evaluation, for the log of a run."""
     figures = record["figures"]
     parts = [f"Frechet {figures['frechet']:.4f} ({floors(record):.2f} floors)"]
-    parts += [f"{name} {figures[name]:.3f}" for name in ("precision", "recall")]
+    parts += [f"precision {figures['precision']:.3f}", f"recall {figures['recall']:.3f}"]
     if "missing" in figures:
         missing = ", ".join(map(str, figures["missing"])) or "none"
         parts += [f"score {figures['score']:.3f}", f"missing classes {missing}"]

@@ -2,23 +2,45 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 from gan_mpi.files import append_line, read_lines, write_aside
 
 SEGMENTS_FILE = "segments.jsonl"
+
+
+class Segment(TypedDict, total=False):
+    """A line of segments.jsonl."""
+
+    date: str  # ISO 8601, UTC
+    first_step: int
+    ranks: int
+    hosts: list[str]
+    devices: list[str]
+    threads: list[int]  # by rank
+    versions: dict[str, str]
+    state: str  # starting, running, done, or stopped and why
+    last_step: int
+    images: int  # of this start
+    seconds: float  # since the process began
+    seconds_to_start: float
+    seconds_of_a_save: float
+    node_hours: float
+
+
 # What a start has not said before its first status line.
-FRESH = {"state": "starting", "last_step": 0, "seconds": 0.0, "node_hours": 0.0}
+FRESH: Segment = {"state": "starting", "last_step": 0, "seconds": 0.0, "node_hours": 0.0}
 
 
-def append_segment(run_dir: Path, about: dict[str, Any]) -> None:
+def append_segment(run_dir: Path, about: Segment) -> None:
     """Add the line of a new start.  Raises UserError."""
     append_line(run_dir / SEGMENTS_FILE, json.dumps(about))
 
 
-def read_segments(run_dir: Path) -> list[dict[str, Any]]:
+def read_segments(run_dir: Path) -> list[Segment]:
     """Return the starts of a run, the first one first.  Raises UserError."""
-    return [{**FRESH, **each} for each in read_lines(run_dir / SEGMENTS_FILE)]
+    lines = read_lines(run_dir / SEGMENTS_FILE)
+    return [cast(Segment, {**FRESH, **each}) for each in lines]
 
 
 def update_segment(run_dir: Path, **figures: Any) -> None:

@@ -1,17 +1,63 @@
 """What is reported of a run: means since the last status line, the line, and stats.jsonl."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 from gan_mpi.files import read_lines, write_aside
 
 STATS_FILE = "stats.jsonl"
+Figures = Mapping[str, float]  # some of a record, by names that are not written out
 
 
-def read_stats(run_dir: Path) -> list[dict[str, Any]]:
+class StatsRecord(TypedDict, total=False):
+    """A line of stats.jsonl: global means since the line before, by the names of game/updates.py.
+
+    Those of a player that was not trained are absent, and `kimg` is 0 where no reals are seen.
+    """
+
+    step: int
+    epoch: float
+    kimg: float  # thousand real images, over all ranks
+    updates: dict[str, int]  # by player
+    loss_G: float
+    loss_D: float
+    loss_real: float
+    loss_fake: float
+    D_real: float  # mean scores, 0..1
+    D_fake: float
+    error_real: float  # shares
+    error_fake: float
+    error_G: float
+    logit_real: float
+    logit_fake: float
+    gradient_G: float  # norms
+    gradient_D: float
+    lr_G: float
+    lr_D: float
+    images_per_second: float
+    seconds_per_step: float
+    communication: float  # share of the time
+    time: float  # seconds since 1970
+    spread: float  # of samples, in that of real images
+    mean: list[float]  # of points
+    std: list[float]
+    alarms: dict[str, str]
+    round: int  # of sites, and what follows
+    bytes_of_a_round: int
+    sites: list[dict[str, float]]
+    all_sites: dict[str, float]
+
+
+def figures_of(record: StatsRecord) -> Figures:
+    """Return a record as a mapping of names to numbers, where names are not written out."""
+    return cast(Figures, record)
+
+
+def read_stats(run_dir: Path) -> list[StatsRecord]:
     """Return the records of a run's stats.jsonl, without a last line cut off by a crash."""
-    return read_lines(run_dir / STATS_FILE)
+    return cast(list[StatsRecord], read_lines(run_dir / STATS_FILE))
 
 
 def forget_stats_after(run_dir: Path, step: int) -> None:

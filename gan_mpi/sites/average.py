@@ -1,14 +1,16 @@
 """Weights averaged over ranks, with block momentum if that is wanted."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
+from torch.optim import Optimizer
 
-from gan_mpi.game.players import Game, Player
+from gan_mpi.game.players import Player
 from gan_mpi.mpi.comm import Communicator
+from gan_mpi.networks.generator import Generator
+from gan_mpi.runs.checkpoint import SavedMomentum
 
 
 class WeightAverage:
@@ -21,23 +23,28 @@ class WeightAverage:
     def __init__(
         self,
         comm: Communicator,
-        game: Game,
+        networks: Mapping[str, nn.Module],
+        players: tuple[Player[Generator], Player[nn.Module]],
         weight: float,
         optimizer_state: str = "local",
         momentum: float | None = None,
     ) -> None:
-        """`weight` is this rank's; those of all add up to 1.
+        """`networks` are averaged, and `players` are those with optimizers.
 
-        `optimizer_state` is local, average or reset.  `momentum` is that of blocks, if any.
+        `weight` is this rank's; those of all add up to 1.  `optimizer_state` is local, average
+        or reset.  `momentum` is that of blocks, if any.
         """
-        self.comm, self.game, self.weight = comm, game, weight
-        self.optimizer_state = optimizer_state
-        self.block = None if momentum is None else BlockMomentum(comm, game, momentum)
+        self.comm, self.networks, self.players = comm, networks, players
+        self.weight, self.optimizer_state = weight, optimizer_state
+        self.block = None
+        if momentum is not None:
+            parameters = [p for player in players for p in player.network.parameters()]
+            self.block = BlockMomentum(parameters, comm.world_size, momentum)
 
     def exchange(self) -> int:
         """Average over ranks; return the bytes that this rank gave.  Collective."""
         tensors = self._tensors()
-        kind = next(self.game.G.network.parameters()).dtype
+        kind = next(self.players[0].network.parameters()).dtype
         flat = torch.cat([tensor.detach().to("cpu", kind).flatten() for tensor in tensors])
         flat.mul_(self.weight)
         self.comm.sum_in_place(flat.numpy())
@@ -46,17 +53,17 @@ class WeightAverage:
         if self.block is not None:
             self.block.apply()
         if self.optimizer_state == "reset":
-            for player in (self.game.G, self.game.D):
+            for player in self.players:
                 player.optimizer.state.clear()
         return flat.nbytes
 
     def _tensors(self) -> list[Tensor]:
         """Return all that is averaged, in an order that is the same on all ranks."""
-        networks = self.game.networks.values()
+        networks = self.networks.values()
         found = [t for network in networks for t in network.state_dict().values()]
         if self.optimizer_state == "average":
-            for player in (self.game.G, self.game.D):
-                found += state_tensors(player)
+            for player in self.players:
+                found += state_tensors(player.optimizer, player.network)
         return found
 
 
@@ -67,9 +74,9 @@ def _copy(parts: Sequence[Tensor], tensors: Sequence[Tensor]) -> None:
         tensor.copy_(part.view_as(tensor))
 
 
-def state_tensors(player: Player) -> list[Tensor]:
+def state_tensors(optimizer: Optimizer, network: nn.Module) -> list[Tensor]:
     """Return the tensors of an optimizer's state: moments and, of Adam, the number of updates."""
-    states = (player.optimizer.state[p] for p in player.network.parameters())
+    states = (optimizer.state[parameter] for parameter in network.parameters())
     return [each for state in states for each in state.values() if isinstance(each, Tensor)]
 
 
@@ -84,12 +91,11 @@ class BlockMomentum:
     is 1.
     """
 
-    def __init__(self, comm: Communicator, game: Game, momentum: float) -> None:
-        self.momentum, self.scale = momentum, (1.0 - momentum) * comm.world_size
-        self.parameters = [
-            *game.G.network.parameters(),
-            *game.D.network.parameters(),
-        ]
+    def __init__(
+        self, parameters: Sequence[nn.Parameter], world_size: int, momentum: float
+    ) -> None:
+        self.momentum, self.scale = momentum, (1.0 - momentum) * world_size
+        self.parameters = parameters
         self.before = parameters_to_vector(self.parameters).detach().clone()
         self.smoothed = torch.zeros_like(self.before)
 
@@ -101,11 +107,11 @@ class BlockMomentum:
         sizes = [parameter.numel() for parameter in self.parameters]
         _copy(self.before.split(sizes), self.parameters)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> SavedMomentum:
         """Return what a checkpoint holds of it."""
         return {"smoothed": self.smoothed}
 
-    def load(self, saved: Mapping[str, Any]) -> None:
+    def load(self, saved: SavedMomentum) -> None:
         """Continue from what `to_dict` returned, with the weights as they are now."""
         self.smoothed.copy_(saved["smoothed"])
         self.before = parameters_to_vector(self.parameters).detach().clone()

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from gan_mpi.config import RANK
+from gan_mpi.config.values import RANK
 from gan_mpi.datasets.dataset import Dataset, Source
 from gan_mpi.datasets.find import has_split, load_dataset
 from gan_mpi.errors import UserError
@@ -29,15 +29,18 @@ def share_site(comm: Communicator, source: Source) -> tuple[Dataset, bool]:
         return share_dataset(comm, source)
     dataset = comm.agree(lambda: load_dataset(mine))
     shapes = comm.allgather(("x".join(map(str, dataset.shape)), dataset.source))
+    comm.alike(lambda: _require_one_shape(shapes))
+    return dataset, True
+
+
+def _require_one_shape(shapes: list[tuple[str, str]]) -> None:
     for shape, where in shapes:
         if shape != shapes[0][0]:
             raise UserError(
                 f"--datadir: {where} holds samples of {shape}, and {shapes[0][1]} of "
                 f"{shapes[0][0]}; all sites train the same networks.",
                 exit_code=2,
-                on_all_ranks=True,
             )
-    return dataset, True
 
 
 def share_tests(comm: Communicator, source: Source, train: Dataset) -> Dataset | None:

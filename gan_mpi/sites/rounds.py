@@ -1,177 +1,169 @@
 """Training in rounds: each rank by itself, on data that may be its own, then the average of all."""
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 
 import torch
 
 from gan_mpi.datasets.dataset import Dataset
-from gan_mpi.game.players import Game
-from gan_mpi.game.updates import measure
+from gan_mpi.lifecycle.phases import Phases
 from gan_mpi.lifecycle.stopping import StopRequest
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.parallel.replicas import check_replicas
+from gan_mpi.sites.build import build_sites, require_same_count
+from gan_mpi.sites.data import share_site
 from gan_mpi.sites.state import SitesState
-from gan_mpi.streams import Purpose
+from gan_mpi.sites.validation import Validation, weighted_means
 from gan_mpi.training.feed import Feed
-from gan_mpi.training.progress import Window
-from gan_mpi.training.turn import take_step
+from gan_mpi.training.replicas import PRIVATE
+from gan_mpi.training.run import Run
+from gan_mpi.training.start import Start
+from gan_mpi.training.turn import Turn
 
 FIGURES = ("loss_G", "loss_D", "validation_G", "validation_D")  # of a round
-VALIDATION = Purpose.VALIDATION, Purpose.VALIDATION_DROPOUT, Purpose.VALIDATION_LABELS
-VALIDATED = 1000  # test images of a site, at most
 
 
-class Rounds:
-    """The rounds of a run of sites.  All ranks hold one.
+@dataclass(frozen=True)
+class Report:
+    """What a site says of its part of a round: what it did, and its mean figures."""
+
+    images: int
+    latents: int
+    updates: dict[str, int]  # by player
+    means: dict[str, float]
+    losses: dict[str, float]
+    weight: float
+    stop: bool
+    validated: int = 0  # test images
+    validation: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The figures of FIGURES."""
+        return {k: v for k, v in {**self.means, **self.validation}.items() if k in FIGURES}
+
+
+class Sites:
+    """Each rank trains by itself for a round; then the weights of all are averaged.
 
     Between two rounds' ends nothing crosses, and a stop that is asked for waits for the end.
     """
 
-    def __init__(
-        self,
-        comm: Communicator,
-        state: SitesState,
-        dataset: Dataset,
-        stop: StopRequest,
-        is_due: Callable[[int], bool],
-    ) -> None:
-        """Train on this rank's `dataset`; validate where is_due(step before the round)."""
-        self.comm, self.state, self.stop, self.is_due = comm, state, stop, is_due
-        self.device = next(state.game.G.network.parameters()).device
-        self.feed = Feed(comm, state.local, dataset, self.device, state.own_data)
-        self.test = _with_known_labels(state)
-        self.share = self.feed.hi - self.feed.lo
+    dataset: Dataset
+    state: SitesState
 
-    def play(self) -> bool:
+    def __init__(self, comm: Communicator, start: Start) -> None:
+        self.comm, self.start = comm, start
+
+    def open(self, device: torch.device, phases: Phases) -> SitesState:
+        """Read this site's data, and return the state of all sites.  Collective."""
+        comm, start = self.comm, self.start
+        comm.alike(lambda: require_same_count(start, comm.world_size))
+        self.dataset, self.shared = share_site(comm, start.source)
+        phases.end("data")
+        self.state = build_sites(comm, start, self.dataset, device)
+        local, own_data = self.state.local, self.state.own_data
+        self.feed = Feed(comm, local, self.dataset, device, own_data)
+        self.validation = Validation(self.state, self.feed)
+        self.share = self.feed.hi - self.feed.lo
+        phases.end("networks")
+        return self.state
+
+    def lines(self) -> list[str]:
+        """Say how long rounds are, and on which data each site trains."""
+        state = self.state
+        every, sites = state.config.every, state.data.sites
+        of_each = [
+            f"site {rank}: {site.count} images from {site.source}"
+            for rank, site in enumerate(sites)
+        ]
+        own = "each trains by itself, on data of its own"
+        whole = (
+            f"weights are averaged after rounds of {state.length} steps (--every {every}): the "
+            f"result depends on the number of sites, here {len(sites)}; "
+            f"{own if state.own_data else 'all share the data'}."
+        )
+        return [
+            whole,
+            *(of_each if state.own_data else []),
+            *([] if self.shared else [PRIVATE]),
+        ]
+
+    def advance(self, run: Run) -> bool:
         """Train a round at every site and average; return whether to stop.  Collective."""
-        if any(self.comm.allgather(self.stop.requested)):
+        if any(self.comm.allgather(run.stop.requested)):
             return True
         state, before = self.state, self.state.progress.step
         steps = min(state.length - before % state.length, state.config.steps - before)
         counted = asdict(state.local.progress)
-        waited = self.comm.seconds
-        done = self.comm.agree(lambda: self._train(before, steps))
-        given = state.average.exchange()
-        check_replicas(self.comm, **state.game.networks)
-        self.comm.seconds = waited + time.perf_counter() - done
-        state.progress.step += steps
-        reports = self.comm.allgather(self._report(before, counted))
+        with self.comm.clock.phase("communication"):
+            self.comm.agree(lambda: self._train(before, steps, run.stop))
+            given = state.average.exchange()
+            check_replicas(self.comm, **state.networks)
+        state.progress.advance(step=steps)
+        validates = run.status_is_due(before) or run.is_done
+        reports = self.comm.allgather(self._report(counted, validates, run.stop))
         means = self._count(reports)
-        state.more = {
-            "round": -(-state.progress.step // state.length),
-            "bytes_of_a_round": given,
-            "sites": self._figures(reports),
-            "all_sites": {k: v for k, v in means.items() if k in FIGURES},
-        }
-        return any(report["stop"] for report in reports)
+        state.round_figures = self._figures(reports, means, given)
+        return any(report.stop for report in reports)
 
-    def _train(self, before: int, steps: int) -> float:
-        """Do this site's turns of the next `steps`, perhaps not all; return when it had done."""
+    def _train(self, before: int, steps: int, stop: StopRequest) -> None:
+        """Do this site's turns of the next `steps`, perhaps not all."""
         local, offset = self.state.local, before % self.state.length
-        for step in range(before, before + min(steps, self.state.turns - offset)):
-            local.progress.step = step
-            take_step(self.state.alone, local, self.feed, self.stop)
-        return time.perf_counter()
+        with self.comm.clock.phase(""):  # the site's own clock counts them
+            for step in range(before, before + min(steps, self.state.turns - offset)):
+                local.progress.go_to(step)
+                Turn(self.state.alone, local, self.feed, stop).play()
 
-    def _report(self, before: int, counted: dict[str, int]) -> dict[str, Any]:
+    def _report(self, counted: dict[str, int], validates: bool, stop: StopRequest) -> Report:
         """Return what this site says of a round, and begin to count anew."""
-        local = self.state.local
+        local, batch = self.state.local, self.state.config.batch
         now = asdict(local.progress)
         made = {name: now[name] - counted[name] for name in now}
-        batch = self.state.config.batch
-        report = {
-            "images": made["images"] // batch * self.share,
-            "latents": made["latents"] // batch * self.share,
-            "updates": {name: made[f"updates_{name}"] for name in "DG"},
-            "means": local.window.means(),
-            "losses": local.losses,
-            "weight": self.state.average.weight,
-            "stop": self.stop.requested,
-        }
-        local.window = Window()
-        step, steps = self.state.progress.step, self.state.config.steps
-        if (
-            self.test is not None
-            and len(self.test.images)
-            and (self.is_due(before) or step == steps)
-        ):
-            report["validated"] = min(VALIDATED, len(self.test.images))
-            report["validation"] = self._validate(self.test)
-        return report
-
-    def _count(self, reports: list[dict[str, Any]]) -> dict[str, float]:
-        """Put what all sites say into the common state, alike on all ranks; return their means."""
-        state, progress = self.state, self.state.progress
-        progress.images += sum(report["images"] for report in reports)
-        progress.latents += sum(report["latents"] for report in reports)
-        most = {n: max(report["updates"][n] for report in reports) for n in "DG"}
-        progress.updates_D += most["D"]
-        progress.updates_G += most["G"]
-        for name, updates in most.items():
-            state.window.updates[name] += updates
-        means = weighted([(r["weight"], r["means"]) for r in reports])
-        validation = weighted(
-            [(r["validated"], r["validation"]) for r in reports if "validation" in r]
+        means, losses = local.window.means(), local.losses
+        local.window.clear()
+        validates = validates and self.validation.count > 0
+        return Report(
+            images=made["images"] // batch * self.share,
+            latents=made["latents"] // batch * self.share,
+            updates={name: made[f"updates_{name}"] for name in "DG"},
+            means=means,
+            losses=losses,
+            weight=self.state.average.weight,
+            stop=stop.requested,
+            validated=self.validation.count if validates else 0,
+            validation=self.validation.measure() if validates else {},
         )
-        means |= validation
+
+    def _count(self, reports: Sequence[Report]) -> dict[str, float]:
+        """Put what all sites say into the common state, alike on all ranks; return their means."""
+        state = self.state
+        most = {name: max(report.updates[name] for report in reports) for name in "DG"}
+        state.progress.advance(
+            images=sum(report.images for report in reports),
+            latents=sum(report.latents for report in reports),
+            updates_D=most["D"],
+            updates_G=most["G"],
+        )
+        for name, updates in most.items():
+            state.window.count_updates(name, updates)
+        means = weighted_means([(report.weight, report.means) for report in reports])
+        means |= weighted_means([(report.validated, report.validation) for report in reports])
         state.window.add(means)
-        state.losses = weighted([(r["weight"], r["losses"]) for r in reports])
+        state.losses = weighted_means([(report.weight, report.losses) for report in reports])
         return means
 
-    def _figures(self, reports: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Return what is written of each site's round."""
-        return [
-            {
-                "images": site["count"],
-                **{k: v for k, v in r["means"].items() if k in FIGURES},
-                **r.get("validation", {}),
-            }
-            for site, r in zip(self.state.data["sites"], reports, strict=True)
-        ]
-
-    @torch.no_grad()
-    def _validate(self, test: Dataset) -> dict[str, float]:
-        """Return both losses of the common networks on test images of this site, after a round."""
-        game, local = self.state.game, self.state.local
-        plain = Game(game.G, game.D, game.loss)
-        networks = [game.G.network, game.D.network]
-        count = min(VALIDATED, len(test.images))
-        found = []
-        for network in networks:
-            network.eval()
-        for lo in range(0, count, self.share):
-            hi = min(lo + self.share, count)
-            labels = None if test.labels is None else test.labels[lo:hi]
-            real = self.feed.reals(test.images[lo:hi].copy(), labels, lo)
-            latents = self.feed.latents(VALIDATION, lo, hi)
-            figures = measure(self.state.alone, plain, real, plain.fakes(latents))
-            terms = figures["loss_real"], figures["loss_fake"]
-            loss_D = local.game.loss.discriminator(*terms)
-            found.append((hi - lo, {"validation_G": figures["loss_G"], "validation_D": loss_D}))
-        for network in networks:
-            network.train()
-        return weighted(found)
-
-
-def _with_known_labels(state: SitesState) -> Dataset | None:
-    """Return the test images, with labels that the networks know if they are given any."""
-    test, classes = state.test, len(state.data.get("label_counts", ()))
-    if test is None or (classes and test.labels is None):
-        return None
-    if not classes or test.labels is None:
-        return replace(test, labels=None)
-    known = test.labels < classes
-    return replace(test, images=test.images[known], labels=test.labels[known])
-
-
-def weighted(each: Sequence[tuple[float, dict[str, float]]]) -> dict[str, float]:
-    """Return the weighted mean of each figure over those that have it."""
-    found = {}
-    for name in dict.fromkeys(name for _, figures in each for name in figures):
-        those = [(weight, figures[name]) for weight, figures in each if name in figures]
-        total = sum(weight for weight, _ in those)
-        found[name] = sum(weight * value for weight, value in those) / total
-    return found
+    def _figures(
+        self, reports: Sequence[Report], means: dict[str, float], given: int
+    ) -> Mapping[str, object]:
+        """Return what stats.jsonl says of a round: of each site, and of all."""
+        state = self.state
+        return {
+            "round": -(-state.progress.step // state.length),
+            "bytes_of_a_round": given,
+            "sites": [
+                {"images": site.count, **report.figures}
+                for site, report in zip(state.data.sites, reports, strict=True)
+            ],
+            "all_sites": {k: v for k, v in means.items() if k in FIGURES},
+        }

@@ -1,18 +1,18 @@
 """The two players and the state that a run starts from."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from gan_mpi.config import TrainConfig
+from gan_mpi.config.training import TrainConfig
 from gan_mpi.datasets.dataset import Dataset
-from gan_mpi.errors import UserError
+from gan_mpi.errors import UserError, invalid_value
 from gan_mpi.extras.clipping import Clipping
-from gan_mpi.extras.ema import Average
+from gan_mpi.extras.ema import GeneratorEMA
 from gan_mpi.extras.labels import class_loss
 from gan_mpi.extras.noise import InstanceNoise
 from gan_mpi.extras.penalties import R1, GradientPenalty
@@ -25,82 +25,116 @@ from gan_mpi.mpi.comm import Communicator
 from gan_mpi.networks.build import build_discriminator, build_generator
 from gan_mpi.parallel.batch_norm import batch_norms, connect_batch_norm
 from gan_mpi.parallel.replicas import broadcast_network
-from gan_mpi.training.start import Start
+from gan_mpi.runs.checkpoint import Checkpoint
+from gan_mpi.runs.record import DataRecord
+from gan_mpi.training.start import Start, Transfer
 from gan_mpi.training.state import RunState
 
 
 def build_state(
+    comm: Communicator, start: Start, dataset: Dataset, device: torch.device
+) -> RunState:
+    """Return the state that replicas start from, new or saved, the same on all ranks.  Collective.
+
+    Raises UserError if a resumed run would go on with other data, or the networks do not fit.
+    """
+    labels = count_labels(start.config, dataset)
+    return build_with_labels(comm, start, dataset, device, labels, labels)
+
+
+def build_with_labels(
     comm: Communicator,
     start: Start,
     dataset: Dataset,
     device: torch.device,
-    classes: int = 0,
+    labels: tuple[int, ...],
+    known: tuple[int, ...],
 ) -> RunState:
-    """Return the state that a run starts from, new or saved, the same on all ranks.  Collective.
+    """Return the state that a run starts from, with `labels` of the data by class.  Collective.
 
-    There are at least so many classes, if the networks are given labels.  Raises UserError if a
-    resumed run would go on with other data.
+    `known` are those that samples are drawn by, of all sites.  Raises UserError as build_state.
     """
-    datadir = start.source.datadir
-    data: dict[str, Any] = {
-        "name": dataset.name,
-        "source": dataset.source,
-        "datadir": None if datadir is None else str(Path(datadir).resolve()),
-        "glyphs": start.source.glyphs,
-        "resolution": start.source.resolution,
-        "count": len(dataset.images),
-        "shape": list(dataset.shape),
-        "sha256": dataset.sha256,
-    }
-    if start.config.conditional != "no":
-        data["label_counts"] = _label_counts(dataset, classes)
-    game = build_game(comm, start.config, dataset.shape, device, data.get("label_counts", ()))
-    state = RunState(start.config, data, game)
+    config, saved = start.config, start.saved
+    data = _describe(start, dataset, labels)
+    built = build_game(comm, config, dataset.shape, device, known)
+    state = RunState(config, data, built.game, built.ema, built.replay)
     if start.transferred is not None:
         _transfer(start.transferred, state)
-    if start.saved is None:
-        return state
-    before = start.saved["data"]
+    if saved is not None:
+        _require_same_data(saved, dataset)
+        state.load(saved)
+    return state
+
+
+def _describe(start: Start, dataset: Dataset, labels: tuple[int, ...]) -> DataRecord:
+    """Return the record of the data that a run is trained on."""
+    datadir = start.source.datadir
+    transfer = None if start.saved is None else start.saved["data"].get("transfer")
+    if start.transferred is not None:
+        transfer = str(start.transferred.path)
+    return DataRecord(
+        name=dataset.name,
+        source=dataset.source,
+        datadir=None if datadir is None else str(Path(datadir).resolve()),
+        glyphs=start.source.glyphs,
+        resolution=start.source.resolution,
+        count=len(dataset.images),
+        shape=dataset.shape,
+        sha256=dataset.sha256,
+        label_counts=labels,
+        transfer=transfer,
+    )
+
+
+def _require_same_data(saved: Checkpoint, dataset: Dataset) -> None:
+    before = saved["data"]
     if before["sha256"] != dataset.sha256:
         raise UserError(
             f"--datadir: {dataset.source} is not the data that this run was trained on, "
             f"{before['source']}; a resumed run keeps its data.",
             exit_code=2,
-            on_all_ranks=True,
         )
-    state.load(start.saved)
-    if "transfer" in before:
-        data["transfer"] = before["transfer"]
-    return state
 
 
-def _label_counts(dataset: Dataset, classes: int) -> list[int]:
-    """Return how many samples of each class there are.  Raises UserError if there are no labels."""
+def count_labels(config: TrainConfig, dataset: Dataset, classes: int = 0) -> tuple[int, ...]:
+    """Return how many samples of each class, of at least so many, there are.
+
+    There are none if the networks are not told of labels.  Raises UserError if the data have none.
+    """
+    if config.conditional == "no":
+        return ()
     if dataset.labels is None:
         raise UserError(
             f"--conditional: {dataset.source} has no labels beside it; leave the option out, or "
-            "give data with labels.",
-            on_all_ranks=True,
+            "give data with labels."
         )
-    return np.bincount(dataset.labels, minlength=classes).tolist()
+    return tuple(np.bincount(dataset.labels, minlength=classes).tolist())
 
 
-def _transfer(saved: Mapping[str, Any], state: RunState) -> None:
+def _transfer(before: Transfer, state: RunState) -> None:
     """Begin with the networks of another run.  Raises UserError if they are others."""
-    for name, player in (("G", state.game.G), ("D", state.game.D)):
-        shapes = {key: value.shape for key, value in saved[name].items()}
-        mine = {key: value.shape for key, value in player.network.state_dict().items()}
+    weights = {"G": before.saved["G"], "D": before.saved["D"]}
+    for name, network in (("G", state.game.G.network), ("D", state.game.D.network)):
+        shapes = {key: value.shape for key, value in weights[name].items()}
+        mine = {key: value.shape for key, value in network.state_dict().items()}
         if shapes != mine:
             raise UserError(
-                f"--transfer: {name} of {saved['path']} is not the network of this run, "
-                f"{state.config.network} for {'x'.join(map(str, state.data['shape']))}.",
+                f"--transfer: {name} of {before.path} is not the network of this run, "
+                f"{state.config.network} for {'x'.join(map(str, state.data.shape))}.",
                 exit_code=2,
-                on_all_ranks=True,
             )
-        player.network.load_state_dict(saved[name])
-    if state.game.average is not None:
-        state.game.average.restart()
-    state.data["transfer"] = saved["path"]
+        network.load_state_dict(weights[name])
+    if state.ema is not None:
+        state.ema.restart()
+
+
+@dataclass(frozen=True)
+class Built:
+    """A game, and what of its extras has a state of its own."""
+
+    game: Game
+    ema: GeneratorEMA | None
+    replay: Replay | None
 
 
 def build_game(
@@ -109,7 +143,7 @@ def build_game(
     shape: tuple[int, ...],
     device: torch.device,
     label_counts: Sequence[int] = (),
-) -> Game:
+) -> Built:
     """Return the two players with the same initial weights on all ranks.  Collective.
 
     `label_counts`, by class, are those of the data if the networks are given labels.  Raises
@@ -130,8 +164,7 @@ def build_game(
         D=make_player(discriminator, config.D, config.batch, count_figures(config)),
         loss=LOSSES[config.loss],
     )
-    add_extras(comm, config, game)
-    return game
+    return add_extras(comm, config, game)
 
 
 def _check_local(comm: Communicator, config: TrainConfig, networks: list[nn.Module]) -> None:
@@ -144,11 +177,7 @@ def _check_local(comm: Communicator, config: TrainConfig, networks: list[nn.Modu
             "and so without statistics"
         )
     if wrong:
-        raise UserError(
-            f"Invalid value for '--batch-norm': local, but {wrong}; leave it out.",
-            exit_code=2,
-            on_all_ranks=True,
-        )
+        raise invalid_value("batch_norm", f"local, but {wrong}; leave it out")
 
 
 def count_figures(config: TrainConfig) -> int:
@@ -157,23 +186,25 @@ def count_figures(config: TrainConfig) -> int:
     return len(list(_penalties(config))) + of_classes
 
 
-def add_extras(comm: Communicator, config: TrainConfig, game: Game) -> None:
+def add_extras(comm: Communicator, config: TrainConfig, game: Game) -> Built:
     """Give a game all that its configuration asks for beyond the originals."""
+    ema, replay = None, None
     if config.instance_noise:
         game.see = InstanceNoise(config)
     if config.told:
         game.target = Targets(config)
     if config.replay:
-        game.replay = Replay(comm, config)
-        game.recall = game.replay.exchange
+        replay = Replay(comm, config)
+        game.recall = replay.exchange
     if config.conditional == "auxiliary":
         game.class_loss = class_loss
     game.penalties = tuple(_penalties(config))
     if config.clip:
         game.D.after_update.append(Clipping(game.D.network, config.clip))
     if config.ema:
-        game.average = Average(game.G.network, config.ema, config.batch)
-        game.G.after_update.append(game.average.update)
+        ema = GeneratorEMA(game.G.network, config.ema, config.batch)
+        game.G.after_update.append(ema.update)
+    return Built(game, ema, replay)
 
 
 def _penalties(config: TrainConfig) -> Iterator[Penalty]:

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from gan_mpi.arrays import Array
 from gan_mpi.datasets.dataset import Dataset
 from gan_mpi.game.batch import Batch
 from gan_mpi.game.latents import generator_inputs
@@ -27,57 +28,56 @@ class Feed:
         own: bool = False,
     ) -> None:
         """`own` says that no other rank draws from `dataset`, so that an epoch is all of it."""
-        self.state, self.real, self.device = state, dataset.images, device
-        self.own = own
-        self.labels = dataset.labels if "label_counts" in state.data else None
-        self.dtype = DTYPES[state.config.precision]
-        self.order = DataOrder(state.config.seed, len(self.real))
+        self.config, self.generator, self.device = state.config, state.game.G.network, device
+        self.dtype, self.own = DTYPES[state.config.precision], own
+        self.images = dataset.images
+        self.label_counts = state.data.label_counts
+        self.labels = dataset.labels if self.label_counts else None
+        self.order = DataOrder(state.config.seed, len(dataset.images))
         self.lo, self.hi = shard(state.config.batch, comm.rank, comm.world_size)
 
-    def next_real(self) -> Batch:
-        """Return this rank's share of the next reals, (n, *shape), in the range of the run."""
-        at, config = self.state.progress.images, self.state.config
+    def rows(self, position: int) -> Array:
+        """Return the places in the data of this rank's share of the reals from a position on."""
         size = self.hi - self.lo
-        begin = at // config.batch * size if self.own else at + self.lo
-        rows = self.order.indices(begin, begin + size)
-        self.state.progress.images += config.batch
-        labels = None if self.labels is None else self.labels[rows]
-        return self.reals(self.real[rows], labels, at + self.lo)
+        begin = position // self.config.batch * size if self.own else position + self.lo
+        return self.order.indices(begin, begin + size)
 
-    def next_latents(self) -> Batch:
-        """Return this rank's share of the next latents, (n, latent_dim), and masks of dropout.
+    def next_reals(self, position: int) -> Batch:
+        """Return this rank's share of the batch of reals from a position of their stream on.
 
-        Labels are drawn as often as the data have them.
+        Its values are (n, *shape), in the range of the run.
         """
-        at = self.state.progress.latents
-        self.state.progress.latents += self.state.config.batch
-        return self.latents(TRAINING, at + self.lo, at + self.hi)
+        rows = self.rows(position)
+        labels = None if self.labels is None else self.labels[rows]
+        return self.reals(self.images[rows], labels, position + self.lo)
 
-    def reals(self, images: np.ndarray, labels: np.ndarray | None, first: int) -> Batch:
+    def next_latents(self, position: int) -> Batch:
+        """Return this rank's share of the batch of latents from a position of their stream on.
+
+        Its values are (n, latent_dim), and masks of dropout; labels are drawn as often as the
+        data have them.
+        """
+        return self.latents(TRAINING, position + self.lo, position + self.hi)
+
+    def reals(self, images: Array, labels: Array | None, first: int) -> Batch:
         """Return images that nothing else holds, number `first` and on of a stream, as a batch."""
-        config = self.state.config
         on_device = torch.from_numpy(images).to(self.device)
-        values = to_range(on_device, self.dtype, config.range)
-        known = None if labels is None else self._labels(labels)
-        return Batch("real", values, first, known)
+        values = to_range(on_device, self.dtype, self.config.range)
+        return Batch("real", values, first, self._labels(labels))
 
     def latents(self, purposes: tuple[Purpose, Purpose, Purpose], first: int, last: int) -> Batch:
         """Return numbers first..last of streams of latents, of masks and of labels."""
-        config, (*inputs, of_labels) = self.state.config, purposes
+        config, (of_latents, of_masks, of_labels) = self.config, purposes
         drawn = generator_inputs(
-            self.state.game.G.network,
-            config,
-            config.seed,
-            (inputs[0], inputs[1]),
-            first,
-            last,
+            self.generator, config, config.seed, (of_latents, of_masks), first, last
         )
         values = torch.from_numpy(drawn).to(self.dtype).to(self.device)
-        if self.labels is None:
-            return Batch("fake", values, first)
-        counts = self.state.data["label_counts"]
-        labels = draw_labels(counts, config.seed, of_labels, first, last)
+        labels = None
+        if self.labels is not None:
+            labels = draw_labels(self.label_counts, config.seed, of_labels, first, last)
         return Batch("fake", values, first, self._labels(labels))
 
-    def _labels(self, labels: np.ndarray) -> torch.Tensor:
+    def _labels(self, labels: Array | None) -> torch.Tensor | None:
+        if labels is None:
+            return None
         return torch.from_numpy(labels.astype(np.int64)).to(self.device)

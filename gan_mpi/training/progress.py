@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from gan_mpi.runs.checkpoint import SavedWindow
+
 
 @dataclass
 class Window:
@@ -17,6 +19,22 @@ class Window:
         for name, mean in figures.items():
             self.totals[name] = self.totals.get(name, 0.0) + mean
             self.counts[name] = self.counts.get(name, 0) + 1
+
+    def count_updates(self, player: str, updates: int = 1) -> None:
+        """Count updates of a player, G or D."""
+        self.updates[player] += updates
+
+    def clear(self) -> None:
+        """Begin anew, after a status line."""
+        self.totals, self.counts, self.updates = {}, {}, {"D": 0, "G": 0}
+
+    def to_dict(self) -> SavedWindow:
+        """Return what a checkpoint holds of it."""
+        return {
+            "totals": dict(self.totals),
+            "counts": dict(self.counts),
+            "updates": dict(self.updates),
+        }
 
     def means(self) -> dict[str, float]:
         """Return the mean of each figure over the updates that it was taken in."""
@@ -40,3 +58,26 @@ class Progress:
     updates_D: int = 0
     images: int = 0  # real images consumed, over all ranks
     latents: int = 0  # latents drawn, over all ranks
+
+    def advance(
+        self,
+        step: int = 0,
+        updates_G: int = 0,
+        updates_D: int = 0,
+        images: int = 0,
+        latents: int = 0,
+    ) -> None:
+        """Go on by so much."""
+        self.step += step
+        self.updates_G += updates_G
+        self.updates_D += updates_D
+        self.images += images
+        self.latents += latents
+
+    def go_to(self, step: int) -> None:
+        """Stand after `step` steps: a site sits out those that it has no images for."""
+        self.step = step
+
+    def updates_of(self, player: str) -> int:
+        """Return the updates of a player, G or D."""
+        return self.updates_G if player == "G" else self.updates_D

@@ -1,18 +1,28 @@
-"""How a run begins: its configuration and checkpoint, the data on every node, the two players."""
+"""How a run begins, by its options and the files that there are."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from gan_mpi.config import RunConfig, TrainConfig
 from gan_mpi.config.contradictions import check_sites
+from gan_mpi.config.given import Given, OptionValue, number_of, text_of
 from gan_mpi.config.resolve import config_from_dict, new_config, resumed_config
+from gan_mpi.config.running import RunConfig
+from gan_mpi.config.training import TrainConfig
 from gan_mpi.datasets.dataset import Source
 from gan_mpi.datasets.find import find_source
 from gan_mpi.errors import UserError
 from gan_mpi.runs import checkpoint
 from gan_mpi.runs import directory as rundir
+from gan_mpi.runs.checkpoint import Checkpoint
+from gan_mpi.runs.record import DataRecord
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """The checkpoint whose networks a new run begins with."""
+
+    path: Path
+    saved: Checkpoint
 
 
 @dataclass
@@ -22,11 +32,11 @@ class Start:
     config: TrainConfig
     source: Source
     run_dir: Path | None = None
-    saved: dict[str, Any] | None = None
-    transferred: dict[str, Any] | None = None
+    saved: Checkpoint | None = None
+    transferred: Transfer | None = None
     warnings: list[str] = field(default_factory=list)
     # Options of earlier starts, by parameter name.
-    remembered: dict[str, Any] = field(default_factory=dict)
+    remembered: dict[str, OptionValue] = field(default_factory=dict)
 
     @property
     def finished(self) -> str | None:
@@ -40,36 +50,37 @@ class Start:
         )
 
 
-def find_start(given: Mapping[str, Any]) -> Start:
+def find_start(given: Given) -> Start:
     """Return how the options given start a run: anew, or from the newest checkpoint.
 
     Raises UserError if they contradict the checkpoint, or if there should be one and is none.
     """
-    named = given.get("resume") or given.get("run_dir")
+    resumed = text_of(given, "resume")
+    named = resumed or text_of(given, "run_dir")
     run_dir = None if named is None else Path(named)
-    if given.get("resume") and not Path(given["resume"]).is_dir():
-        raise UserError(f"--resume: {given['resume']} is not a run directory.", exit_code=2)
-    if run_dir is None or not (given.get("resume") or rundir.list_checkpoints(run_dir)):
+    if resumed and not Path(resumed).is_dir():
+        raise UserError(f"--resume: {resumed} is not a run directory.", exit_code=2)
+    if run_dir is None or not (resumed or rundir.list_checkpoints(run_dir)):
         return _new_start(given, run_dir)
     warnings: list[str] = []
     _, saved = checkpoint.newest_valid(run_dir, warnings.append)
-    source = saved_source(saved["data"])
+    before = DataRecord.from_dict(saved["data"])
+    source = saved_source(before)
     if "datadir" in given or "glyphs" in given:
-        source = replace(source, datadir=given.get("datadir"), glyphs=given.get("glyphs"))
-    if "resolution" in given:
-        source = replace(source, resolution=given["resolution"])
-    if "transfer" in given:
-        _check_transfer(Path(given["transfer"]), saved["data"].get("transfer"), run_dir)
+        datadir, glyphs = text_of(given, "datadir"), number_of(given, "glyphs")
+        source = replace(source, datadir=datadir, glyphs=glyphs)
+    source = replace(source, resolution=number_of(given, "resolution") or source.resolution)
+    if transfer := text_of(given, "transfer"):
+        _check_transfer(Path(transfer), before.transfer, run_dir)
     config = resumed_config(config_from_dict(saved["config"]), given)
-    check_sites(config, {**given, "datadir": source.datadir})
-    before = rundir.read_evaluation_options(run_dir)
-    return Start(config, source, run_dir, saved, warnings=warnings, remembered=before)
+    check_sites(config, {**given, "datadir": source.datadir or ""})
+    remembered = rundir.read_evaluation_options(run_dir)
+    return Start(config, source, run_dir, saved, warnings=warnings, remembered=remembered)
 
 
-def saved_source(data: Mapping[str, Any]) -> Source:
+def saved_source(data: DataRecord) -> Source:
     """Return where the data of a checkpoint were read from, by its record of them."""
-    resolution = data.get("resolution", RunConfig.resolution)
-    return Source(data["datadir"], data["glyphs"], resolution=resolution)
+    return Source(data.datadir, data.glyphs, resolution=data.resolution)
 
 
 def _check_transfer(asked: Path, before: str | None, run_dir: Path) -> None:
@@ -84,19 +95,15 @@ def _check_transfer(asked: Path, before: str | None, run_dir: Path) -> None:
         )
 
 
-def _new_start(given: Mapping[str, Any], run_dir: Path | None) -> Start:
+def _new_start(given: Given, run_dir: Path | None) -> Start:
     config = new_config(given)
-    source = find_source(
-        config.dataset, given.get("datadir"), given.get("glyphs"), RunConfig.glyphs
-    )
-    resolution = given.get("resolution", RunConfig.resolution)
-    source = replace(source, resolution=resolution)
-    start = Start(config, source, run_dir)
-    if "transfer" in given:
-        path, start.transferred = checkpoint.find_checkpoint(
-            Path(given["transfer"]), None, start.warnings.append
-        )
-        start.transferred["path"] = str(path)
+    datadir, glyphs = text_of(given, "datadir"), number_of(given, "glyphs")
+    source = find_source(config.dataset, datadir, glyphs, RunConfig.glyphs)
+    resolution = number_of(given, "resolution") or RunConfig.resolution
+    start = Start(config, replace(source, resolution=resolution), run_dir)
+    if transfer := text_of(given, "transfer"):
+        found = checkpoint.find_checkpoint(Path(transfer), None, start.warnings.append)
+        start.transferred = Transfer(*found)
     elif config.train != "both":
         idle = "discriminator" if config.train == "generator" else "generator"
         start.warnings.append(
@@ -105,7 +112,7 @@ def _new_start(given: Mapping[str, Any], run_dir: Path | None) -> Start:
     return start
 
 
-def describe_start(start: Start) -> dict[str, Any]:
+def describe_start(start: Start) -> dict[str, object]:
     """Return the resolved configuration, for people."""
     return {
         "config": asdict(start.config),

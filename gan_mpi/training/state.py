@@ -2,80 +2,143 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Protocol
+
+from torch import nn
 
 from gan_mpi import __version__
-from gan_mpi.config import TrainConfig
+from gan_mpi.config.training import TrainConfig
+from gan_mpi.extras.ema import GeneratorEMA
+from gan_mpi.extras.replay import Replay
 from gan_mpi.game.balance import Balance
 from gan_mpi.game.players import Game
 from gan_mpi.mpi.comm import Communicator
+from gan_mpi.networks.generator import Generator
+from gan_mpi.runs.checkpoint import Checkpoint
+from gan_mpi.runs.record import DataRecord
 from gan_mpi.training.progress import Progress, Window
 
 
-@dataclass
-class RunState:
-    """A run at the end of a step: what was asked for, the data, the game and the counters.
+class State(Protocol):
+    """A run at the end of a step, or of a round, to those who write, draw and measure it.
 
-    `data` describes the data set: name, source, datadir, glyphs, count, shape, sha256,
-    `label_counts` by class if the networks are given labels, `sites` if each has its own, and
-    `transfer`, where the networks came from, if from elsewhere. `losses` are the last ones, by the
-    names of step.py, and loss_D.  `more` is what else stats.jsonl should say of the last steps.
+    `losses` are the last ones, by the names of game/updates.py, and loss_D.  `round_figures` are
+    what stats.jsonl says of the last round, empty without rounds.
     """
 
-    config: TrainConfig
-    data: dict[str, Any]
-    game: Game
-    progress: Progress = field(default_factory=Progress)
-    window: Window = field(default_factory=Window)
-    losses: dict[str, float] = field(default_factory=dict)
-    balance: Balance = field(default_factory=Balance)
-    more: dict[str, Any] = field(default_factory=dict)
+    @property
+    def config(self) -> TrainConfig: ...
+
+    @property
+    def data(self) -> DataRecord: ...
+
+    @property
+    def game(self) -> Game: ...
+
+    @property
+    def progress(self) -> Progress: ...
+
+    @property
+    def window(self) -> Window: ...
+
+    @property
+    def losses(self) -> dict[str, float]: ...
+
+    @property
+    def round_figures(self) -> Mapping[str, object]: ...
+
+    @property
+    def sampler(self) -> Generator:
+        """The generator that samples are drawn from."""
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """All networks that must be alike on all ranks, by name."""
 
     @property
     def shows_reals(self) -> bool:
         """Whether a picture of the data may be drawn: not of those that are a site's own."""
+
+    @property
+    def previous_step(self) -> int:
+        """The step after which the last turn, or the last round, began."""
+
+    def gather(self, comm: Communicator) -> Checkpoint:
+        """Return what a checkpoint holds, whole on root.  Collective."""
+
+    def load(self, saved: Checkpoint) -> None:
+        """Continue from what `gather` returned."""
+
+
+@dataclass
+class RunState:
+    """The state of replicas: what was asked for, the data, the game, the counters."""
+
+    config: TrainConfig
+    data: DataRecord
+    game: Game
+    ema: GeneratorEMA | None = None
+    replay: Replay | None = None
+    progress: Progress = field(default_factory=Progress)
+    window: Window = field(default_factory=Window)
+    losses: dict[str, float] = field(default_factory=dict)
+    balance: Balance = field(default_factory=Balance)
+    round_figures: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def sampler(self) -> Generator:
+        return self.game.G.network if self.ema is None else self.ema.network
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        found = {"G": self.game.G.network, "D": self.game.D.network}
+        return found if self.ema is None else {**found, "G_ema": self.ema.network}
+
+    @property
+    def shows_reals(self) -> bool:
         return True
 
     @property
-    def before(self) -> int:
-        """The step after which the last turn, or the last round, began."""
+    def previous_step(self) -> int:
         return self.progress.step - 1
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the state as tensors, numbers and strings."""
-        average = self.game.average
-        of_average = {} if average is None else {"G_ema": average.to_dict()}
-        return {
-            **of_average,
+    def note(self, figures: Mapping[str, float]) -> None:
+        """Count the mean figures of an update in the window, and keep its losses."""
+        self.window.add(figures)
+        self.losses |= {k: v for k, v in figures.items() if k.startswith("loss")}
+
+    def gather(self, comm: Communicator) -> Checkpoint:
+        found: Checkpoint = {
             "version": __version__,
             "config": asdict(self.config),
-            "data": self.data,
+            "data": self.data.to_dict(),
             "progress": asdict(self.progress),
-            "window": asdict(self.window),
+            "window": self.window.to_dict(),
             "losses": dict(self.losses),
-            "balance": asdict(self.balance),
+            "balance": self.balance.to_dict(),
             "G": self.game.G.network.state_dict(),
             "D": self.game.D.network.state_dict(),
             "G_optimizer": self.game.G.optimizer.state_dict(),
             "D_optimizer": self.game.D.optimizer.state_dict(),
         }
+        if self.ema is not None:
+            found["G_ema"] = self.ema.to_dict()
+        if self.replay is not None:
+            found["replay"] = self.replay.gather(comm)
+        return found
 
-    def gather(self, comm: Communicator) -> dict[str, Any]:
-        """Return, on root, what a checkpoint holds besides `to_dict`.  Collective."""
-        replay = self.game.replay
-        return {} if replay is None else {"replay": replay.gather(comm)}
-
-    def load(self, saved: Mapping[str, Any]) -> None:
-        """Continue from what `to_dict` and `gather` returned."""
+    def load(self, saved: Checkpoint) -> None:
         self.progress = Progress(**saved["progress"])
         self.window = Window(**saved["window"])
         self.losses = dict(saved["losses"])
         self.balance = Balance(**saved["balance"])
-        for name, player in (("G", self.game.G), ("D", self.game.D)):
-            player.network.load_state_dict(saved[name])
-            player.optimizer.load_state_dict(saved[f"{name}_optimizer"])
-        if self.game.average is not None:
-            self.game.average.load(saved["G_ema"])
-        if self.game.replay is not None:
-            device = next(self.game.G.network.parameters()).device
-            self.game.replay.load(saved["replay"], device)
+        G, D = self.game.G, self.game.D
+        G.network.load_state_dict(saved["G"])
+        D.network.load_state_dict(saved["D"])
+        G.optimizer.load_state_dict(saved["G_optimizer"])
+        D.optimizer.load_state_dict(saved["D_optimizer"])
+        if self.ema is not None:
+            self.ema.load(saved["G_ema"])
+        if self.replay is not None:
+            device = next(G.network.parameters()).device
+            self.replay.load(saved["replay"], device)

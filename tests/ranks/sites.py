@@ -139,7 +139,8 @@ def weighted_average(comm, kind):
     Return all values that are found after it, of networks and of optimizer states.
     """
     config = new_config({"batch": 4, "optimizer": "adam", "precision": "fp64"})
-    game = batch_normalised_game(comm.alone(), config, (1, 28, 28), torch.device("cpu"))
+    game = batch_normalised_game(comm.alone(), config, (1, 28, 28), torch.device("cpu")).game
+    networks, players = {"G": game.G.network, "D": game.D.network}, (game.G, game.D)
     for player in (game.G, game.D):
         for parameter in player.network.parameters():
             parameter.grad.fill_(1.0)
@@ -148,34 +149,35 @@ def weighted_average(comm, kind):
         for player in (game.G, game.D):
             for tensor in player.network.state_dict().values():
                 tensor.fill_(comm.rank + 1.0)
-            for tensor in state_tensors(player):
+            for tensor in state_tensors(player.optimizer, player.network):
                 tensor.fill_(comm.rank + 1.0)
-    average = WeightAverage(comm, game, [0.25, 0.75][comm.rank], kind)
+    average = WeightAverage(comm, networks, players, [0.25, 0.75][comm.rank], kind)
     given = average.exchange()
-    networks = {
+    values = {
         value.item()
-        for network in game.networks.values()
+        for network in networks.values()
         for tensor in network.state_dict().values()
         for value in (tensor.min(), tensor.max())
     }
     states = {
         value.item()
         for player in (game.G, game.D)
-        for tensor in state_tensors(player)
+        for tensor in state_tensors(player.optimizer, player.network)
         for value in (tensor.min(), tensor.max())
     }
-    return sorted(networks), sorted(states), given
+    return sorted(values), sorted(states), given
 
 
 def block_momentum(comm, momentum, changes):
     """Change all weights by changes[round][rank] in each round; return one weight after each."""
     config = new_config({"batch": 4, "precision": "fp64"})
-    game = batch_normalised_game(comm.alone(), config, (1, 28, 28), torch.device("cpu"))
+    game = batch_normalised_game(comm.alone(), config, (1, 28, 28), torch.device("cpu")).game
+    networks, players = {"G": game.G.network, "D": game.D.network}, (game.G, game.D)
     parameters = [*game.G.network.parameters(), *game.D.network.parameters()]
     with torch.no_grad():
         for parameter in parameters:
             parameter.fill_(1.0)
-    average = WeightAverage(comm, game, 1 / comm.world_size, "local", momentum)
+    average = WeightAverage(comm, networks, players, 1 / comm.world_size, "local", momentum)
     found = []
     for each in changes:
         with torch.no_grad():

@@ -4,13 +4,15 @@ from torch import nn
 
 from gan_mpi.game.losses import LOSSES
 from gan_mpi.game.players import Game, make_player
+from gan_mpi.networks.generator import Generator
 from gan_mpi.networks.weights import draw_weights, xavier_as_cntk
 from gan_mpi.parallel.batch_norm import BatchNorm, connect_batch_norm
 from gan_mpi.parallel.replicas import broadcast_network
 from gan_mpi.streams import Purpose
+from gan_mpi.training.build import Built
 
 
-class SmallGenerator(nn.Module):
+class SmallGenerator(Generator):
     def __init__(self, latent_dim):
         super().__init__()
         self.dense = nn.Sequential(nn.Linear(latent_dim, 4 * 49), BatchNorm(4 * 49), nn.ReLU())
@@ -43,7 +45,7 @@ class SmallDiscriminator(nn.Module):
         return self.layers(images)
 
 
-def batch_normalised_game(comm, config, shape, device):
+def batch_normalised_game(comm, config, shape, device, known=()):
     players = []
     for network, optimizer, purpose in (
         (SmallGenerator(config.latent_dim), config.G, Purpose.WEIGHTS_G),
@@ -54,4 +56,4 @@ def batch_normalised_game(comm, config, shape, device):
         connect_batch_norm(comm, network)
         broadcast_network(comm, network)
         players.append(make_player(network, optimizer, config.batch))
-    return Game(*players, LOSSES[config.loss])
+    return Built(Game(*players, LOSSES[config.loss]), None, None)

@@ -10,17 +10,18 @@ import torch
 from gan_mpi.config.resolve import new_config
 from gan_mpi.datasets.dataset import Dataset
 from gan_mpi.datasets.drawn import draw_glyphs, draw_points
-from gan_mpi.game.updates import discriminator_step, generator_step
+from gan_mpi.game.updates import discriminator_update, generator_update
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.networks import dcgan
 from gan_mpi.networks.layers import View
 from gan_mpi.parallel.batch_norm import BatchNorm
 from gan_mpi.parallel.replicas import check_replicas
 from gan_mpi.runs import checkpoint
+from gan_mpi.runs.record import DataRecord
 from gan_mpi.training.build import build_game
 from gan_mpi.training.feed import Feed
 from gan_mpi.training.state import RunState
-from gan_mpi.training.turn import take_step
+from gan_mpi.training.turn import Turn
 from ranks.programs import NEVER
 from ranks.small_networks import batch_normalised_game
 
@@ -62,7 +63,7 @@ def distance(one, other):
 
 
 IDLE = "idle "
-COUNTS = [400, 400, 400]  # labels of the data here, if they are asked for
+COUNTS = (400, 400, 400)  # labels of the data here, if they are asked for
 
 
 def idle_parameters(network):
@@ -91,9 +92,9 @@ def everything(state):
             prefix = IDLE if keys[index] in idle else ""
             for slot, value in slots.items():
                 found[f"{prefix}{name}_optimizer.{keys[index]}.{slot}"] = torch.as_tensor(value)
-    if state.game.average is not None:
+    if state.ema is not None:
         idle = idle_parameters(state.game.G.network)
-        for key, value in state.game.average.network.state_dict().items():
+        for key, value in state.ema.network.state_dict().items():
             found[f"{IDLE if key in idle else ''}G_ema.{key}"] = value
     return {name: value.detach().clone().double() for name, value in found.items()}
 
@@ -116,15 +117,13 @@ def run_steps(comm, steps, given, make_game=None, data=None):
     torch.set_num_threads(1)  # two wait for each other where other programs want the cores
     config = new_config({"steps": max(1, steps), **given})
     data = data_of(config.dataset) if data is None else data
-    wants = [COUNTS] if config.conditional != "no" else []
-    make = make_game or build_game
-    game = make(comm, config, data.shape[1:], torch.device("cpu"), *wants)
-    about = {"count": len(data), "name": "test", "shape": list(data.shape[1:])}
-    if config.conditional != "no":
-        about["label_counts"] = COUNTS
-    state = RunState(config, about, game)
+    counts = COUNTS if config.conditional != "no" else ()
+    shape = data.shape[1:]
+    built = (make_game or build_game)(comm, config, shape, torch.device("cpu"), counts)
+    about = DataRecord("test", "nowhere", None, None, len(data), shape, "", label_counts=counts)
+    state = RunState(config, about, built.game, built.ema, built.replay)
     continue_steps(comm, state, steps, data)
-    check_replicas(comm, **state.game.networks)
+    check_replicas(comm, **state.networks)
     return state
 
 
@@ -135,11 +134,11 @@ def feed_of(comm, state, images, labels=None):
 
 def continue_steps(comm, state, steps, data):
     """Train for some more steps; return the player that was updated in each."""
-    labels = np.arange(len(data)) % 3 if "label_counts" in state.data else None
+    labels = np.arange(len(data)) % 3 if state.data.classes else None
     feed, trained = feed_of(comm, state, data, labels), []
     for _ in range(steps):
         before = state.progress.updates_D
-        take_step(comm, state, feed, NEVER)
+        Turn(comm, state, feed, NEVER).play()
         trained.append("D" if state.progress.updates_D > before else "G")
     return "".join(trained)
 
@@ -177,9 +176,10 @@ def gradients_of_one_update(comm, steps, given):
     """
     state = run_steps(comm, steps, given)
     feed = feed_of(comm, state, data_of(state.config.dataset))
-    real, fake = feed.next_real(), state.game.fakes(feed.next_latents())
-    discriminator_step(comm, state.game, real, fake, False)
-    generator_step(comm, state.game, feed.next_latents(), False)
+    at, batch = state.progress, state.config.batch
+    real, fake = feed.next_reals(at.images), state.game.fakes(feed.next_latents(at.latents))
+    discriminator_update(comm, state.game, real, fake, False)
+    generator_update(comm, state.game, feed.next_latents(at.latents + batch), False)
     found = {}
     for name, player in (("G", state.game.G), ("D", state.game.D)):
         idle = idle_parameters(player.network) | one_channel_scales(player.network)
@@ -199,7 +199,7 @@ def resumes_exactly(comm, given):
     """Return how far 2 steps, a checkpoint and 2 more are from 4 steps, and what was trained."""
     whole = run_steps(comm, 4, given)
     first = run_steps(comm, 2, {**given, "steps": 4})
-    gathered = {**first.to_dict(), **first.gather(comm)}
+    gathered = first.gather(comm)
     packed = comm.on_root(lambda: checkpoint.pack(gathered))
     saved = checkpoint.unpack(packed, Path("x"))
     rest = run_steps(comm, 0, {**given, "steps": 4})
@@ -263,7 +263,7 @@ def state_round_trip(comm):
     """Return whether all of a state comes back from what a checkpoint holds."""
     state = run_steps(comm, 2, {"batch": 30})
     fresh = run_steps(comm, 0, {"batch": 30, "seed": 5})
-    fresh.load(checkpoint.unpack(checkpoint.pack(state.to_dict()), Path("x")))
+    fresh.load(checkpoint.unpack(checkpoint.pack(state.gather(comm)), Path("x")))
     return [
         fresh.progress == state.progress and state.progress.updates_D == 4,
         fresh.window == state.window and len(state.window.totals) == 17,
@@ -280,6 +280,6 @@ def global_generators_stand_still(comm):
     labels = np.arange(len(glyphs())) % 3
     feed = feed_of(comm, state, glyphs(), labels)
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
-    take_step(comm, state, feed, NEVER)
+    Turn(comm, state, feed, NEVER).play()
     after = torch.get_rng_state(), np.random.get_state()[1]
     return [bool((before[0] == after[0]).all()), bool((before[1] == after[1]).all())]

@@ -1,0 +1,50 @@
+"""Values that are written in a way of their own, such as 0.7-1.2, 6x6 or 1epoch."""
+
+EPOCH = "epoch"
+RANK = "{rank}"  # in --datadir: the folder of a site
+
+
+def interval(text: str) -> tuple[float, float]:
+    """Return the ends of a range such as 0.7-1.2, or of one number.  Raises ValueError."""
+    low, dash, high = text.partition("-")
+    try:
+        ends = float(low), float(high if dash else low)
+    except ValueError:
+        ends = (1.0, 0.0)
+    if not 0.0 <= ends[0] <= ends[1] <= 2.0:
+        raise ValueError(f"{text!r} is neither a number in 0..2 nor a range like 0.7-1.2.")
+    return ends
+
+
+def grid_size(text: str) -> tuple[int, int]:
+    """Return the columns and rows of a grid such as 6x6.  Raises ValueError."""
+    columns, _, rows = text.lower().partition("x")
+    if not (columns.isdecimal() and rows.isdecimal() and int(columns) and int(rows)):
+        raise ValueError(f"{text!r} is not like 6x6 (columns x rows).")
+    return int(columns), int(rows)
+
+
+def round_length(text: str) -> tuple[float, bool]:
+    """Return a number, and whether it is of epochs and not of steps.  Raises ValueError."""
+    number = text.removesuffix(EPOCH)
+    in_epochs = number != text
+    try:
+        length = float(number) if in_epochs else int(number)
+    except ValueError:
+        length = 0
+    if not 0 < length < 1e9:
+        raise ValueError(f"{text!r} is neither a number of steps nor like 1epoch.")
+    return length, in_epochs
+
+
+def block_momentum(text: str, world_size: int) -> float:
+    """Return the block momentum, 0 <= x < 1, on so many ranks.  Raises ValueError."""
+    if text in ("no", "auto"):
+        return 1.0 - 1.0 / world_size if text == "auto" else 0.0
+    try:
+        momentum = float(text)
+    except ValueError:
+        momentum = -1.0
+    if not 0.0 <= momentum < 1.0:
+        raise ValueError(f"{text!r} is not in the range 0<=x<1.")
+    return momentum

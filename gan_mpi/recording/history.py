@@ -1,0 +1,38 @@
+"""The line of this start in segments.jsonl: how far it got, and what it took."""
+
+from gan_mpi.lifecycle.phases import Phases
+from gan_mpi.runs.segments import read_segments, update_segment
+from gan_mpi.training.run import Run
+
+
+class History:
+    """What this start of a run says of itself beside earlier ones.  Root writes it."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.first_images = run.state.progress.images
+        before = read_segments(run.directory) if run.comm.is_root else []
+        saves = [segment.get("seconds_of_a_save", 0.0) for segment in before]
+        self.slowest_save = max(saves, default=0.0)
+
+    def begin(self, phases: Phases, seconds_to_start: float) -> None:
+        """Note how long the start took; `phases` count on."""
+        self.phases, self.seconds_to_start = phases, seconds_to_start
+
+    def note_save(self, seconds: float) -> None:
+        """Note how long a checkpoint took."""
+        self.slowest_save = max(self.slowest_save, seconds)
+
+    def update(self, state: str) -> None:
+        """Write that this start is `state`, as running, done or stopped.  Raises UserError."""
+        seconds, progress = self.phases.total, self.run.state.progress
+        update_segment(
+            self.run.directory,
+            last_step=progress.step,
+            images=progress.images - self.first_images,
+            seconds=round(seconds, 1),
+            seconds_to_start=round(self.seconds_to_start, 1),
+            node_hours=round(seconds * self.run.comm.node_count / 3600, 4),
+            seconds_of_a_save=round(self.slowest_save, 2),
+            state=state,
+        )
