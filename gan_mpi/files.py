@@ -76,10 +76,10 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     records = []
     for line in text.splitlines():
         try:
-            found = json.loads(line)
+            record = json.loads(line)
         except json.JSONDecodeError:
             continue
-        records += [found] if isinstance(found, dict) else []
+        records += [record] if isinstance(record, dict) else []
     return records
 
 

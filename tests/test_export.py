@@ -13,7 +13,7 @@ from gan_mpi.config.resolve import new_config
 from gan_mpi.drawing.generator import read_generator
 from gan_mpi.networks.build import build_generator
 from gan_mpi.parallel.batch_norm import batch_norms
-from gan_mpi.programs.export import FORMATS
+from gan_mpi.programs.export import EXPORT_FORMATS
 from gan_mpi.runs import checkpoint
 from gan_mpi.runs.record import DataRecord
 from gan_mpi.streams import Purpose, draw_latents
@@ -56,7 +56,7 @@ def save(run_dir, state):
 @pytest.mark.parametrize(
     ("name", "preset", "shape"),
     [
-        *((name, "dcgan", (1, 28, 28)) for name in FORMATS),
+        *((name, "dcgan", (1, 28, 28)) for name in EXPORT_FORMATS),
         pytest.param("onnx", "basic", (1, 28, 28), marks=pytest.mark.long),
         pytest.param("pt2", "paddle-uniform", (2,), marks=pytest.mark.long),
     ],
@@ -102,9 +102,9 @@ def test_a_generator_that_draws_otherwise_is_not_written(start, tmp_path):
     code = (
         "from dataclasses import replace\n"
         "from gan_mpi.programs import export\n"
-        "sound = export.FORMATS['pt2']\n"
+        "sound = export.EXPORT_FORMATS['pt2']\n"
         "wrong = lambda data: lambda latents: sound.load(data)(latents) + 1e-3\n"
-        "export.FORMATS['pt2'] = replace(sound, load=wrong)\n"
+        "export.EXPORT_FORMATS['pt2'] = replace(sound, load=wrong)\n"
         "from gan_mpi.__main__ import main; main()"
     )
     process = start("export", "run", "--format", "pt2", code=code)

@@ -89,16 +89,16 @@ def _gpu_count() -> int:
 
 def disagreements(facts: list[Facts]) -> list[str]:
     """Name the ranks whose versions, code or options are not rank 0's, with what would do."""
-    found = []
+    sentences = []
     for name in facts[0].versions:
         said = [f"{name} {fact.versions[name]}" for fact in facts]
-        found += _odd_one(facts, said, said, "install the same on all nodes")
-    if not found:
+        sentences += _odd_one(facts, said, said, "install the same on all nodes")
+    if not sentences:
         said = [f"the code in {fact.package}" for fact in facts]
         codes = [fact.code for fact in facts]
-        found += _odd_one(facts, codes, said, "make it the same on all nodes")
+        sentences += _odd_one(facts, codes, said, "make it the same on all nodes")
     options = [f"the options '{' '.join(fact.options)}'" for fact in facts]
-    return found + _odd_one(facts, options, options, "give all ranks the same")
+    return sentences + _odd_one(facts, options, options, "give all ranks the same")
 
 
 def require_agreement(comm: Communicator) -> None:

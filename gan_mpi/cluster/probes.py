@@ -36,16 +36,16 @@ def probe_folder(comm: Communicator, run_dir: Path) -> list[str]:
     wrong = comm.broadcast(_try_to_write(mine) if comm.is_root else "")
     if wrong:
         return [f"--run-dir: rank 0 on {platform.node()} cannot write in {folder}: {wrong}"]
-    found = ""
+    finding = ""
     speaks = comm.local_rank == 0 and not comm.is_root
     if speaks and not _appears(folder / f".doctor-{token}-0"):
-        found = (
+        finding = (
             f"--run-dir: {platform.node()} does not see what rank 0 writes in {folder}; put the "
             "run on a file system that all nodes share"
         )
     elif speaks and (wrong := _try_to_write(mine)):
-        found = f"--run-dir: {platform.node()} cannot write in {folder}: {wrong}"
-    answers = comm.allgather((speaks and not found, found))
+        finding = f"--run-dir: {platform.node()} cannot write in {folder}: {wrong}"
+    answers = comm.allgather((speaks and not finding, finding))
     unseen = [
         rank
         for rank, (wrote, _) in enumerate(answers)
@@ -116,7 +116,7 @@ def clock_differences(comm: Communicator) -> dict[str, float]:
     Of several round trips the shortest counts, and half of it is the way there.
     """
     here = comm.allgather((comm.local_rank == 0, platform.node()))
-    found: dict[str, tuple[float, float]] = {}
+    shortest: dict[str, tuple[float, float]] = {}
     for rank, (speaks, host) in enumerate(here):
         if not speaks or rank == 0 or comm.rank not in (0, rank):
             continue
@@ -125,11 +125,11 @@ def clock_differences(comm: Communicator) -> dict[str, float]:
             there = comm.ask(rank, time.time)
             back = time.time()
             if there is not None:
-                trip, ahead = found.get(host, (float("inf"), 0.0))
+                trip, ahead = shortest.get(host, (float("inf"), 0.0))
                 if back - sent < trip:
                     trip, ahead = back - sent, there - (sent + back) / 2
-                found[host] = trip, ahead
-    return {host: ahead for host, (_, ahead) in found.items()}
+                shortest[host] = trip, ahead
+    return {host: ahead for host, (_, ahead) in shortest.items()}
 
 
 class SignalProbe:
@@ -191,16 +191,16 @@ def _prepare_scancel() -> subprocess.Popen | None:
 
 def _launcher_above() -> int | None:
     """Return the process that started all ranks, if it is an ancestor of this one."""
-    process, found = os.getppid(), None
+    process, topmost = os.getppid(), None
     while process > 1:
         try:
             stat = Path(f"/proc/{process}/stat").read_text()
             name = Path(f"/proc/{process}/comm").read_text().strip()
         except OSError:
             break
-        found = process if name in LAUNCHERS else found
+        topmost = process if name in LAUNCHERS else topmost
         process = int(stat.rpartition(")")[2].split()[1])
-    return found
+    return topmost
 
 
 def _launcher_of_job() -> int | None:

@@ -56,10 +56,10 @@ def lsf_time_left(job: str) -> float | None:
     text = _output("bjobs", "-noheader", "-o", "time_left", job)
     if text in ("-", ""):
         return None
-    found = re.fullmatch(r"(\d+):(\d+)(?: [LEX])?", text)
-    if found is None:
+    clock = re.fullmatch(r"(\d+):(\d+)(?: [LEX])?", text)
+    if clock is None:
         raise ValueError(f"bjobs says {text!r}")
-    return 60 * (60 * int(found[1]) + int(found[2]) - 1)  # the minute may have begun
+    return 60 * (60 * int(clock[1]) + int(clock[2]) - 1)  # the minute may have begun
 
 
 def flux_time_left(job: str) -> float | None:

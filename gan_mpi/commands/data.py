@@ -202,8 +202,8 @@ def split(
     """
     from gan_mpi.datasets.split import split as run
 
-    made = run(_source(folder, resolution), out, sites, skew, seed, layout)
-    for path, counts in made.items():
+    written = run(_source(folder, resolution), out, sites, skew, seed, layout)
+    for path, counts in written.items():
         each = ", ".join(f"{count} {name}" for name, count in counts.items())
         click.echo(f"{path}: {each} images")
     return 0

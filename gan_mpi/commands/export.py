@@ -13,7 +13,7 @@ from gan_mpi.options.params import checkpoint_option, checkpoint_step, no_ema_op
 @no_ema_option
 @click.option(
     "--format",
-    "file_format",
+    "export_format",
     type=click.Choice(["safetensors", "onnx", "pt2"]),
     default="safetensors",
     show_default=True,
@@ -28,7 +28,7 @@ def export(
     run_or_checkpoint: Path | None,
     checkpoint: str,
     no_ema: bool,
-    file_format: str,
+    export_format: str,
     out: Path | None,
 ) -> int:
     """Hand the generator of a run, or of one checkpoint file, to other programs.
@@ -43,4 +43,4 @@ def export(
     comm = world()
     from gan_mpi.programs.export import export as run
 
-    return run(comm, run_or_checkpoint, step, file_format, out, not no_ema)
+    return run(comm, run_or_checkpoint, step, export_format, out, not no_ema)

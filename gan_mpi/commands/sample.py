@@ -39,7 +39,7 @@ from gan_mpi.options.params import (
 )
 @click.option(
     "--format",
-    "file_format",
+    "picture_format",
     type=click.Choice(["png", "npz", "pngs"]),
     default="png",
     show_default=True,
@@ -76,7 +76,7 @@ def sample(
     classes: list[int] | None,
     seeds: list[int] | None,
     grid: tuple[int, int] | None,
-    file_format: str,
+    picture_format: str,
     out: Path | None,
     ends: tuple[int, int] | None,
     frames: int | None,
@@ -113,7 +113,7 @@ def sample(
         return draw_all(comm, run_or_checkpoint, grid or (6, 6), target, not no_ema)
     from gan_mpi.programs.sample import sample as draw
 
-    form = (seeds, grid, file_format, out, classes)
+    form = (seeds, grid, picture_format, out, classes)
     return draw(comm, run_or_checkpoint, step, *form, not no_ema)
 
 
@@ -126,12 +126,12 @@ def _check_moving(ends: tuple[int, int] | None, frames: int | None, timelapse: b
         ("--interpolate", ends is not None),
         ("--timelapse", timelapse),
     ):
-        unused = ["seeds", "file_format"]
+        unused = ["seeds", "picture_format"]
         unused += ["grid"] if name == "--interpolate" else ["ends", "checkpoint", "classes"]
         for other in unused if is_chosen else ():
             if given(other) == click.core.ParameterSource.COMMANDLINE:
                 option = {
-                    "file_format": "--format",
+                    "picture_format": "--format",
                     "ends": "--interpolate",
                     "classes": "--class",
                 }

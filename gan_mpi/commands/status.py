@@ -52,10 +52,10 @@ def _lines(place: Path) -> tuple[list[str], bool]:
     """Return what to print, and whether anything is still running."""
     from gan_mpi.programs.status import page, summary
 
-    found = _read(place)
-    runs = found if isinstance(found, list) else [found]
+    status = _read(place)
+    runs = status if isinstance(status, list) else [status]
     running = any(each["state"] in ("starting", "running") for each in runs)
-    return summary(found) if isinstance(found, list) else page(found), running
+    return summary(status) if isinstance(status, list) else page(status), running
 
 
 def _watch(place: Path) -> None:

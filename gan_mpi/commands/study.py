@@ -25,10 +25,10 @@ class Varied(click.ParamType):
         if isinstance(value, tuple):
             return value
         name, equals, values = value.partition("=")
-        found = [each.strip() for each in values.split(",")]
-        if not (name.strip("- ") and equals and all(found)):
+        choices = [each.strip() for each in values.split(",")]
+        if not (name.strip("- ") and equals and all(choices)):
             self.fail(f"{value!r} is not like batch=32,128,512.", param, ctx)
-        return name.strip("- "), found
+        return name.strip("- "), choices
 
 
 @click.command()
@@ -84,15 +84,15 @@ def study(
         raise click.UsageError("--vary names one option twice; give all its values at once.")
 
     def given(words: list[str]) -> Given:
-        found = parse([*options, *words], ctx)
-        if wrong := found.keys() & {"run_dir", "resume", "outdir"}:
+        options_of_run = parse([*options, *words], ctx)
+        if wrong := options_of_run.keys() & {"run_dir", "resume", "outdir"}:
             flag = "--" + min(wrong).replace("_", "-")
             raise click.UsageError(f"{flag} does not go with study; give study --dir DIR.")
-        if RANK in (text_of(found, "datadir") or ""):
+        if RANK in (text_of(options_of_run, "datadir") or ""):
             raise click.UsageError(
                 "--datadir: study compares by test images, and sites have none in common."
             )
-        return found
+        return options_of_run
 
     of_train = {name: values for name, values in vary if name != "ranks"}
     for chosen in itertools.product(*of_train.values()):

@@ -106,17 +106,17 @@ def resumed_config(saved: TrainConfig, given: Given) -> TrainConfig:
 def _differences(
     saved: TrainConfig, asked: TrainConfig, given: Given
 ) -> list[tuple[str, Any, Any]]:
-    found = []
+    changes = []
     before, after = asdict(saved), asdict(asked)
     for name in before:
         if name in ("G", "D"):
             for inner, old in before[name].items():
                 own, shared = option_names(name, inner)
                 option = own if own in given else shared
-                found.append((option, old, after[name][inner]))
+                changes.append((option, old, after[name][inner]))
         elif name != "steps":
-            found.append((name, before[name], after[name]))
-    unique = dict.fromkeys(item for item in found if item[1] != item[2] and item[0] in given)
+            changes.append((name, before[name], after[name]))
+    unique = dict.fromkeys(item for item in changes if item[1] != item[2] and item[0] in given)
     return list(unique)
 
 

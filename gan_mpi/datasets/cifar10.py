@@ -29,8 +29,8 @@ def find_batches(folder: Path, split: str = "train") -> list[Path]:
         inside = folder / name
         for pattern in (NAMES[split] + r"\.bin", NAMES[split]):
             files = inside.iterdir() if inside.is_dir() else ()
-            if found := sorted(f for f in files if re.fullmatch(pattern, f.name)):
-                return found
+            if batches := sorted(f for f in files if re.fullmatch(pattern, f.name)):
+                return batches
     return []
 
 

@@ -95,7 +95,7 @@ def download(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--datadir: cannot make {folder}: {reason(error)}.") from None
-    found = []
+    files = []
     with _alone(folder):
         for file, sha256 in collection.files.items():
             target = folder / file
@@ -104,8 +104,8 @@ def download(
             if not whole.exists():
                 part = _fetch(file, sha256, folder, mirrors or collection.mirrors, report)
                 _unpack(part, whole) if is_archive else part.rename(target)
-            found.append(whole)
-    return found
+            files.append(whole)
+    return files
 
 
 @contextmanager

@@ -59,11 +59,11 @@ def _pictures(folder: Path, split: str) -> Iterator[Path]:
 
 def _classes(folder: Path) -> list[str]:
     """Return the sub-folders with pictures, of both splits, by name."""
-    found = set()
+    names = set()
     for split in ("train", "test"):
         root = _root(folder, split)
-        found |= {p.parent.name for p in _pictures(folder, split) if p.parent != root}
-    return sorted(found)
+        names |= {p.parent.name for p in _pictures(folder, split) if p.parent != root}
+    return sorted(names)
 
 
 def _read(path: Path, resolution: int) -> Image.Image:

@@ -60,15 +60,15 @@ def divide(dataset: Dataset, sites: int, skew: float, seed: int, classes: int) -
         )
     labels = np.zeros(count, np.int64) if dataset.labels is None else dataset.labels
     order = np.argsort(random_words(seed, Purpose.SPLIT, 0, 1, count)[0], kind="stable")
-    found: list[list[np.ndarray]] = [[] for _ in range(sites)]
+    parts: list[list[np.ndarray]] = [[] for _ in range(sites)]
     dealt: list[np.ndarray] = []
     for label in np.unique(labels):
         rows = order[labels[order] == label]
         staying = round(skew * len(rows)) if label < classes else 0
         if staying:
-            found[label * sites // classes].append(rows[:staying])
+            parts[label * sites // classes].append(rows[:staying])
         dealt.append(rows[staying:])
     rest = np.concatenate(dealt)
     for site in range(sites):
-        found[site].append(rest[site::sites])
-    return [np.sort(np.concatenate(rows)) for rows in found]
+        parts[site].append(rest[site::sites])
+    return [np.sort(np.concatenate(rows)) for rows in parts]

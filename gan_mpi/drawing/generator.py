@@ -41,9 +41,9 @@ class SavedGenerator:
         return network
 
 
-def read_generator(path: Path, saved: checkpoint.Checkpoint, averaged: bool) -> SavedGenerator:
+def read_generator(path: Path, saved: checkpoint.Checkpoint, ema: bool) -> SavedGenerator:
     """Return the generator in a checkpoint: its averaged copy, if there is one and it is wanted."""
-    weights = saved["G_ema"]["network"] if averaged and "G_ema" in saved else saved["G"]
+    weights = saved["G_ema"]["network"] if ema and "G_ema" in saved else saved["G"]
     progress = saved["progress"]
     return SavedGenerator(
         path,
@@ -56,14 +56,14 @@ def read_generator(path: Path, saved: checkpoint.Checkpoint, averaged: bool) -> 
     )
 
 
-def find_generator(source: Path | None, step: int | None, averaged: bool = True) -> SavedGenerator:
+def find_generator(source: Path | None, step: int | None, ema: bool = True) -> SavedGenerator:
     """Return the generator of a checkpoint file, or of a run's checkpoint, the newest by default.
 
     Without a source it is that of the newest run in 'runs'.  Warns on stderr of newer checkpoints
     that cannot be read.  Raises UserError.
     """
-    found = checkpoint.find_checkpoint(source or newest_run(Path("runs")), step, _warn)
-    return read_generator(*found, averaged)
+    checkpoint_of_step = checkpoint.find_checkpoint(source or newest_run(Path("runs")), step, _warn)
+    return read_generator(*checkpoint_of_step, ema)
 
 
 def _warn(text: str) -> None:

@@ -34,7 +34,7 @@ def generate(
     A seed s is always drawn as row s % 64 of the 64 seeds from s - s % 64 on, by one thread,
     so that its image does not depend on the other seeds, the ranks or the threads.
     """
-    made: dict[int, np.ndarray] = {}  # by place
+    images: dict[int, np.ndarray] = {}  # by place
     for chunk in sorted({seed // CHUNK for seed in seeds}):
         first, last = chunk * CHUNK, (chunk + 1) * CHUNK
         inputs = sample_inputs(generator, config, first, last)
@@ -53,9 +53,9 @@ def generate(
                 for place in left
                 if labels is None or labels[place] == given[seeds[place] - first]
             }
-            made |= {place: rows[seeds[place] - first] for place in same}
+            images |= {place: rows[seeds[place] - first] for place in same}
             left = [place for place in left if place not in same]
-    return np.stack([made[place] for place in range(len(seeds))])
+    return np.stack([images[place] for place in range(len(seeds))])
 
 
 def sample_inputs(generator: Generator, config: TrainConfig, start: int, stop: int) -> np.ndarray:
@@ -81,9 +81,9 @@ def one_class_a_row(count: int, columns: int, classes: Sequence[int]) -> list[in
     return [classes[place // columns % len(classes)] for place in range(count)]
 
 
-def check_classes(found: SavedGenerator, classes: Sequence[int]) -> None:
+def check_classes(trained: SavedGenerator, classes: Sequence[int]) -> None:
     """Raise UserError if a generator does not draw these classes."""
-    known, path = found.data.classes, found.path
+    known, path = trained.data.classes, trained.path
     if classes and not known:
         raise UserError(
             f"--class: the generator of {path} was trained without labels; one that draws a class "
@@ -117,14 +117,14 @@ def draw_chunk(
     if generator.label_counts:
         given.append(torch.from_numpy(classes).to(parameter.device))
     with inference(generator):
-        made = generator(*given)
-    if not made.isfinite().all():
+        drawn = generator(*given)
+    if not drawn.isfinite().all():
         raise UserError(
             "diverged: what the generator draws is not finite any more. Checkpoints from before "
             "that are kept; a lower --g-lr may help.",
             exit_code=DIVERGED,
         )
-    return to_pixels(made, config.range)[: len(inputs)]
+    return to_pixels(drawn, config.range)[: len(inputs)]
 
 
 def in_chunks(comm: Communicator, count: int, compute: Callable[[int, int], Arrays]) -> Arrays:

@@ -80,11 +80,11 @@ def nearest_rows(
         least, rows = (part.square().sum(1) - 2.0 * (mine @ part.T)).min(1)
         best = torch.where(least < smallest, begin + rows, best)
         smallest = torch.minimum(least, smallest)
-    found = np.zeros((2, len(points)))
+    nearest = np.zeros((2, len(points)))
     apart = points[lo:hi].astype(np.float64) - base[best.numpy()]
-    found[:, lo:hi] = best.numpy(), np.sqrt(np.square(apart).mean(1))
-    comm.sum_in_place(found)
-    return found[0].astype(np.int64), found[1]
+    nearest[:, lo:hi] = best.numpy(), np.sqrt(np.square(apart).mean(1))
+    comm.sum_in_place(nearest)
+    return nearest[0].astype(np.int64), nearest[1]
 
 
 def _float32(rows: np.ndarray) -> Tensor:

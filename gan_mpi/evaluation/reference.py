@@ -139,7 +139,7 @@ class Reference:
         return self.name, self.extractor.sha256, self.samples
 
     def evaluate(self, generator: Generator, config: TrainConfig) -> tuple[Evaluation, np.ndarray]:
-        """Return the record of a generator, and Memory's pairs, none of points.  Collective."""
+        """Return the evaluation of a generator, and Memory's pairs, none of points.  Collective."""
         begin = time.perf_counter()
         drawn = self._draw(generator, config)
         figures, pairs = self._compare(drawn), np.empty(0)
@@ -149,7 +149,7 @@ class Reference:
         if self.memory:
             memorised, pairs = self.memory.compare(drawn.pixels)
             figures |= memorised
-        record: Evaluation = {
+        evaluation: Evaluation = {
             "data": self.name,
             "samples": self.samples,
             "real": self.real.count,
@@ -160,7 +160,7 @@ class Reference:
             "seconds": time.perf_counter() - begin,
             "time": time.time(),
         }
-        return record, pairs
+        return evaluation, pairs
 
     def _extract(self, samples: np.ndarray) -> Features:
         return Features(
@@ -173,9 +173,9 @@ class Reference:
 
     def _draw(self, generator: Generator, config: TrainConfig) -> Features:
         def compute(first: int, last: int) -> tuple[np.ndarray, ...]:
-            made = generate(generator, config, range(first, last))
-            kept = made[: max(0, memory.COUNT - first)]
-            return (*self.extractor.extract(made), kept)
+            drawn = generate(generator, config, range(first, last))
+            kept = drawn[: max(0, memory.COUNT - first)]
+            return (*self.extractor.extract(drawn), kept)
 
         return Features(*in_chunks(self.comm, self.samples, compute))
 

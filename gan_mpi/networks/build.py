@@ -117,9 +117,9 @@ def _vary(config: TrainConfig, network: nn.Sequential, player: str) -> nn.Sequen
 def _architecture(config: TrainConfig, shape: tuple[int, ...]) -> Architecture:
     architecture = ARCHITECTURES[config.network]
     if len(shape) != architecture.dimensions:
-        made = "images" if architecture.dimensions == 3 else "points"
+        kind = "images" if architecture.dimensions == 3 else "points"
         raise UserError(
-            f"--network {config.network} is for {made}, but the data are "
+            f"--network {config.network} is for {kind}, but the data are "
             f"{'x'.join(map(str, shape))} numbers each.",
             exit_code=2,
         )

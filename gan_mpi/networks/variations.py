@@ -147,16 +147,18 @@ class WideGenerator(Generator):
         self.masks = sum(m.units for m in layers if isinstance(m, Dropout))
 
     def forward(self, inputs: Tensor, labels: Tensor | None = None) -> Tensor:
-        made, masks = inputs.split([self.latent_dim, self.masks], dim=1)
+        features, masks = inputs.split([self.latent_dim, self.masks], dim=1)
         if labels is not None:
-            made = torch.cat([made, one_hot(labels, len(self.label_counts)).to(made)], dim=1)
+            features = torch.cat(
+                [features, one_hot(labels, len(self.label_counts)).to(features)], dim=1
+            )
         for layer in self.layers:
             if isinstance(layer, Dropout):
                 mine, masks = masks.tensor_split([layer.units], dim=1)
-                made = layer(made, mine)
+                features = layer(features, mine)
             else:
-                made = layer(made)
-        return made
+                features = layer(features)
+        return features
 
 
 class LabelledDiscriminator(nn.Module):

@@ -39,16 +39,16 @@ def interpolate(
     frames: int,
     out: Path,
     label: int | None = None,
-    averaged: bool = True,
+    ema: bool = True,
 ) -> int:
     """Draw the way from one seed's image to another's, as a GIF or, if `out` is a PNG, a strip.
 
     Normal latents are joined on a great circle, others on a line; dropout stays that of the first,
     and so does the label where none is given.  Raises UserError.  Collective.
     """
-    found = comm.on_root(lambda: find_generator(source, step, averaged))
-    comm.alike(lambda: _check(found, [] if label is None else [label]))
-    config, generator = found.config, found.build()
+    trained = comm.on_root(lambda: find_generator(source, step, ema))
+    comm.alike(lambda: _check(trained, [] if label is None else [label]))
+    config, generator = trained.config, trained.build()
     one, other = (sample_inputs(generator, config, seed, seed + 1)[0] for seed in ends)
     width = config.latent_dim
     along = between(one[:width], other[:width], frames, spherical=config.latents != "uniform")
@@ -62,7 +62,7 @@ def interpolate(
         return (draw_chunk(generator, config, inputs[part], labels[part]),)
 
     (pixels,) = in_chunks(comm, frames, draw)
-    facts = {**found.facts, "interpolation": f"{ends[0]}:{ends[1]}"}
+    facts = {**trained.facts, "interpolation": f"{ends[0]}:{ends[1]}"}
 
     def write() -> None:
         if out.suffix == ".png":
@@ -103,7 +103,7 @@ def timelapse(
     run: Path | None,
     grid: tuple[int, int],
     out: Path,
-    averaged: bool = True,
+    ema: bool = True,
 ) -> int:
     """Draw the same latents by every checkpoint of a run, as a GIF.  Raises UserError.  Collective.
 
@@ -112,11 +112,11 @@ def timelapse(
     run_dir, paths = comm.on_root(lambda: _all_checkpoints(run))
     mine = comm.agree(
         lambda: {
-            number: _grid_of(paths[number], grid, averaged)
+            number: _grid_of(paths[number], grid, ema)
             for number in range(comm.rank, len(paths), comm.world_size)
         }
     )
-    drawn = {number: found for part in comm.gather(mine) for number, found in part.items()}
+    drawn = {number: frame for part in comm.gather(mine) for number, frame in part.items()}
 
     def write() -> None:
         frames = [drawn[number][0] for number in range(len(paths))]
@@ -139,18 +139,18 @@ def _all_checkpoints(run: Path | None) -> tuple[Path, list[Path]]:
     return run_dir, paths
 
 
-def _grid_of(path: Path, grid: tuple[int, int], averaged: bool) -> tuple[Image.Image, dict]:
-    found = read_generator(path, checkpoint.read_checkpoint(path), averaged)
-    _check(found, [])
+def _grid_of(path: Path, grid: tuple[int, int], ema: bool) -> tuple[Image.Image, dict]:
+    trained = read_generator(path, checkpoint.read_checkpoint(path), ema)
+    _check(trained, [])
     count = grid[0] * grid[1]
-    labels = one_class_a_row(count, grid[0], range(found.data.classes))
-    pixels = generate(found.build(), found.config, range(count), labels)
-    return pictures.grid(pixels, *grid), found.facts
+    labels = one_class_a_row(count, grid[0], range(trained.data.classes))
+    pixels = generate(trained.build(), trained.config, range(count), labels)
+    return pictures.grid(pixels, *grid), trained.facts
 
 
-def _check(found: SavedGenerator, classes: Sequence[int]) -> None:
-    if found.data.are_points:
+def _check(trained: SavedGenerator, classes: Sequence[int]) -> None:
+    if trained.data.are_points:
         raise UserError(
-            f"{found.path} draws points, of which there are no moving pictures.", exit_code=2
+            f"{trained.path} draws points, of which there are no moving pictures.", exit_code=2
         )
-    check_classes(found, classes)
+    check_classes(trained, classes)

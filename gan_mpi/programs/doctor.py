@@ -83,16 +83,16 @@ def _by_node(facts: list[Facts]) -> list[list[Facts]]:
 
 def crowded(facts: list[Facts]) -> list[str]:
     """Name the nodes whose ranks have more threads than cores; one thread each is no mistake."""
-    found = []
+    sentences = []
     for node in _by_node(facts):
         cores = len({core for fact in node for core in fact.cores})
         threads = sum(fact.threads for fact in node)
         if threads > cores and threads > len(node):
-            found.append(
+            sentences.append(
                 f"{node[0].host} has {cores} cores for {threads} threads of {len(node)} ranks; "
                 f"leave OMP_NUM_THREADS unset, or set it to {max(1, cores // len(node))}"
             )
-    return found
+    return sentences
 
 
 def uneven_gpus(facts: list[Facts]) -> list[str]:

@@ -9,8 +9,8 @@ from gan_mpi.cluster.device import place
 from gan_mpi.datasets.dataset import Dataset
 from gan_mpi.drawing.generator import find_generator
 from gan_mpi.errors import UserError
-from gan_mpi.evaluation.record import write_evaluation
 from gan_mpi.evaluation.reference import Wanted, make_reference
+from gan_mpi.evaluation.writing import write_evaluation
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.parallel.data import share_dataset
 from gan_mpi.runs.evaluations import Evaluation, evaluation_lines
@@ -26,33 +26,33 @@ def evaluate(
     samples: int,
     classifier: str | None,
     as_json: bool,
-    averaged: bool = True,
+    ema: bool = True,
 ) -> int:
     """Evaluate a run's checkpoint or a checkpoint file; return the exit code.
 
-    The record is printed and appended to METRICS_FILE beside the checkpoint.  Raises UserError.
+    The evaluation is printed and appended to METRICS_FILE beside the checkpoint.  Raises UserError.
     Collective.
     """
-    found = comm.on_root(lambda: find_generator(source, step, averaged))
-    folder = found.path.parent
+    trained = comm.on_root(lambda: find_generator(source, step, ema))
+    folder = trained.path.parent
     device = place(comm, "auto").device
-    data = saved_source(found.data)
+    data = saved_source(trained.data)
     data = replace(data, datadir=datadir) if datadir else data
     train, _ = share_dataset(comm, data)
-    comm.alike(lambda: _require_shape(found.data, train))
-    if train.sha256 != found.data.sha256 and comm.is_root:
+    comm.alike(lambda: _require_shape(trained.data, train))
+    if train.sha256 != trained.data.sha256 and comm.is_root:
         sys.stderr.write(
-            f"Warning: the generator was trained on {found.data.source}, and is compared with "
+            f"Warning: the generator was trained on {trained.data.source}, and is compared with "
             f"{train.source}\n"
         )
     wanted = Wanted(samples, classifier, folder)
     reference = make_reference(comm, wanted, data, train, device)
-    figures, pairs = reference.evaluate(found.build().to(device), found.config)
-    record: Evaluation = {"step": found.step, "kimg": found.images / 1000, **figures}
-    comm.on_root(lambda: write_evaluation(folder, record, pairs, found.facts))
+    figures, pairs = reference.evaluate(trained.build().to(device), trained.config)
+    evaluation: Evaluation = {"step": trained.step, "kimg": trained.images / 1000, **figures}
+    comm.on_root(lambda: write_evaluation(folder, evaluation, pairs, trained.facts))
     if comm.is_root:
-        lines = [json.dumps(record)] if as_json else evaluation_lines(record)
-        first = [] if as_json else [f"{found.path}:"]
+        lines = [json.dumps(evaluation)] if as_json else evaluation_lines(evaluation)
+        first = [] if as_json else [f"{trained.path}:"]
         sys.stdout.write("\n".join([*first, *lines]) + "\n")
     comm.close()
     return 0

@@ -33,7 +33,7 @@ Draw = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
-class Format:
+class ExportFormat:
     """How a generator becomes a file, and how the file draws again."""
 
     ending: str
@@ -45,9 +45,9 @@ def export(
     comm: Communicator,
     source: Path | None,
     step: int | None,
-    file_format: str,
+    export_format: str,
     out: Path | None,
-    averaged: bool = True,
+    ema: bool = True,
 ) -> int:
     """Write the generator of a run or checkpoint file, and check the file; return the exit code.
 
@@ -57,25 +57,25 @@ def export(
     """
 
     def write() -> str:
-        found = find_generator(source, step, averaged)
-        form = FORMATS[file_format]
-        generator = found.build().float().eval()
-        drawn = sample_inputs(generator, found.config, 0, CHECKED)
+        trained = find_generator(source, step, ema)
+        form = EXPORT_FORMATS[export_format]
+        generator = trained.build().float().eval()
+        drawn = sample_inputs(generator, trained.config, 0, CHECKED)
         inputs = [torch.from_numpy(drawn).float()]
-        if found.data.classes:
+        if trained.data.classes:
             inputs.append(torch.from_numpy(sample_labels(generator, 0, CHECKED)))
-        about = describe(found, inputs[0].shape[1])
+        about = describe(trained, inputs[0].shape[1])
         data = _attempt(lambda: form.pack(generator, inputs, about))
         apart = _difference(generator, _attempt(lambda: form.load(data)), inputs)
         if not apart <= TOLERANCE:
             raise UserError(
-                f"the generator exported as {file_format} differs from that of {found.path} by "
+                f"the generator exported as {export_format} differs from that of {trained.path} by "
                 f"{apart:.2g}, over {TOLERANCE}; nothing was written."
             )
         target = out or Path(f"generator.{form.ending}")
         write_aside(target, data)
         return (
-            f"{target}: the generator of {found.path}; {CHECKED} images drawn with it differ by "
+            f"{target}: the generator of {trained.path}; {CHECKED} images drawn with it differ by "
             f"at most {apart:.2g}"
         )
 
@@ -94,15 +94,15 @@ def _attempt(function: Callable[[], Any]) -> Any:
         ) from None
 
 
-def describe(found: SavedGenerator, width: int) -> dict[str, str]:
+def describe(trained: SavedGenerator, width: int) -> dict[str, str]:
     """Return what a file says of itself: how to feed it, and where it comes from.
 
     `width` is the number of latents and, with dropout, of uniform numbers after them.
     """
-    config, data = found.config, found.data
+    config, data = trained.config, trained.data
     limits = RANGES[config.range]
     about = {
-        **found.facts,
+        **trained.facts,
         "latents": f"{config.latents}, (N, {config.latent_dim})",
         **_further_inputs(config, data, width),
         "samples": f"(N, {', '.join(map(str, data.shape))})",
@@ -116,14 +116,14 @@ def describe(found: SavedGenerator, width: int) -> dict[str, str]:
 
 
 def _further_inputs(config: TrainConfig, data: DataRecord, width: int) -> dict[str, str]:
-    found = {}
+    inputs = {}
     if width > config.latent_dim:
         more = width - config.latent_dim
-        found["dropout"] = f"uniform in 0..1, (N, {more}), joined to the latents"
+        inputs["dropout"] = f"uniform in 0..1, (N, {more}), joined to the latents"
     if data.classes:
-        found["labels"] = f"int64 0..{data.classes - 1}, (N,)"
-        found["label_counts"] = json.dumps(data.label_counts)
-    return found
+        inputs["labels"] = f"int64 0..{data.classes - 1}, (N,)"
+        inputs["label_counts"] = json.dumps(data.label_counts)
+    return inputs
 
 
 @torch.no_grad()
@@ -207,8 +207,8 @@ def _load_pt2(data: bytes) -> Draw:
     return torch.export.load(io.BytesIO(data)).module()
 
 
-FORMATS = {
-    "safetensors": Format("safetensors", _pack_safetensors, _load_safetensors),
-    "onnx": Format("onnx", _pack_onnx, _load_onnx),
-    "pt2": Format("pt2", _pack_pt2, _load_pt2),
+EXPORT_FORMATS = {
+    "safetensors": ExportFormat("safetensors", _pack_safetensors, _load_safetensors),
+    "onnx": ExportFormat("onnx", _pack_onnx, _load_onnx),
+    "pt2": ExportFormat("pt2", _pack_pt2, _load_pt2),
 }

@@ -83,10 +83,10 @@ class Run:
 
     def pictures(self) -> list[Picture]:
         """Return the grids of samples by step, each a data URI with its evaluation, if any."""
-        found = list_numbered(self.folder, "fakes", "png")
-        last = len(found) - 1
+        grids = list_numbered(self.folder, "fakes", "png")
+        last = len(grids) - 1
         kept = sorted({round(i * last / (PICTURES - 1)) for i in range(PICTURES)})
-        chosen = found if len(found) <= PICTURES else [found[i] for i in kept]
+        chosen = grids if len(grids) <= PICTURES else [grids[i] for i in kept]
         figures = {each["step"]: each for each in self.evaluations}
         pictures: list[Picture] = []
         for step, path in chosen:
@@ -106,8 +106,8 @@ class Run:
     @property
     def nearest(self) -> str | None:
         """The last picture of samples above training images as a data URI, if there is one."""
-        found = list_numbered(self.folder, "nearest", "png")
-        return data_uri(found[-1][1]) if found else None
+        grids = list_numbered(self.folder, "nearest", "png")
+        return data_uri(grids[-1][1]) if grids else None
 
 
 def data_uri(path: Path) -> str:
@@ -157,8 +157,8 @@ def page(folders: Sequence[Path]) -> str:
 def differences(runs: Sequence[Run]) -> dict[str, list[Any]]:
     """Return the settings in which runs differ, each with its value in every run."""
     names = dict.fromkeys(name for run in runs for name in run.settings)
-    found = {name: [run.settings.get(name) for run in runs] for name in names}
-    return {name: each for name, each in found.items() if any(v != each[0] for v in each)}
+    values = {name: [run.settings.get(name) for run in runs] for name in names}
+    return {name: each for name, each in values.items() if any(v != each[0] for v in each)}
 
 
 Read = Callable[[Mapping[str, Any]], float | None]
@@ -220,15 +220,15 @@ def charts(runs: Sequence[Run]) -> list[Chart]:
         ]
         about = f", {samples} samples for {data} by {sha256[:8]}"
         sets.append((about if len(kinds) > 1 else "", alike, OF_EVALUATIONS))
-    found: list[Chart] = []
+    drawn: list[Chart] = []
     for about, records, plans in sets:
         for title, log, curves in plans:
             series = _series(runs, records, curves, along)
             if series:
                 x = "thousand real images" if by_kimg else "step"
                 title = title + about
-                found.append({"title": title, "x": x, "log": log, "series": series})
-    return found
+                drawn.append({"title": title, "x": x, "log": log, "series": series})
+    return drawn
 
 
 def _series(
@@ -239,7 +239,7 @@ def _series(
 ) -> list[Line]:
     """Return the lines of a chart; of several runs, each has a colour."""
     alone = len(runs) == 1
-    found: list[Line] = []
+    lines: list[Line] = []
     for number, (run, rows) in enumerate(zip(runs, records, strict=True)):
         for turn, (label, curve) in enumerate(curves.items()):
             both = [(row.get(along), curve(row)) for row in rows]
@@ -250,5 +250,5 @@ def _series(
                 "dashed": turn > 0,
                 "points": sorted(points),
             }
-            found += [line] if points else []
-    return found
+            lines += [line] if points else []
+    return lines

@@ -36,19 +36,19 @@ def sample(
     step: int | None,
     seeds: list[int] | None,
     grid: tuple[int, int] | None,
-    file_format: str,
+    picture_format: str,
     out: Path | None,
     classes: Sequence[int] | None = None,
-    averaged: bool = True,
+    ema: bool = True,
 ) -> int:
     """Draw `seeds` from a run or checkpoint file and write them; return the exit code.
 
-    Row by row they are of one of `classes`, of all in turn if it is None.  `file_format` is png
+    Row by row they are of one of `classes`, of all in turn if it is None.  `picture_format` is png
     (one picture of grid columns x rows), npz or pngs.  Raises UserError. Collective.
     """
-    found = comm.on_root(lambda: find_generator(source, step, averaged))
-    data = found.data
-    comm.alike(lambda: _check(found, grid, file_format, classes or []))
+    trained = comm.on_root(lambda: find_generator(source, step, ema))
+    data = trained.data
+    comm.alike(lambda: _check(trained, grid, picture_format, classes or []))
     classes = range(data.classes) if classes is None else classes
     if seeds is None:
         default = (CLASS_COLUMNS, len(classes)) if data.classes else DEFAULT_GRID
@@ -56,30 +56,30 @@ def sample(
         seeds = list(range(POINTS if grid is None else grid[0] * grid[1]))
     columns = grid[0] if grid else CLASS_COLUMNS if data.classes else 0
     labels = one_class_a_row(len(seeds), columns, classes)
-    samples = _draw_together(comm, found, seeds, labels)
-    target = out or Path(DEFAULT_OUT[file_format])
+    samples = _draw_together(comm, trained, seeds, labels)
+    target = out or Path(DEFAULT_OUT[picture_format])
     size = grid or _nearly_square(len(seeds), columns)
-    drawn = Drawn(samples, seeds, labels, size, found.facts)
-    comm.on_root(lambda: _write(drawn, file_format, target, data.are_points))
+    drawn = Drawn(samples, seeds, labels, size, trained.facts)
+    comm.on_root(lambda: _write(drawn, picture_format, target, data.are_points))
     if comm.is_root:
         what = "points" if data.are_points else "image(s)"
-        sys.stdout.write(f"{target}: {len(seeds)} {what} from {found.path}\n")
+        sys.stdout.write(f"{target}: {len(seeds)} {what} from {trained.path}\n")
     return 0
 
 
 def _check(
-    found: SavedGenerator,
+    trained: SavedGenerator,
     grid: tuple[int, int] | None,
-    file_format: str,
+    picture_format: str,
     classes: Sequence[int],
 ) -> None:
-    if found.data.are_points and (grid or file_format == "pngs"):
+    if trained.data.are_points and (grid or picture_format == "pngs"):
         raise UserError(
-            f"{found.path} draws points, which go to one picture or an array: leave out --grid "
+            f"{trained.path} draws points, which go to one picture or an array: leave out --grid "
             "and --format pngs.",
             exit_code=2,
         )
-    check_classes(found, classes)
+    check_classes(trained, classes)
 
 
 @dataclass(frozen=True)
@@ -93,11 +93,11 @@ class Drawn:
     facts: Mapping[str, object]  # about what made them
 
 
-def _write(drawn: Drawn, file_format: str, target: Path, are_points: bool) -> None:
+def _write(drawn: Drawn, picture_format: str, target: Path, are_points: bool) -> None:
     """Write samples as a picture (png), an array (npz) or a picture each (pngs)."""
-    if file_format == "npz":
+    if picture_format == "npz":
         write_output(target, _npz(drawn.samples, drawn.labels), "--out")
-    elif file_format == "pngs":
+    elif picture_format == "pngs":
         for name, png in _one_by_one(drawn):
             write_output(target / name, png, "--out")
     elif are_points:
@@ -120,7 +120,7 @@ def _one_by_one(drawn: Drawn) -> Iterator[tuple[str, bytes]]:
 
 def _draw_together(
     comm: Communicator,
-    found: SavedGenerator,
+    trained: SavedGenerator,
     seeds: list[int],
     labels: list[int] | None,
 ) -> np.ndarray:
@@ -128,14 +128,14 @@ def _draw_together(
     chunks = sorted({seed // CHUNK for seed in seeds})
     mine = set(chunks[comm.rank :: comm.world_size])
     places = [n for n, seed in enumerate(seeds) if seed // CHUNK in mine]
-    generator = found.build()
+    generator = trained.build()
 
     def draw() -> dict[int, np.ndarray]:
         if not places:
             return {}
         wanted = [seeds[n] for n in places]
         classes = None if labels is None else [labels[n] for n in places]
-        return dict(zip(places, generate(generator, found.config, wanted, classes), strict=True))
+        return dict(zip(places, generate(generator, trained.config, wanted, classes), strict=True))
 
     drawn = comm.agree(draw)
     everyone: dict[int, np.ndarray] = {}
@@ -153,9 +153,9 @@ def _nearly_square(count: int, columns: int) -> tuple[int, int]:
 
 def _npz(pixels: np.ndarray, labels: Sequence[int] | None) -> bytes:
     buffer = io.BytesIO()
-    made = pictures.channels_last(pixels) if pixels.ndim == 4 else pixels
+    images = pictures.channels_last(pixels) if pixels.ndim == 4 else pixels
     if labels is None:
-        np.savez_compressed(buffer, images=made)
+        np.savez_compressed(buffer, images=images)
     else:
-        np.savez_compressed(buffer, images=made, labels=np.array(labels, np.uint8))
+        np.savez_compressed(buffer, images=images, labels=np.array(labels, np.uint8))
     return buffer.getvalue()

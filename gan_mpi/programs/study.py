@@ -56,7 +56,7 @@ class Setting:
 
 def settings(varied: Mapping[str, Sequence[str]], world_size: int) -> list[Setting]:
     """Return all combinations.  Raises UserError if one wants more ranks than there are."""
-    found = []
+    combinations = []
     for chosen in itertools.product(*varied.values()):
         values = dict(zip(varied, chosen, strict=True))
         ranks = values.get(RANKS, str(world_size))
@@ -66,8 +66,8 @@ def settings(varied: Mapping[str, Sequence[str]], world_size: int) -> list[Setti
                 "or start more.",
                 exit_code=2,
             )
-        found.append(Setting(values, int(ranks)))
-    return found
+        combinations.append(Setting(values, int(ranks)))
+    return combinations
 
 
 def study(

@@ -11,8 +11,8 @@ from gan_mpi.lifecycle.phases import Phases
 from gan_mpi.lifecycle.stopping import Lookout, StopRequest
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.recording.board import check_installed
-from gan_mpi.recording.formats import format_of
 from gan_mpi.recording.journal import Journal
+from gan_mpi.recording.log_formats import log_format_of
 from gan_mpi.recording.monitor import Monitor
 from gan_mpi.recording.opening import open_run_dir, opening_lines, segment
 from gan_mpi.runs.log import Log
@@ -99,7 +99,7 @@ def _open(
     about = segment(comm, state.progress.step, placement)
     reference = _reference(comm, ranks, start, options, placement, phases)
     directory = comm.on_root(lambda: open_run_dir(options, state, start, about, log))
-    every = format_of(options, state.config).interval(state.config.steps)
+    every = log_format_of(options, state.config).interval(state.config.steps)
     return Run(comm, options, state, ranks.dataset, log, directory, stop, every), reference
 
 
@@ -115,9 +115,9 @@ def _reference(
     if options.evaluate_every is None:
         return None
     wanted = Wanted(options.samples, options.classifier, start.run_dir)
-    found = make_reference(comm, wanted, start.source, ranks.dataset, placement.device)
+    reference = make_reference(comm, wanted, start.source, ranks.dataset, placement.device)
     phases.end("test images")
-    return found
+    return reference
 
 
 def _write_first(journal: Journal, start: Start, phases: Phases) -> None:

@@ -20,46 +20,46 @@ def alarms(record: StatsRecord, updates: Mapping[str, int]) -> dict[str, str]:
 
     `updates` are those of each player, G and D, so far.
     """
-    found = _of_scores(record, updates)
+    sentences = _of_scores(record, updates)
     for player in "GD":
         norm = figures_of(record).get(f"gradient_{player}", 0.0)
         if norm > GRADIENT:
-            found[f"gradient of {player}"] = (
+            sentences[f"gradient of {player}"] = (
                 f"the gradient of {player} has a norm of {norm:.3g}, over {GRADIENT:.0f}; a lower "
                 f"--{player.lower()}-lr may help"
             )
     spread = record.get("spread", 1.0)
     if spread < SPREAD and updates["G"] >= FIRST_UPDATES:
-        found[COLLAPSE] = (
+        sentences[COLLAPSE] = (
             "the generator draws always the same (mode collapse): its samples differ from each "
             f"other by {spread:.1%} of what real images do, under {SPREAD:.0%}"
         )
-    return found
+    return sentences
 
 
 def _of_scores(record: StatsRecord, updates: Mapping[str, int]) -> dict[str, str]:
     if not {"loss_D", "D_real", "D_fake"} <= record.keys():
         return {}
-    found = {}
+    sentences = {}
     scores = f"D(x) {record['D_real']:.3f}, D(G(z)) {record['D_fake']:.3f}"
     if record["loss_D"] < WON_LOSS:
-        found["D has won"] = (
+        sentences["D has won"] = (
             "the discriminator has won, and the generator learns little: its loss is "
             f"{record['loss_D']:.2g}, {scores}; a lower --d-lr or fewer --d-steps may help"
         )
     largest = max(abs(record["logit_real"]), abs(record["logit_fake"]))
     if largest > LOGIT:
-        found["exploding scores"] = (
+        sentences["exploding scores"] = (
             f"the discriminator's raw scores explode: their mean is {largest:.3g}, beyond "
             f"{LOGIT:.0f}; a lower --d-lr may help"
         )
     apart = abs(record["D_real"] - record["D_fake"])
     if apart < ALIKE and min(updates.values()) >= FIRST_UPDATES:
-        found["vanishing scores"] = (
+        sentences["vanishing scores"] = (
             f"the discriminator gives reals and fakes the same score, and teaches the generator "
             f"nothing: {scores}; another --d-lr may help"
         )
-    return found
+    return sentences
 
 
 def alarms_of_evaluation(record: Evaluation, fewest_missing: int) -> dict[str, str]:

@@ -35,8 +35,8 @@ class Gallery:
         """Draw the first seeds' samples at this step."""
         state = self.run.state
         labels = one_class_a_row(self.count, self.grid[0], range(state.data.classes))
-        made = generate(state.sampler, state.config, range(self.count), labels)
-        data = self._picture(f"fakes-{state.progress.step:06d}.png", made)
+        samples = generate(state.sampler, state.config, range(self.count), labels)
+        data = self._picture(f"fakes-{state.progress.step:06d}.png", samples)
         self.board.add_picture("samples", data, state.progress.step)
 
     def reals(self) -> None:

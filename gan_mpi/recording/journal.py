@@ -11,9 +11,9 @@ from gan_mpi.lifecycle.phases import Phases
 from gan_mpi.parallel.replicas import check_replicas
 from gan_mpi.recording.board import Board
 from gan_mpi.recording.closing import closing_lines
-from gan_mpi.recording.formats import format_of
 from gan_mpi.recording.gallery import Gallery
 from gan_mpi.recording.history import History
+from gan_mpi.recording.log_formats import log_format_of
 from gan_mpi.recording.monitor import Monitor
 from gan_mpi.recording.opening import slowest, started_line
 from gan_mpi.runs import checkpoint, stats
@@ -42,7 +42,7 @@ class Journal:
         step = run.state.progress.step
         self.board = Board(run.directory if writes_board else None, step)
         self.gallery = Gallery(run, self.board)
-        self.format = format_of(run.options, run.state.config)
+        self.format = log_format_of(run.options, run.state.config)
         self.keep = run.options.keep or ("best" if run.options.evaluate_every else "last")
         self.first_step = self.saved_step = step
         self.last = self._tick()
@@ -110,7 +110,7 @@ class Journal:
         game, progress = state.game, state.progress
         spent = between(last.seconds, now.seconds)
         seconds = now.at - last.at - spent["evaluation"]  # training's speed is without them
-        found = {
+        record = {
             "step": progress.step,
             "epoch": progress.images / state.data.count,
             "kimg": progress.images / 1000,
@@ -124,7 +124,7 @@ class Journal:
             "time": time.time(),
             **state.round_figures,
         }
-        return cast(StatsRecord, found)
+        return cast(StatsRecord, record)
 
     def evaluate(self) -> None:
         """Compare samples with the test images.  Collective."""

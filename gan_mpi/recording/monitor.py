@@ -4,8 +4,8 @@ import numpy as np
 
 from gan_mpi.drawing.pictures import made_by
 from gan_mpi.drawing.samples import CHUNK, POINTS, generate
-from gan_mpi.evaluation.record import write_evaluation
 from gan_mpi.evaluation.reference import Reference
+from gan_mpi.evaluation.writing import write_evaluation
 from gan_mpi.recording.alarms import (
     COLLAPSE,
     FIRST_UPDATES,
@@ -80,38 +80,38 @@ class Monitor:
         return comparable(read_evaluations(self.run.directory), like)
 
     def evaluate(self) -> Evaluation:
-        """Compare samples with the test images; return the record, once written.  Collective."""
+        """Compare samples with the test images; return what came of it, written.  Collective."""
         assert self.reference is not None
         state = self.run.state
         figures, pairs = self.reference.evaluate(state.sampler, state.config)
         progress = state.progress
-        record: Evaluation = {
+        evaluation: Evaluation = {
             "step": progress.step,
             "kimg": progress.images / 1000,
             **figures,
         }
-        self.run.comm.on_root(lambda: self._write(record, pairs))
-        return record
+        self.run.comm.on_root(lambda: self._write(evaluation, pairs))
+        return evaluation
 
-    def _write(self, record: Evaluation, pairs: np.ndarray) -> None:
+    def _write(self, evaluation: Evaluation, pairs: np.ndarray) -> None:
         state = self.run.state
         if state.progress.updates_G >= FIRST_UPDATES:
             missing = [each["figures"].get("missing", ()) for each in self._evaluations()]
-            fewest = min(map(len, missing), default=len(record["figures"].get("histogram", ())))
-            self._raise(alarms_of_evaluation(record, fewest), record)
+            fewest = min(map(len, missing), default=len(evaluation["figures"].get("histogram", ())))
+            self._raise(alarms_of_evaluation(evaluation, fewest), evaluation)
         facts = made_by(state.config, state.data.name, state.progress.step)
-        write_evaluation(self.run.directory, record, pairs, facts)
-        self.run.log.line(evaluation_line(record))
+        write_evaluation(self.run.directory, evaluation, pairs, facts)
+        self.run.log.line(evaluation_line(evaluation))
 
-    def _raise(self, found: dict[str, str], record: StatsRecord | Evaluation) -> None:
+    def _raise(self, sentences: dict[str, str], record: StatsRecord | Evaluation) -> None:
         """Warn of what is new, note it in the record, and stop if that was asked for."""
-        new = {name: text for name, text in found.items() if name not in self.raised}
+        new = {name: text for name, text in sentences.items() if name not in self.raised}
         for text in new.values():
             self.run.log.warning(f"step {self.run.state.progress.step}: {text}")
         self.raised |= new.keys()
         if new:
             record["alarms"] = new
-        if COLLAPSE in found and self.run.options.stop_on_collapse:
+        if COLLAPSE in sentences and self.run.options.stop_on_collapse:
             self.run.stop.request_for_collapse()
 
 

@@ -84,26 +84,26 @@ class Checkpoint(SavedSite, total=False):
     block_momentum: SavedMomentum | None
 
 
-def save_checkpoint(run_dir: Path, step: int, state: Checkpoint, best: int | None = None) -> Path:
+def save_checkpoint(run_dir: Path, step: int, content: Checkpoint, best: int | None = None) -> Path:
     """Write the checkpoint of a step, and drop all but the last few and that of the best step."""
-    path = write_checkpoint(run_dir, step, state)
+    path = write_checkpoint(run_dir, step, content)
     for other, old in list_checkpoints(run_dir)[KEPT:]:
         if other != best:
             old.unlink(missing_ok=True)
     return path
 
 
-def write_checkpoint(run_dir: Path, step: int, state: Checkpoint) -> Path:
+def write_checkpoint(run_dir: Path, step: int, content: Checkpoint) -> Path:
     """Write the checkpoint of a step, and return its file.  Raises UserError."""
     path = checkpoint_path(run_dir, step)
-    write_aside(path, pack(state))
+    write_aside(path, pack(content))
     return path
 
 
-def pack(state: Checkpoint) -> bytes:
+def pack(content: Checkpoint) -> bytes:
     """Return torch's zip file of a state, with the SHA-256 of all of it as its zip comment."""
     buffer = io.BytesIO()
-    torch.save({"format": FORMAT, **state}, buffer)
+    torch.save({"format": FORMAT, **content}, buffer)
     archive = buffer.getvalue()
     if archive[-22:-18] != ZIP_END:
         raise RuntimeError("torch.save wrote no plain zip file")
@@ -113,7 +113,7 @@ def pack(state: Checkpoint) -> bytes:
 
 
 def unpack(data: bytes, path: Path) -> Checkpoint:
-    """Return the state in the bytes of a checkpoint; `path` is for the message.
+    """Return the content in the bytes of a checkpoint; `path` is for the message.
 
     Raises UserError if they are damaged, carry anything but tensors, numbers and strings, or
     have the format of another version.
@@ -125,12 +125,12 @@ def unpack(data: bytes, path: Path) -> Checkpoint:
             f"{path} is damaged, or no checkpoint: it does not end in its own checksum."
         )
     try:
-        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception:  # noqa: BLE001 - torch raises many kinds, with pages of advice
         raise UserError(f"{path} is no checkpoint: it holds more than tensors.") from None
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{path} is not a checkpoint of this version of gan-mpi.")
-    return cast(Checkpoint, state)
+    return cast(Checkpoint, content)
 
 
 def _digest(body: bytes) -> bytes:
@@ -138,7 +138,7 @@ def _digest(body: bytes) -> bytes:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Return the state in a checkpoint file.  Raises UserError."""
+    """Return the content in a checkpoint file.  Raises UserError."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -154,20 +154,20 @@ def newest_valid(run_dir: Path, warn: Callable[[str], None]) -> tuple[Path, Chec
     first: UserError | None = None
     for _, path in list_checkpoints(run_dir):
         try:
-            state = read_checkpoint(path)
+            content = read_checkpoint(path)
         except UserError as error:
             first = first or error
             continue
         if first is not None:
             warn(f"{first} Going on from {path.name}.")
-        return path, state
+        return path, content
     raise first or UserError(f"{run_dir} holds no checkpoint.")
 
 
 def find_checkpoint(
     source: Path, step: int | None, warn: Callable[[str], None]
 ) -> tuple[Path, Checkpoint]:
-    """Return the file and state of a checkpoint file, or of a run's checkpoint of a step.
+    """Return the file and content of a checkpoint file, or of a run's checkpoint of a step.
 
     Without a step it is the newest that can be read.  Raises UserError, naming the file and
     what is wrong with it.

@@ -26,11 +26,11 @@ def list_checkpoints(run_dir: Path) -> list[tuple[int, Path]]:
 
 def list_numbered(run_dir: Path, name: str, ending: str) -> list[tuple[int, Path]]:
     """Return the steps and files name-STEP.ending of a run, in the order of steps."""
-    found = []
+    files = []
     for path in run_dir.glob(f"{name}-*.{ending}"):
         if match := re.fullmatch(rf"{name}-(\d{{6,}})\.{ending}", path.name):
-            found.append((int(match[1]), path))
-    return sorted(found)
+            files.append((int(match[1]), path))
+    return sorted(files)
 
 
 def make_numbered(outdir: Path, description: str) -> Path:
@@ -73,14 +73,14 @@ def newest_run(outdir: Path) -> Path:
 
     Raises UserError if there is none.
     """
-    found = [
+    runs = [
         (checkpoints[0][1].stat().st_mtime_ns, run_dir)
         for run_dir in (outdir.iterdir() if outdir.is_dir() else ())
         if run_dir.is_dir() and (checkpoints := list_checkpoints(run_dir))
     ]
-    if not found:
+    if not runs:
         raise UserError(f"there is no run with a checkpoint in '{outdir}'; name one, or train one.")
-    return max(found)[1]
+    return max(runs)[1]
 
 
 def write_config(run_dir: Path, content: Mapping[str, object]) -> None:
@@ -96,8 +96,8 @@ def read_config(run_dir: Path) -> dict[str, Any]:
 def read_description(run_dir: Path) -> dict[str, Any]:
     """Return what config.json holds: 'config' and 'data'.  Raises UserError if there is no run."""
     try:
-        found = json.loads((run_dir / CONFIG_FILE).read_text())
-        return {name: found[name] for name in ("config", "data")}
+        content = json.loads((run_dir / CONFIG_FILE).read_text())
+        return {name: content[name] for name in ("config", "data")}
     except OSError as error:
         raise UserError(
             f"{run_dir} is not a run directory: {CONFIG_FILE}: {reason(error)}."

@@ -71,44 +71,46 @@ FIGURES = (
 
 
 def read_evaluations(run_dir: Path) -> list[Evaluation]:
-    """Return the records of metrics.jsonl, the oldest first; of one step done again, the last.
+    """Return the evaluations of metrics.jsonl, the oldest first; of one step done again, the last.
 
     Raises UserError.
     """
-    found: dict[tuple[int, Conditions], Evaluation] = {}
+    newest: dict[tuple[int, Conditions], Evaluation] = {}
     for line in read_lines(run_dir / METRICS_FILE):
         record = cast(Evaluation, line)
         if record.keys() >= KEYS:
             key = record["step"], conditions(record)
-            found.pop(key, None)
-            found[key] = record
-    return list(found.values())
+            newest.pop(key, None)
+            newest[key] = record
+    return list(newest.values())
 
 
-def conditions(record: Evaluation) -> Conditions:
+def conditions(evaluation: Evaluation) -> Conditions:
     """Return the data, the extractor's SHA-256 and the number of samples: only alike compare."""
-    return record["data"], record["extractor"]["sha256"], record["samples"]
+    return evaluation["data"], evaluation["extractor"]["sha256"], evaluation["samples"]
 
 
-def comparable(records: Sequence[Evaluation], like: Conditions | None = None) -> list[Evaluation]:
-    """Return the records under these conditions, by default those of the last one."""
-    wanted = like or (conditions(records[-1]) if records else None)
-    return [each for each in records if conditions(each) == wanted]
+def comparable(
+    evaluations: Sequence[Evaluation], like: Conditions | None = None
+) -> list[Evaluation]:
+    """Return the evaluations under these conditions, by default those of the last one."""
+    wanted = like or (conditions(evaluations[-1]) if evaluations else None)
+    return [each for each in evaluations if conditions(each) == wanted]
 
 
 def best_evaluation(
-    records: Sequence[Evaluation], like: Conditions | None = None
+    evaluations: Sequence[Evaluation], like: Conditions | None = None
 ) -> Evaluation | None:
-    """Return the record with the smallest distance of those that compare."""
-    alike = comparable(records, like)
-    return min(alike, key=lambda record: record["figures"]["frechet"], default=None)
+    """Return the evaluation with the smallest distance of those that compare."""
+    alike = comparable(evaluations, like)
+    return min(alike, key=lambda evaluation: evaluation["figures"]["frechet"], default=None)
 
 
 def forget_evaluations_after(run_dir: Path, step: int) -> None:
-    """Drop the records of steps that a resumed run is going to do again."""
+    """Drop the evaluations of steps that a resumed run is going to do again."""
     if (run_dir / METRICS_FILE).exists():
         kept = [each for each in read_evaluations(run_dir) if each["step"] <= step]
-        text = "".join(json.dumps(record) + "\n" for record in kept)
+        text = "".join(json.dumps(evaluation) + "\n" for evaluation in kept)
         write_aside(run_dir / METRICS_FILE, text.encode())
 
 
@@ -117,20 +119,20 @@ def by_name(figures: Figures) -> Mapping[str, float]:
     return cast(Mapping[str, float], figures)
 
 
-def floors(record: Evaluation) -> float:
-    """Return the Frechet distance of a record in floors."""
-    return record["figures"]["frechet"] / record["floor"]["frechet"]
+def floors(evaluation: Evaluation) -> float:
+    """Return the Frechet distance of an evaluation in floors."""
+    return evaluation["figures"]["frechet"] / evaluation["floor"]["frechet"]
 
 
-def evaluation_lines(record: Evaluation) -> list[str]:
+def evaluation_lines(evaluation: Evaluation) -> list[str]:
     """Return a table of the figures of one evaluation, each beside its floor."""
-    figures, floor, extractor = record["figures"], record["floor"], record["extractor"]
+    figures, floor, extractor = evaluation["figures"], evaluation["floor"], evaluation["extractor"]
     right = extractor["accuracy"]
     how_good = "" if right is None else f", {right:.2%} of the test images right"
-    against = f"{record['real']} test images of {record['data']}"
+    against = f"{evaluation['real']} test images of {evaluation['data']}"
     lines = [
-        f"step {record['step']}: {record['samples']} samples against {against}, "
-        + f"{record['seconds']:.1f} s",
+        f"step {evaluation['step']}: {evaluation['samples']} samples against {against}, "
+        + f"{evaluation['seconds']:.1f} s",
         f"features: {extractor['name']}{how_good}, SHA-256 {extractor['sha256'][:16]}",
         f"{'':34}{'samples':>12}{'floor':>12}",
     ]
@@ -138,7 +140,7 @@ def evaluation_lines(record: Evaluation) -> list[str]:
     for name, legend, form in FIGURES:
         if name in figures:
             cells = f"{of_samples[name]:>12{form}}{of_floor[name]:>12{form}}"
-            ratio = f"  ({floors(record):.2f} floors)" if name == "frechet" else ""
+            ratio = f"  ({floors(evaluation):.2f} floors)" if name == "frechet" else ""
             lines.append(f"{legend:34}{cells}{ratio}")
     if "histogram" in figures:
         for name, each in (("samples", figures), ("floor", floor)):
@@ -149,20 +151,20 @@ def evaluation_lines(record: Evaluation) -> list[str]:
     if "agreement" in figures:
         shares = " ".join(f"{share:5.1%}" for share in figures["agreement"])
         lines.append(f"{'judged to be of the class asked':34}{shares}")
-    drawn = record["floor_samples"]
+    drawn = evaluation["floor_samples"]
     lines.append(f"floor: the same of {drawn} training images")
     lines.append("*root mean square of a pixel's difference; the floor is that of test images")
     return lines
 
 
-def evaluation_line(record: Evaluation) -> str:
+def evaluation_line(evaluation: Evaluation) -> str:
     """Return one line about an evaluation, for the log of a run."""
-    figures = record["figures"]
-    parts = [f"Frechet {figures['frechet']:.4f} ({floors(record):.2f} floors)"]
+    figures = evaluation["figures"]
+    parts = [f"Frechet {figures['frechet']:.4f} ({floors(evaluation):.2f} floors)"]
     parts += [f"precision {figures['precision']:.3f}", f"recall {figures['recall']:.3f}"]
     if "missing" in figures:
         missing = ", ".join(map(str, figures["missing"])) or "none"
         parts += [f"score {figures['score']:.3f}", f"missing classes {missing}"]
     if "agreement" in figures:
         parts.append(f"of the class asked {min(figures['agreement']):.1%} or more")
-    return f"evaluation of step {record['step']}: {'  '.join(parts)}"
+    return f"evaluation of step {evaluation['step']}: {'  '.join(parts)}"

@@ -76,7 +76,7 @@ class DataRecord:
 
     def to_dict(self) -> DataDict:
         """Return what is on disk: without labels, sites or transfer where there are none."""
-        found: DataDict = {
+        content: DataDict = {
             "name": self.name,
             "source": self.source,
             "datadir": self.datadir,
@@ -87,15 +87,15 @@ class DataRecord:
             "sha256": self.sha256,
         }
         if self.label_counts:
-            found["label_counts"] = list(self.label_counts)
+            content["label_counts"] = list(self.label_counts)
         if self.sites:
-            found["sites"] = [
+            content["sites"] = [
                 {"source": site.source, "count": site.count, "sha256": site.sha256}
                 for site in self.sites
             ]
         if self.transfer is not None:
-            found["transfer"] = self.transfer
-        return found
+            content["transfer"] = self.transfer
+        return content
 
     @staticmethod
     def from_dict(saved: DataDict) -> "DataRecord":

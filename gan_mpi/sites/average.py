@@ -60,11 +60,11 @@ class WeightAverage:
     def _tensors(self) -> list[Tensor]:
         """Return all that is averaged, in an order that is the same on all ranks."""
         networks = self.networks.values()
-        found = [t for network in networks for t in network.state_dict().values()]
+        tensors = [t for network in networks for t in network.state_dict().values()]
         if self.optimizer_state == "average":
             for player in self.players:
-                found += state_tensors(player.optimizer, player.network)
-        return found
+                tensors += state_tensors(player.optimizer, player.network)
+        return tensors
 
 
 @torch.no_grad()

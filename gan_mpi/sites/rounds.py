@@ -119,14 +119,14 @@ class Sites:
         """Return what this site says of a round, and begin to count anew."""
         local, batch = self.state.local, self.state.config.batch
         now = asdict(local.progress)
-        made = {name: now[name] - counted[name] for name in now}
+        done = {name: now[name] - counted[name] for name in now}
         means, losses = local.window.means(), local.losses
         local.window.clear()
         validates = validates and self.validation.count > 0
         return Report(
-            images=made["images"] // batch * self.share,
-            latents=made["latents"] // batch * self.share,
-            updates={name: made[f"updates_{name}"] for name in "DG"},
+            images=done["images"] // batch * self.share,
+            latents=done["latents"] // batch * self.share,
+            updates={name: done[f"updates_{name}"] for name in "DG"},
             means=means,
             losses=losses,
             weight=self.state.average.weight,

@@ -68,7 +68,7 @@ class SitesState:
         local = self.local.gather(self.alone)
         sites = comm.gather(_of_this_site(local, self.local))
         block = self.average.block
-        found: Checkpoint = {
+        content: Checkpoint = {
             "version": local["version"],
             "config": local["config"],
             "data": self.data.to_dict(),
@@ -82,8 +82,8 @@ class SitesState:
             "block_momentum": None if block is None else block.to_dict(),
         }
         if "G_ema" in local:
-            found["G_ema"] = local["G_ema"]
-        return found
+            content["G_ema"] = local["G_ema"]
+        return content
 
     def load(self, saved: Checkpoint) -> None:
         """Continue from what `gather` returned, once the local state has its own."""
@@ -117,21 +117,21 @@ Nested = TypeVar("Nested")
 
 def on_cpu(value: Nested) -> Nested:
     """Return nested dicts and lists with their tensors on the CPU."""
-    found: object = value
+    moved: object = value
     if isinstance(value, torch.Tensor):
-        found = value.cpu()
+        moved = value.cpu()
     elif isinstance(value, dict):
-        found = {key: on_cpu(each) for key, each in value.items()}
+        moved = {key: on_cpu(each) for key, each in value.items()}
     elif isinstance(value, list):
-        found = [on_cpu(each) for each in value]
-    return cast(Nested, found)
+        moved = [on_cpu(each) for each in value]
+    return cast(Nested, moved)
 
 
 def of_site(saved: Checkpoint, rank: int) -> Checkpoint:
     """Return the state of one site in a checkpoint, as that of a run by itself."""
     mine = saved["sites"][rank]
     data = DataRecord.from_dict(saved["data"]).of_site(rank)
-    found: Checkpoint = {**saved, **mine, "data": data.to_dict()}  # type: ignore[typeddict-item]
+    content: Checkpoint = {**saved, **mine, "data": data.to_dict()}  # type: ignore[typeddict-item]
     if "G_ema" in saved:
-        found["G_ema"] = {**saved["G_ema"], "updates": mine["G_ema_updates"]}
-    return found
+        content["G_ema"] = {**saved["G_ema"], "updates": mine["G_ema_updates"]}
+    return content

@@ -30,7 +30,7 @@ class Validation:
         assert test is not None
         game = Game(state.game.G, state.game.D, state.game.loss)
         networks = [game.G.network, game.D.network]
-        size, found = self.feed.hi - self.feed.lo, []
+        size, batches = self.feed.hi - self.feed.lo, []
         for network in networks:
             network.eval()
         for lo in range(0, self.count, size):
@@ -40,10 +40,10 @@ class Validation:
             fake = game.fakes(self.feed.latents(PURPOSES, lo, hi))
             figures = measure(state.alone, game, real, fake)
             loss_D = game.loss.discriminator(figures["loss_real"], figures["loss_fake"])
-            found.append((hi - lo, {"validation_G": figures["loss_G"], "validation_D": loss_D}))
+            batches.append((hi - lo, {"validation_G": figures["loss_G"], "validation_D": loss_D}))
         for network in networks:
             network.train()
-        return weighted_means(found)
+        return weighted_means(batches)
 
 
 def _with_known_labels(state: SitesState) -> Dataset | None:
@@ -59,9 +59,9 @@ def _with_known_labels(state: SitesState) -> Dataset | None:
 
 def weighted_means(each: Sequence[tuple[float, dict[str, float]]]) -> dict[str, float]:
     """Return the weighted mean of each figure over those that have it."""
-    found = {}
+    means = {}
     for name in dict.fromkeys(name for _, figures in each for name in figures):
         those = [(weight, figures[name]) for weight, figures in each if name in figures]
         total = sum(weight for weight, _ in those)
-        found[name] = sum(weight * value for weight, value in those) / total
-    return found
+        means[name] = sum(weight * value for weight, value in those) / total
+    return means

@@ -102,8 +102,8 @@ def _new_start(given: Given, run_dir: Path | None) -> Start:
     resolution = number_of(given, "resolution") or RunConfig.resolution
     start = Start(config, replace(source, resolution=resolution), run_dir)
     if transfer := text_of(given, "transfer"):
-        found = checkpoint.find_checkpoint(Path(transfer), None, start.warnings.append)
-        start.transferred = Transfer(*found)
+        checkpoint_of_run = checkpoint.find_checkpoint(Path(transfer), None, start.warnings.append)
+        start.transferred = Transfer(*checkpoint_of_run)
     elif config.train != "both":
         idle = "discriminator" if config.train == "generator" else "generator"
         start.warnings.append(

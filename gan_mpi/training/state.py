@@ -91,8 +91,8 @@ class RunState:
 
     @property
     def networks(self) -> dict[str, nn.Module]:
-        found = {"G": self.game.G.network, "D": self.game.D.network}
-        return found if self.ema is None else {**found, "G_ema": self.ema.network}
+        networks = {"G": self.game.G.network, "D": self.game.D.network}
+        return networks if self.ema is None else {**networks, "G_ema": self.ema.network}
 
     @property
     def shows_reals(self) -> bool:
@@ -108,7 +108,7 @@ class RunState:
         self.losses |= {k: v for k, v in figures.items() if k.startswith("loss")}
 
     def gather(self, comm: Communicator) -> Checkpoint:
-        found: Checkpoint = {
+        content: Checkpoint = {
             "version": __version__,
             "config": asdict(self.config),
             "data": self.data.to_dict(),
@@ -122,10 +122,10 @@ class RunState:
             "D_optimizer": self.game.D.optimizer.state_dict(),
         }
         if self.ema is not None:
-            found["G_ema"] = self.ema.to_dict()
+            content["G_ema"] = self.ema.to_dict()
         if self.replay is not None:
-            found["replay"] = self.replay.gather(comm)
-        return found
+            content["replay"] = self.replay.gather(comm)
+        return content
 
     def load(self, saved: Checkpoint) -> None:
         self.progress = Progress(**saved["progress"])

@@ -1,4 +1,4 @@
-"""The record of an evaluation, written and drawn."""
+"""An evaluation, written and drawn."""
 
 import json
 from collections.abc import Mapping
@@ -14,20 +14,20 @@ PAIRS = 9  # samples shown with their nearest training images
 
 def write_evaluation(
     run_dir: Path,
-    record: Evaluation,
+    evaluation: Evaluation,
     pairs: np.ndarray,
     facts: Mapping[str, object],
 ) -> None:
-    """Append a record to metrics.jsonl, and draw its samples nearest to training images.
+    """Append an evaluation to metrics.jsonl, and draw its samples nearest to training images.
 
     `pairs` are uint8 (2, n, C, H, W); points (2, n, d) are not drawn.  `facts` go into the PNG.
     """
     from gan_mpi.drawing import pictures
 
-    append_line(run_dir / METRICS_FILE, json.dumps(record))
+    append_line(run_dir / METRICS_FILE, json.dumps(evaluation))
     if pairs.ndim == 5:
         shown = pairs[:, :PAIRS]
-        extractor = {"extractor": record["extractor"]["sha256"]}
+        extractor = {"extractor": evaluation["extractor"]["sha256"]}
         picture = pictures.grid(np.concatenate(shown), shown.shape[1], 2)
-        target = run_dir / f"nearest-{record['step']:06d}.png"
+        target = run_dir / f"nearest-{evaluation['step']:06d}.png"
         write_aside(target, pictures.png(picture, {**facts, **extractor}))

@@ -105,7 +105,7 @@ class Paddle:
         return []
 
 
-def format_of(options: RunConfig, config: TrainConfig) -> LogFormat:
+def log_format_of(options: RunConfig, config: TrainConfig) -> LogFormat:
     """Return the format that a run prints in; CNTK's as the preset's original used it."""
     formats: dict[str, LogFormat] = {
         "plain": Plain(),
