@@ -1,6 +1,6 @@
-"""Starting ranks from plain pytest; pytest itself never initialises MPI."""
+"""Ranks for plain pytest, which itself never initialises MPI."""
 
-import json
+import functools
 import os
 import shlex
 import signal
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ranks.pool import Pool
 
 HERE = Path(__file__).parent
 BESIDE = Path(sys.executable).parent / "mpiexec"
@@ -26,10 +27,9 @@ LAPTOP = {
     "PRTE_MCA_hwloc_default_binding_policy": "none",
     "OMPI_MCA_mpi_yield_when_idle": "1",
 }
-WITH_STACKS = (
-    "import faulthandler, sys; faulthandler.dump_traceback_later({}, exit=True); "
-    "from gan_mpi.__main__ import main; main()"
-)
+POOL_SIZE = 3
+MAIN = "from gan_mpi.__main__ import main; main()"
+WITH_STACKS = "import faulthandler; faulthandler.dump_traceback_later({}, exit=True); " + MAIN
 
 
 def environment():
@@ -37,35 +37,43 @@ def environment():
 
 
 @pytest.fixture(scope="session")
-def mpirun():
+def ranks():
+    """Do a job of ranks/main.py on the ranks that stay, or on its own ones if it takes more."""
+    with Pool(POOL_SIZE, MPIEXEC, environment) as pool:
+
+        def run(size, job, timeout=60):
+            if size <= pool.size:
+                return pool.run(size, job, timeout)
+            with Pool(size, MPIEXEC, environment) as larger:
+                return larger.run(size, job, timeout)
+
+        yield run
+
+
+@pytest.fixture(scope="session")
+def mpirun(ranks):
     """Run a function of a module of tests/ranks on `size` ranks; return the list of their answers.
 
     A deadlock ends with the stacks of all ranks.
     """
 
     def run(size, function, *arguments, timeout=60):
-        code = f"from ranks.main import main; main({function!r}, {arguments!r}, {timeout})"
-        command = [*MPIEXEC, "-n", str(size), sys.executable, "-c", code]
-        result = subprocess.run(
-            command,
-            cwd=HERE,
-            env=environment(),
-            timeout=2 * timeout,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        before, found, answers = result.stdout.partition("ANSWERS ")
-        assert result.returncode == 0 and found, result.stdout + result.stderr
-        assert before == "", "what runs quietly prints nothing"
-        return json.loads(answers.splitlines()[0])
+        job = {"function": function, "arguments": arguments, "folder": str(HERE)}
+        reports = ranks(size, job, timeout)
+        for report in reports:
+            assert report["out"] == "", "what runs quietly prints nothing"
+        return [report["answer"] for report in reports]
 
     return run
 
 
 @pytest.fixture
-def start(tmp_path):
-    """Start `gan-mpi ARGUMENTS` in tmp_path, under mpiexec if `size` is given."""
+def start(request, tmp_path):
+    """Start `gan-mpi ARGUMENTS` anew in tmp_path, under mpiexec if `size` is given.
+
+    Only for tests marked launch: it takes seconds where `gan_mpi` takes none.
+    """
+    assert request.node.get_closest_marker("launch"), "not marked as a test that starts its own"
     started = []
 
     def run(*arguments, size=None, timeout=60, code=None, **variables):
@@ -91,8 +99,8 @@ def start(tmp_path):
 
 
 @pytest.fixture
-def gan_mpi(start):
-    """Run `gan-mpi ARGUMENTS` to its end; return the completed process."""
+def launch(start):
+    """Run `gan-mpi ARGUMENTS` anew to its end; return the completed process."""
 
     def run(*arguments, timeout=60, **options):
         process = start(*arguments, timeout=timeout, **options)
@@ -100,6 +108,32 @@ def gan_mpi(start):
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def gan_mpi_in(ranks):
+    """Run `gan-mpi ARGUMENTS` in a folder on ranks that stay; return what a process would be.
+
+    Without `size` it is as if there were no mpiexec.  `code` may change something for the time
+    of main(), which it calls.
+    """
+
+    def run(folder, *arguments, size=None, timeout=60, code=MAIN, **variables):
+        words = [*map(str, arguments)]
+        job = {"code": code, "arguments": words, "folder": str(folder), "alone": size is None}
+        reports = ranks(size or 1, {**job, "variables": variables}, timeout)
+        codes = {report["answer"] for report in reports}
+        out, err = ("".join(report[name] for report in reports) for name in ("out", "err"))
+        assert len(codes) == 1, f"the ranks left with {codes}:\n{out}{err}"
+        return subprocess.CompletedProcess(words, *codes, out, err)
+
+    return run
+
+
+@pytest.fixture
+def gan_mpi(gan_mpi_in, tmp_path):
+    """Run `gan-mpi ARGUMENTS` in tmp_path as gan_mpi_in() does."""
+    return functools.partial(gan_mpi_in, tmp_path)
 
 
 def cluster_script(name, *arguments):

@@ -23,7 +23,7 @@ def test_a_folder_of_wheels_installs_without_a_network(tmp_path):
         shutil.copy(TOP / name, source)
     subprocess.run([sys.executable, "-m", "venv", "venv"], cwd=source, check=True)
     path = f"{source / 'venv' / 'bin'}:{os.environ['PATH']}"
-    has_classifier = "from gan_mpi.extractor import bundled; bundled()['mnist']"
+    has_classifier = "from gan_mpi.evaluation.extractor import bundled; bundled()['mnist']"
     for command in (
         f"pip {make}",
         f"unshare --net pip {install}",

@@ -10,6 +10,7 @@ from test_resume import assert_same_bits, last_state
 from gan_mpi.runs import checkpoint
 from gan_mpi.runs import directory as rundir
 
+pytestmark = pytest.mark.launch
 OPTIONS = (
     "train",
     "--glyphs",
@@ -22,7 +23,7 @@ OPTIONS = (
     "run",
 )
 SLOW_SAVE = """
-import time, gan_mpi.checkpoint as c
+import time, gan_mpi.runs.checkpoint as c
 pack = c.pack
 c.pack = lambda state: (time.sleep(2 if state["progress"]["step"] else 0), pack(state))[1]
 from gan_mpi.__main__ import main

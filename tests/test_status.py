@@ -85,6 +85,7 @@ def test_after_it_has_ended(stopped):
     assert last.endswith("  done")
 
 
+@pytest.mark.launch
 def test_it_needs_neither_torch_nor_mpi(stopped):
     command = [sys.executable, "-c", WITHOUT_TORCH, "status", stopped[0], "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -110,6 +111,7 @@ def test_a_run_that_died_is_said_to_be_silent(stopped, tmp_path):
     assert found["warnings"] == ["Warning: look out"]
 
 
+@pytest.mark.launch
 def test_200_runs_in_less_than_a_second(stopped, tmp_path):
     for number in range(200):
         shutil.copytree(stopped[0], tmp_path / f"{number:05d}-basic")
