@@ -1,5 +1,6 @@
 """Ranks for plain pytest, which itself never initialises MPI."""
 
+import contextlib
 import functools
 import os
 import shlex
@@ -27,8 +28,13 @@ LAPTOP = {
     "PRTE_MCA_hwloc_default_binding_policy": "none",
     "OMPI_MCA_mpi_yield_when_idle": "1",
 }
-POOL_SIZE = 3
+POOLS = 3, 5  # numbers of ranks that stay
 MAIN = "from gan_mpi.__main__ import main; main()"
+# The same with hundreds of points in place of 10,000, which take seconds to draw and compare.
+MAIN_WITH_FEW_POINTS = (
+    "from gan_mpi.datasets import find; from gan_mpi.recording import gallery, monitor\n"
+    "find.DRAWN_TEST = gallery.POINTS = monitor.POINTS = 500\n" + MAIN
+)
 WITH_STACKS = "import faulthandler; faulthandler.dump_traceback_later({}, exit=True); " + MAIN
 
 
@@ -38,14 +44,16 @@ def environment():
 
 @pytest.fixture(scope="session")
 def ranks():
-    """Do a job of ranks/main.py on the ranks that stay, or on its own ones if it takes more."""
-    with Pool(POOL_SIZE, MPIEXEC, environment) as pool:
+    """Do a job of ranks/main.py on the first ranks of the smallest pool that has enough."""
+    with contextlib.ExitStack() as stack:
+        pools = [stack.enter_context(Pool(size, MPIEXEC, environment)) for size in POOLS]
 
         def run(size, job, timeout=60):
-            if size <= pool.size:
+            for pool in pools:
+                if size <= pool.size:
+                    return pool.run(size, job, timeout)
+            with Pool(size, MPIEXEC, environment) as pool:
                 return pool.run(size, job, timeout)
-            with Pool(size, MPIEXEC, environment) as larger:
-                return larger.run(size, job, timeout)
 
         yield run
 

@@ -17,6 +17,7 @@ from gan_mpi.errors import UserError
 from gan_mpi.files import read_lines
 from gan_mpi.programs.status import page, read_status
 
+pytestmark = pytest.mark.launch
 WITHOUT_TORCH = """
 import sys
 class Refuse:
@@ -34,7 +35,7 @@ def status(*arguments):
 
 
 @pytest.fixture(scope="module")
-def stopped(tmp_path_factory):
+def stopped(tmp_path_factory, gan_mpi_in):
     """A run that was looked at while it trained, stopped by a signal, and did 5 steps more."""
     folder = tmp_path_factory.mktemp("status")
     train = [sys.executable, "-m", "gan_mpi", *OPTIONS]
@@ -45,8 +46,8 @@ def stopped(tmp_path_factory):
     process.send_signal(signal.SIGUSR1)
     assert process.wait(60) == 75
     step = read_status(folder / "run")["step"]
-    more = [*train[:3], "train", "--resume", "run", "--steps", str(step + 5)]
-    subprocess.run(more, cwd=folder, stdout=subprocess.DEVNULL, check=True)
+    more = gan_mpi_in(folder, "train", "--resume", "run", "--steps", step + 5)
+    assert more.returncode == 0, more.stderr
     return folder / "run", running, step
 
 
@@ -85,7 +86,6 @@ def test_after_it_has_ended(stopped):
     assert last.endswith("  done")
 
 
-@pytest.mark.launch
 def test_it_needs_neither_torch_nor_mpi(stopped):
     command = [sys.executable, "-c", WITHOUT_TORCH, "status", stopped[0], "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -111,7 +111,6 @@ def test_a_run_that_died_is_said_to_be_silent(stopped, tmp_path):
     assert found["warnings"] == ["Warning: look out"]
 
 
-@pytest.mark.launch
 def test_200_runs_in_less_than_a_second(stopped, tmp_path):
     for number in range(200):
         shutil.copytree(stopped[0], tmp_path / f"{number:05d}-basic")
