@@ -4,7 +4,7 @@ import pytest
 
 BASE = {"precision": "fp64", "batch": 7, "latent_dim": 10}
 DCGAN = {**BASE, "network": "dcgan", "optimizer": "sgd", "lr": 0.01, "batch": 9}
-STEPS = 8
+STEPS = 5
 TWICE = {**DCGAN, "batch": 2}  # leaves a rank without images
 # name, steps, options of both runs, and the options whose effect is looked at.
 CASES = [

@@ -151,7 +151,7 @@ def found(mpirun, folder):
             str(folder),
         ],
     ]
-    return mpirun(2, "several", calls, timeout=250)
+    return mpirun(2, "on_small_networks", calls, timeout=250)
 
 
 def newest(folder, name):
