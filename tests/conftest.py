@@ -1,6 +1,7 @@
-"""Starting ranks from plain pytest; pytest itself never initialises MPI."""
+"""Ranks for plain pytest, which itself never initialises MPI."""
 
-import json
+import contextlib
+import functools
 import os
 import shlex
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ranks.pool import Pool
 
 HERE = Path(__file__).parent
 BESIDE = Path(sys.executable).parent / "mpiexec"
@@ -26,10 +28,15 @@ LAPTOP = {
     "PRTE_MCA_hwloc_default_binding_policy": "none",
     "OMPI_MCA_mpi_yield_when_idle": "1",
 }
-WITH_STACKS = (
-    "import faulthandler, sys; faulthandler.dump_traceback_later({}, exit=True); "
-    "from gan_mpi.__main__ import main; main()"
+POOLS = 3, 5  # numbers of ranks that stay
+MAIN = "from gan_mpi.__main__ import main; main()"
+# The same with few points in place of 10,000, which take seconds, and without their pictures.
+MAIN_WITH_FEW_POINTS = (
+    "from gan_mpi.datasets import find; from gan_mpi.recording import gallery, monitor\n"
+    "find.DRAWN_TEST = gallery.POINTS = monitor.POINTS = 500\n"
+    "gallery.draw_points = lambda *_: b''\n" + MAIN
 )
+WITH_STACKS = "import faulthandler; faulthandler.dump_traceback_later({}, exit=True); " + MAIN
 
 
 def environment():
@@ -37,35 +44,45 @@ def environment():
 
 
 @pytest.fixture(scope="session")
-def mpirun():
+def ranks():
+    """Do a job of ranks/main.py on the first ranks of the smallest pool that has enough."""
+    with contextlib.ExitStack() as stack:
+        pools = [stack.enter_context(Pool(size, MPIEXEC, environment)) for size in POOLS]
+
+        def run(size, job, timeout=60):
+            for pool in pools:
+                if size <= pool.size:
+                    return pool.run(size, job, timeout)
+            with Pool(size, MPIEXEC, environment) as pool:
+                return pool.run(size, job, timeout)
+
+        yield run
+
+
+@pytest.fixture(scope="session")
+def mpirun(ranks):
     """Run a function of a module of tests/ranks on `size` ranks; return the list of their answers.
 
     A deadlock ends with the stacks of all ranks.
     """
 
     def run(size, function, *arguments, timeout=60):
-        code = f"from ranks.main import main; main({function!r}, {arguments!r}, {timeout})"
-        command = [*MPIEXEC, "-n", str(size), sys.executable, "-c", code]
-        result = subprocess.run(
-            command,
-            cwd=HERE,
-            env=environment(),
-            timeout=2 * timeout,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        before, found, answers = result.stdout.partition("ANSWERS ")
-        assert result.returncode == 0 and found, result.stdout + result.stderr
-        assert before == "", "what runs quietly prints nothing"
-        return json.loads(answers.splitlines()[0])
+        job = {"function": function, "arguments": arguments, "folder": str(HERE)}
+        reports = ranks(size, job, timeout)
+        for report in reports:
+            assert report["out"] == "", "what runs quietly prints nothing"
+        return [report["answer"] for report in reports]
 
     return run
 
 
 @pytest.fixture
-def start(tmp_path):
-    """Start `gan-mpi ARGUMENTS` in tmp_path, under mpiexec if `size` is given."""
+def start(request, tmp_path):
+    """Start `gan-mpi ARGUMENTS` anew in tmp_path, under mpiexec if `size` is given.
+
+    Only for tests marked launch: it takes seconds where `gan_mpi` takes none.
+    """
+    assert request.node.get_closest_marker("launch"), "not marked as a test that starts its own"
     started = []
 
     def run(*arguments, size=None, timeout=60, code=None, **variables):
@@ -91,8 +108,8 @@ def start(tmp_path):
 
 
 @pytest.fixture
-def gan_mpi(start):
-    """Run `gan-mpi ARGUMENTS` to its end; return the completed process."""
+def launch(start):
+    """Run `gan-mpi ARGUMENTS` anew to its end; return the completed process."""
 
     def run(*arguments, timeout=60, **options):
         process = start(*arguments, timeout=timeout, **options)
@@ -100,6 +117,32 @@ def gan_mpi(start):
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def gan_mpi_in(ranks):
+    """Run `gan-mpi ARGUMENTS` in a folder on ranks that stay; return what a process would be.
+
+    Without `size` it is as if there were no mpiexec.  `code` may change something for the time
+    of main(), which it calls.
+    """
+
+    def run(folder, *arguments, size=None, timeout=60, code=MAIN, **variables):
+        words = [*map(str, arguments)]
+        job = {"code": code, "arguments": words, "folder": str(folder), "alone": size is None}
+        reports = ranks(size or 1, {**job, "variables": variables}, timeout)
+        codes = {report["answer"] for report in reports}
+        out, err = ("".join(report[name] for report in reports) for name in ("out", "err"))
+        assert len(codes) == 1, f"the ranks left with {codes}:\n{out}{err}"
+        return subprocess.CompletedProcess(words, *codes, out, err)
+
+    return run
+
+
+@pytest.fixture
+def gan_mpi(gan_mpi_in, tmp_path):
+    """Run `gan-mpi ARGUMENTS` in tmp_path as gan_mpi_in() does."""
+    return functools.partial(gan_mpi_in, tmp_path)
 
 
 def cluster_script(name, *arguments):

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from conftest import MAIN
 
 
 def scalars(folder):
@@ -38,13 +39,11 @@ def test_tensorboard_shows_what_is_recorded_even_after_a_resume(gan_mpi, tmp_pat
     assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 2
 
 
-def test_a_missing_tensorboard_is_named_before_any_work(start, tmp_path):
-    code = (
-        "import sys; sys.modules['tensorboard'] = None\nfrom gan_mpi.__main__ import main; main()"
-    )
+@pytest.mark.launch
+def test_a_missing_tensorboard_is_named_before_any_work(launch, tmp_path):
     given = ("train", "--glyphs", "60", "--tensorboard", "--run-dir", "run")
-    process = start(*given, size=2, code=code)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert err.count("--tensorboard: the package tensorboard is not installed") == 1
+    code = f"import sys; sys.modules['tensorboard'] = None; {MAIN}"
+    result = launch(*given, size=2, code=code)
+    assert result.returncode == 1
+    assert result.stderr.count("--tensorboard: the package tensorboard is not installed") == 1
     assert not (tmp_path / "run").exists()

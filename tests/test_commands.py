@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from conftest import environment
 
 from gan_mpi import __version__
 from gan_mpi.cli import cli
@@ -26,6 +27,7 @@ def run(*arguments):
     return CliRunner().invoke(cli, [*arguments])
 
 
+@pytest.mark.launch
 @pytest.mark.parametrize("command", HELPED)
 def test_help_is_quick_and_loads_neither_torch_nor_mpi(command):
     code = (
@@ -34,7 +36,7 @@ def test_help_is_quick_and_loads_neither_torch_nor_mpi(command):
         "finally: print('LOADED', 'torch' in sys.modules, 'mpi4py.MPI' in sys.modules)"
     )
     seconds = []
-    for _ in range(3):
+    for _ in range(3):  # another program may slow down one of them
         begin = time.perf_counter()
         result = subprocess.run(
             [sys.executable, "-c", code, *command, "--help"],
@@ -45,7 +47,9 @@ def test_help_is_quick_and_loads_neither_torch_nor_mpi(command):
         seconds.append(time.perf_counter() - begin)
         assert "Usage: gan-mpi" in result.stdout
         assert "LOADED False False" in result.stdout
-    assert min(seconds) < 0.5
+        if seconds[-1] < 0.5:
+            return
+    pytest.fail(f"{seconds} s")
 
 
 @pytest.mark.parametrize("name", cli.commands)
@@ -56,16 +60,31 @@ def test_every_command_and_option_is_explained_and_in_the_readme(name):
         assert parameter.param_type_name == "argument" or parameter.help, parameter.name
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_training_does_not_import_torchs_compiler(gan_mpi, optimizer):
-    code = (
-        "import sys; from gan_mpi.__main__ import main\n"
-        "try: main()\n"
-        "finally: print('LOADED', 'torch._dynamo' in sys.modules)"
-    )
+@pytest.fixture(scope="module")
+def compiler(tmp_path_factory):
+    """What one process says of torch's compiler after a training with each optimizer."""
     small = ("--glyphs", "20", "--batch", "4", "--steps", "1", "--latent-dim", "2")
-    result = gan_mpi("train", *small, "--optimizer", optimizer, code=code)
-    assert "LOADED False" in result.stdout, result.stderr
+    code = (
+        "import sys; from gan_mpi.cli import cli\n"
+        f"for optimizer in {[*OPTIMIZERS]}:\n"
+        f"    cli.main(['train', *{small}, '--optimizer', optimizer], standalone_mode=False)\n"
+        "    print(optimizer, 'LOADED', 'torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path_factory.mktemp("compiler"),
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+@pytest.mark.launch
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_training_does_not_import_torchs_compiler(compiler, optimizer):
+    assert f"\n{optimizer} LOADED False\n" in compiler
 
 
 def test_version():

@@ -134,14 +134,14 @@ def test_the_stop_file_is_looked_for_now_and_then_and_used_up(tmp_path):
 
 
 def test_a_time_limit_stops_all_ranks_with_75(gan_mpi, tmp_path):
-    limit = ("--steps", "100000", "--time-limit", "0:16")
+    limit = ("--steps", "100000", "--time-limit", "0:13")
     began = time.time()
     result = gan_mpi(*OPTIONS, *limit, size=2)
     assert result.returncode == 75, result.stdout + result.stderr
-    assert time.time() - began < 16
-    assert "(--time-limit 0:16); loss of G" in result.stdout
+    assert time.time() - began < 13
+    assert "(--time-limit 0:13); loss of G" in result.stdout
     (segment,) = read_segments(tmp_path / "run")
-    assert segment["state"] == "stopped (--time-limit 0:16)"
+    assert segment["state"] == "stopped (--time-limit 0:13)"
     assert segment["node_hours"] == pytest.approx(segment["seconds"] / 3600, abs=1e-4)
     (step, _), *_ = rundir.list_checkpoints(tmp_path / "run")
     assert segment["last_step"] == step

@@ -39,6 +39,7 @@ def findings(output):
     return [line for line in output.splitlines() if line.startswith("found: ")]
 
 
+@pytest.mark.launch
 def test_nothing_is_found_on_a_sound_system(tmp_path):
     code, output = doctor(folder=tmp_path, OMP_NUM_THREADS="1")
     assert code == 0, output
@@ -56,6 +57,7 @@ def test_nothing_is_found_on_a_sound_system(tmp_path):
     assert float(output.rpartition("in ")[2].split()[0]) < 10  # 1 to 2 on an idle machine
 
 
+@pytest.mark.launch
 def test_different_options(tmp_path):
     code, output = doctor("--run-dir", "other", folder=tmp_path)
     (found,) = findings(output)
@@ -64,6 +66,7 @@ def test_different_options(tmp_path):
     assert code == 1
 
 
+@pytest.mark.launch
 @pytest.mark.parametrize("what", ["version", "code"])
 def test_another_version_and_other_code_of_the_package(tmp_path, what):
     copy = tmp_path / "copy"
@@ -80,6 +83,7 @@ def test_another_version_and_other_code_of_the_package(tmp_path, what):
     assert code == 1
 
 
+@pytest.mark.launch
 def test_training_refuses_it_too(tmp_path):
     train = [sys.executable, "-m", "gan_mpi", "train", "--glyphs", "20", "--steps"]
     done = subprocess.run(
@@ -97,6 +101,7 @@ def test_training_refuses_it_too(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.launch
 def test_too_many_threads(tmp_path):
     many = 4 * os.cpu_count()
     code, output = doctor(folder=tmp_path, OMP_NUM_THREADS=str(many))
@@ -105,6 +110,7 @@ def test_too_many_threads(tmp_path):
     assert code == 1
 
 
+@pytest.mark.launch
 def test_a_run_directory_that_cannot_be_written():
     code, output = doctor(first=("--run-dir", "/proc/self/run"))
     (found,) = findings(output)

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import write_idx_files
+from conftest import MAIN_WITH_FEW_POINTS, write_idx_files
 from PIL import Image
 
 from gan_mpi.datasets.dataset import Source
@@ -81,7 +81,7 @@ def test_any_number_of_ranks_evaluates_alike(mpirun, gan_mpi, tmp_path, classifi
     images = ("train", *small, "--steps", "30", "--run-dir", "images")
     points = ("train", "--preset", "paddle-uniform", "--steps", "5")
     for command in (images, (*points, "--run-dir", "points")):
-        assert gan_mpi(*command).returncode == 0
+        assert gan_mpi(*command, code=MAIN_WITH_FEW_POINTS).returncode == 0
     runs = [str(tmp_path / "images"), str(tmp_path / "points")]
     found = mpirun(3, "evaluations_on_sizes", [1, 2, 3], runs, 333)[0]
     for number, figures_of_run in enumerate(found["1"]):

@@ -8,6 +8,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 import torch
+from conftest import MAIN
 
 from gan_mpi.config.resolve import new_config
 from gan_mpi.drawing.generator import read_generator
@@ -97,27 +98,27 @@ def test_a_file_says_what_it_takes_and_draws(gan_mpi, tmp_path):
     assert (about["preset"], about["step"]) == ("lightning", "7")
 
 
-def test_a_generator_that_draws_otherwise_is_not_written(start, tmp_path):
+def test_a_generator_that_draws_otherwise_is_not_written(gan_mpi, tmp_path):
     save(tmp_path / "run", state_of("basic", (1, 28, 28)))
     code = (
-        "from dataclasses import replace\n"
+        "from dataclasses import replace; from unittest.mock import patch\n"
         "from gan_mpi.programs import export\n"
         "sound = export.EXPORT_FORMATS['pt2']\n"
         "wrong = lambda data: lambda latents: sound.load(data)(latents) + 1e-3\n"
-        "export.EXPORT_FORMATS['pt2'] = replace(sound, load=wrong)\n"
-        "from gan_mpi.__main__ import main; main()"
+        f"with patch.dict(export.EXPORT_FORMATS, pt2=replace(sound, load=wrong)): {MAIN}"
     )
-    process = start("export", "run", "--format", "pt2", code=code)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert "differs from that of run/checkpoint-000007.pt by 0.001, over 0.0001" in err
+    result = gan_mpi("export", "run", "--format", "pt2", code=code)
+    assert result.returncode == 1
+    assert "differs from that of run/checkpoint-000007.pt by 0.001, over 0.0001" in result.stderr
     assert not (tmp_path / "generator.pt2").exists()
 
 
-def test_a_missing_package_is_named(start, tmp_path):
+def test_a_missing_package_is_named(gan_mpi, tmp_path):
     save(tmp_path / "run", state_of("basic", (1, 28, 28)))
-    code = "import sys; sys.modules['onnx'] = None\nfrom gan_mpi.__main__ import main; main()"
-    process = start("export", "run", "--format", "onnx", code=code)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert "this format needs the package onnx; install 'gan-mpi[export]'" in err
+    code = (
+        "import sys; from unittest.mock import patch\n"
+        f"with patch.dict(sys.modules, onnx=None): {MAIN}"
+    )
+    result = gan_mpi("export", "run", "--format", "onnx", code=code)
+    assert result.returncode == 1
+    assert "this format needs the package onnx; install 'gan-mpi[export]'" in result.stderr

@@ -1,10 +1,10 @@
 """No rank dies alone: whatever fails on one ends all, promptly, with a code and one sentence."""
 
 import subprocess
-import sys
 import time
 
 import pytest
+from conftest import IS_MPICH, write_idx
 
 from gan_mpi.mpi import launcher
 from gan_mpi.mpi.comm import free_bytes
@@ -52,26 +52,29 @@ FAILURES = {
 CODES = {"exception": 1, "click": 1, "exit 3": 3, "exit 0": 1}
 
 
+@pytest.mark.launch
 @pytest.mark.parametrize("kind", FAILURES)
-def test_a_rank_that_fails_in_a_step_ends_the_job(gan_mpi, tmp_path, kind):
-    result = gan_mpi(size=2, code=IN_A_STEP.format(failure=FAILURES[kind]), timeout=40)
+def test_a_rank_that_fails_in_a_step_ends_the_job(launch, tmp_path, kind):
+    result = launch(size=2, code=IN_A_STEP.format(failure=FAILURES[kind]), timeout=40)
     assert result.returncode == CODES[kind], result.stderr
     assert time.time() - (tmp_path / "failed").stat().st_mtime < 10
     assert result.stderr.count("failed in step 3") == (kind in ("exception", "click"))
     assert "Rank 1 on " in result.stderr
 
 
+@pytest.mark.launch
 @pytest.mark.parametrize("code", [BEFORE_MPI, ONE_WRONG_OPTION], ids=["import", "option"])
-def test_a_rank_that_fails_before_mpi_ends_the_job(gan_mpi, code):
+def test_a_rank_that_fails_before_mpi_ends_the_job(launch, code):
     begin = time.monotonic()
-    result = gan_mpi(size=3, code=code, timeout=40)
+    result = launch(size=3, code=code, timeout=40)
     assert result.returncode in (1, 2), result.stderr
     assert time.monotonic() - begin < 10
 
 
-def test_a_usage_error_is_printed_once(gan_mpi, tmp_path):
+@pytest.mark.launch
+def test_a_usage_error_is_printed_once(launch, tmp_path):
     for arguments in (("train", "--batch", "0"), ("sample", "--grid", "x"), ("tain",)):
-        result = gan_mpi(*arguments, size=3)
+        result = launch(*arguments, size=3)
         assert result.returncode == 2
         assert result.stderr.count("Error: ") == 1
     assert list(tmp_path.iterdir()) == []
@@ -87,8 +90,6 @@ def test_a_missing_folder_is_said_once_without_a_traceback(gan_mpi, tmp_path):
 
 def test_bad_files_are_named_on_all_ranks_and_leave_nothing_behind(mpirun, tmp_path):
     """Each case of test_datasets.py as a run sees it; every rank raises the same sentence."""
-    from conftest import write_idx
-
     runs, expected = [], []
 
     def case(name, said, prepare):
@@ -154,28 +155,17 @@ def test_a_full_disk_is_noticed_before_the_first_step(tmp_path, gan_mpi):
     assert left == []
 
 
-def test_the_launcher_of_another_mpi_is_refused(gan_mpi, tmp_path):
+@pytest.mark.launch
+def test_the_launcher_of_another_mpi_is_refused(launch, tmp_path):
     """As N singletons see it: a launcher that says 3, and a world of 1."""
     for variables in (
         {"PMI_SIZE": "3", "PMI_RANK": "0"},
         {"SLURM_STEP_NUM_TASKS": "3"},
     ):
-        if "PMI_SIZE" in variables:
-            code = "import mpi4py.MPI as m; print(m.Get_library_version())"
-            library = subprocess.run(
-                [
-                    sys.executable,
-                    "-c",
-                    f"import mpi4py; mpi4py.rc.initialize = False; {code}",
-                ],
-                capture_output=True,
-                text=True,
-                check=True,
-            ).stdout
-            if "MPICH" in library:
-                continue  # its own launcher's variable
+        if IS_MPICH and "PMI_SIZE" in variables:
+            continue  # its own launcher's variable
         for command in (("train", "--glyphs", "20"), ("sample",)):
-            result = gan_mpi(*command, **variables)
+            result = launch(*command, **variables)
             assert result.returncode == 64
             assert "the launcher started 3 processes for another MPI" in result.stderr
             assert launcher.matching_mpiexec() in result.stderr

@@ -9,9 +9,9 @@ NORMED = {"batch": 5, "latent_dim": 10}
 # name, kind, on so many ranks and on 1, steps, options.  Batch 3 leaves ranks without images.
 EMPTY = {**FP64, **NORMED, "batch": 2}
 CASES = [
-    ("batch 1024", "basic", (3,), 40, {**FP64, "batch": 1024}),
-    ("batch 7", "basic", (2, 5), 40, {**FP64, "batch": 7}),
-    ("batch 3", "basic", (5,), 40, {**FP64, "batch": 3}),
+    ("batch 1024", "basic", (3,), 12, {**FP64, "batch": 1024}),
+    ("batch 7", "basic", (2, 5), 20, {**FP64, "batch": 7}),
+    ("batch 3", "basic", (5,), 20, {**FP64, "batch": 3}),
     ("two optimizers and schedules", "basic", (3,), 20, {**FP64, **MIXED}),
     ("batch norm", "batch norm", (3,), 10, {**FP64, **NORMED}),
     ("batch norm, empty shares", "batch norm", (3,), 10, EMPTY),
@@ -19,11 +19,11 @@ CASES = [
     ("fp32 parameters", "parameters", (3,), 15, {"batch": 64}),
     ("fp32, large batch", "parameters", (3,), 15, {}),
 ]
-# The other numbers of ranks, in `make long`.
+# More steps and the other numbers of ranks, in `make long`.
 REST = [
-    ("batch 1024", "basic", (2, 4, 5), 40, {**FP64, "batch": 1024}),
-    ("batch 7", "basic", (3, 4), 40, {**FP64, "batch": 7}),
-    ("batch 3", "basic", (2, 3, 4), 40, {**FP64, "batch": 3}),
+    ("batch 1024", "basic", (2, 3, 4, 5), 40, {**FP64, "batch": 1024}),
+    ("batch 7", "basic", (2, 3, 4, 5), 40, {**FP64, "batch": 7}),
+    ("batch 3", "basic", (2, 3, 4, 5), 40, {**FP64, "batch": 3}),
     ("two optimizers and schedules", "basic", (2,), 20, {**FP64, **MIXED}),
     ("batch norm", "batch norm", (2,), 10, {**FP64, **NORMED}),
     ("batch norm, empty shares", "batch norm", (2,), 10, EMPTY),

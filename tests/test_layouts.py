@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from conftest import MAIN
 from PIL import Image
 
 from gan_mpi.cli import cli
@@ -10,6 +11,9 @@ from gan_mpi.datasets.convert import convert
 from gan_mpi.datasets.dataset import Source
 from gan_mpi.datasets.find import load_dataset
 from gan_mpi.errors import UserError
+
+# Data do not care how large a network is.
+SMALL_DCGAN = f"from gan_mpi.networks import dcgan; dcgan.FILTERS, dcgan.DENSE = 8, 16; {MAIN}"
 
 
 def load(folder, split="train", **options):
@@ -199,9 +203,10 @@ def test_such_data_train_and_sample_on_two_ranks(gan_mpi, tmp_path, layout):
         folder = tmp_path / "out"
         convert(Source(str(tmp_path / "in")), folder, "npz")
     words = ("--preset", "dcgan", "--steps", "2", "--batch", "8", "--conditional")
-    train = gan_mpi("train", "--datadir", folder, "--run-dir", "r", *words, size=2)
+    small = {"size": 2, "code": SMALL_DCGAN}
+    train = gan_mpi("train", "--datadir", folder, "--run-dir", "r", *words, **small)
     assert train.returncode == 0, train.stderr
-    done = gan_mpi("sample", "r", "--class", "1", "--grid", "3x1", size=2)
+    done = gan_mpi("sample", "r", "--class", "1", "--grid", "3x1", **small)
     assert done.returncode == 0, done.stderr
     with Image.open(tmp_path / "samples.png") as picture:
         assert picture.mode == "RGB"

@@ -8,7 +8,6 @@ from ranks.metrics import normals
 from gan_mpi.datasets.dataset import Source
 from gan_mpi.datasets.find import load_dataset
 from gan_mpi.evaluation import classes
-from gan_mpi.evaluation.extractor import bundled, read_classifier
 from gan_mpi.streams import DataOrder
 
 # What prdc 0.2, the reference code of Naeem et al., says of normals(1, 301, 6) and
@@ -93,17 +92,14 @@ def test_the_classifier_score_and_the_histogram():
 
 
 @pytest.fixture(scope="module")
-def real_features(mnist):
+def real_features(mnist, mpirun, tmp_path_factory):
     """Features of MNIST's training and test images by the bundled classifier; training labels."""
-    path = bundled()["mnist"]
-    extractor = read_classifier(path.read_bytes(), path)
-    sets = [load_dataset(Source(str(mnist)), split) for split in ("train", "test")]
-
-    def features(images):
-        parts = np.array_split(images, len(images) // 1000)
-        return np.concatenate([extractor.extract(part)[0] for part in parts])
-
-    return *(features(each.images) for each in sets), sets[0].labels
+    folder, found = tmp_path_factory.mktemp("features"), []
+    for split in ("train", "test"):
+        mpirun(2, "write_features", str(mnist), split, str(folder))
+        parts = [np.load(folder / f"{split}{rank}.npy") for rank in range(2)]
+        found.append(np.concatenate(parts))
+    return *found, load_dataset(Source(str(mnist)), "train").labels
 
 
 def test_the_distance_between_real_sets_behaves(mpirun, tmp_path, real_features):

@@ -129,13 +129,14 @@ def test_what_is_no_run_is_named(gan_mpi, tmp_path, runs):
     assert not (tmp_path / "report.html").exists()
 
 
-def test_a_report_needs_neither_torch_nor_mpi(gan_mpi, tmp_path, runs):
+@pytest.mark.launch
+def test_a_report_needs_neither_torch_nor_mpi(launch, tmp_path, runs):
     code = (
         "import sys; from gan_mpi.__main__ import main\n"
         "try: main()\n"
         "finally: print('LOADED', 'torch' in sys.modules, 'mpi4py.MPI' in sys.modules)"
     )
-    result = gan_mpi("report", *runs, code=code)
+    result = launch("report", *runs, code=code)
     assert "report.html: 2 run(s)" in result.stdout
     assert "LOADED False False" in result.stdout
 

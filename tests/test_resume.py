@@ -54,8 +54,9 @@ def kill_in_step_40(start, tmp_path, size, options):
     """Start a run whose ranks wait in the middle of step 40; kill -9 mpiexec and all of them."""
     here = os.path.dirname(__file__)
     code = (
-        f"import sys; sys.path.insert(0, {here!r}); from ranks.main import main\n"
-        f"main('train_until_killed', ({options!r}, {str(tmp_path)!r}, 40), 60)"
+        f"import sys; sys.path.insert(0, {here!r})\n"
+        "from gan_mpi.mpi.world import world; from ranks.programs import train_until_killed\n"
+        f"train_until_killed(world(), {options!r}, 40)"
     )
     process = start(size=size, code=code)
     markers = [tmp_path / f"rank{rank}.pid" for rank in range(size)]
@@ -72,6 +73,7 @@ def kill_in_step_40(start, tmp_path, size, options):
     process.wait()
 
 
+@pytest.mark.launch
 @pytest.mark.parametrize(("size", "more"), [(1, {}), (3, MIXED)], ids=["1 rank", "3 ranks, mixed"])
 def test_a_run_killed_in_step_40_resumes_to_the_same_bits(start, mpirun, tmp_path, size, more):
     options = {**OPTIONS, **more}

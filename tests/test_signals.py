@@ -10,6 +10,7 @@ from test_resume import assert_same_bits, last_state
 from gan_mpi.runs import checkpoint
 from gan_mpi.runs import directory as rundir
 
+pytestmark = pytest.mark.launch
 OPTIONS = (
     "train",
     "--glyphs",

@@ -61,7 +61,7 @@ def folder(tmp_path_factory):
     for site in range(2):
         write_glyphs(folder / f"same-{site}", 0, 40)
     for site in range(2):  # noise, which no pickle makes smaller
-        noise = np.random.default_rng(site).integers(0, 256, (200, 1, 28, 28), np.uint8)
+        noise = np.random.default_rng(site).integers(0, 256, (100, 1, 28, 28), np.uint8)
         (folder / f"noise-{site}").mkdir()
         (folder / f"noise-{site}" / "train.npz").write_bytes(bytes_of(noise, None))
     for site, labels in enumerate(([0, 1], [1, 2, 3])):
@@ -138,7 +138,7 @@ def found(mpirun, folder):
             run(
                 "seen",
                 LONG,
-                {"datadir": "noise-{rank}", "steps": 200, "optimizer_state": "local"},
+                {"datadir": "noise-{rank}", "steps": 100, "optimizer_state": "local"},
             ),
             str(folder),
         ],
@@ -151,7 +151,7 @@ def found(mpirun, folder):
             str(folder),
         ],
     ]
-    return mpirun(2, "several", calls, timeout=250)
+    return mpirun(2, "on_small_networks", calls, timeout=250)
 
 
 def newest(folder, name):
@@ -265,7 +265,7 @@ def test_what_fails_at_one_site_ends_all_of_them_with_its_sentence(found, folder
 
 
 def test_only_weights_and_statistics_cross(found, folder):
-    """200 steps are four rounds of 50, an epoch of either site.
+    """100 steps are four rounds of 25, an epoch of either site.
 
     At a checkpoint, of which there are two, the states of the optimizers are gathered.
     """
@@ -279,7 +279,7 @@ def test_only_weights_and_statistics_cross(found, folder):
         assert images == 0
         assert taken["gather"] < 2.1 * size, taken
         del taken["gather"], taken["Bcast"]  # once the initial weights
-        assert sum(taken.values()) < 60_000, "a site's images have 156,800 bytes"
+        assert sum(taken.values()) < 60_000, "a site's images have 78,400 bytes"
         assert answers[9] == [3 if answers is found[0] else 2, 3], "the spy sees"
 
 

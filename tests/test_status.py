@@ -17,6 +17,7 @@ from gan_mpi.errors import UserError
 from gan_mpi.files import read_lines
 from gan_mpi.programs.status import page, read_status
 
+pytestmark = pytest.mark.launch
 WITHOUT_TORCH = """
 import sys
 class Refuse:
@@ -34,7 +35,7 @@ def status(*arguments):
 
 
 @pytest.fixture(scope="module")
-def stopped(tmp_path_factory):
+def stopped(tmp_path_factory, gan_mpi_in):
     """A run that was looked at while it trained, stopped by a signal, and did 5 steps more."""
     folder = tmp_path_factory.mktemp("status")
     train = [sys.executable, "-m", "gan_mpi", *OPTIONS]
@@ -45,8 +46,8 @@ def stopped(tmp_path_factory):
     process.send_signal(signal.SIGUSR1)
     assert process.wait(60) == 75
     step = read_status(folder / "run")["step"]
-    more = [*train[:3], "train", "--resume", "run", "--steps", str(step + 5)]
-    subprocess.run(more, cwd=folder, stdout=subprocess.DEVNULL, check=True)
+    more = gan_mpi_in(folder, "train", "--resume", "run", "--steps", step + 5)
+    assert more.returncode == 0, more.stderr
     return folder / "run", running, step
 
 

@@ -1,8 +1,10 @@
 """A grid of settings ends in a table and a plot, and goes on where it was stopped."""
 
+import functools
 import json
 
 import pytest
+from conftest import MAIN_WITH_FEW_POINTS
 from PIL import Image
 
 from gan_mpi.errors import UserError
@@ -12,7 +14,13 @@ from gan_mpi.runs.directory import list_checkpoints
 from gan_mpi.runs.evaluations import read_evaluations
 
 GRID = ("--vary", "batch=16", "--vary", "ranks=1,2")
-POINTS = ("--", "--preset", "paddle-uniform", "--samples", "50", "--kimg", "1")
+POINTS = ("--", "--preset", "paddle-uniform", "--samples", "50", "--kimg", "0.3")
+
+
+@pytest.fixture
+def study(gan_mpi):
+    """Run `gan-mpi study` on two ranks."""
+    return functools.partial(gan_mpi, "study", size=2, code=MAIN_WITH_FEW_POINTS)
 
 
 def test_the_grid_is_every_combination():
@@ -58,11 +66,11 @@ def test_time_is_that_of_training_alone(tmp_path):
     assert read_result(tmp_path, "score") is None
 
 
-def test_a_study_of_two_options(gan_mpi, tmp_path):
-    first = gan_mpi("study", *GRID, "--only", "2", *POINTS, size=2)
+def test_a_study_of_two_options(study, tmp_path):
+    first = study(*GRID, "--only", "2", *POINTS)
     assert first.returncode == 0, first.stderr
     assert "1/1: batch16-ranks2 on 2 rank(s)" in first.stdout
-    whole = gan_mpi("study", *GRID, *POINTS, size=2, timeout=120)
+    whole = study(*GRID, *POINTS)
     assert whole.returncode == 0, whole.stderr
     rows = [line.split() for line in whole.stdout.splitlines() if "batch" in line]
     rows = [row for row in rows if len(row) == 8]
@@ -82,7 +90,7 @@ def test_a_study_of_two_options(gan_mpi, tmp_path):
         assert picture.info["study"] == "study"
 
 
-def test_what_is_wrong_with_a_study_is_said_before_any_work(gan_mpi, tmp_path):
+def test_what_is_wrong_with_a_study_is_said_before_any_work(study, tmp_path):
     cases = {
         ("--vary", "batch"): ("'batch' is not like batch=32,128,512", 2),
         ("--vary", "batch=16", "--vary", "batch=32"): ("names one option twice", 2),
@@ -94,7 +102,7 @@ def test_what_is_wrong_with_a_study_is_said_before_any_work(gan_mpi, tmp_path):
         ("--vary", "seed=0", "--", "-n"): ("--dry-run trains nothing", 2),
     }
     for arguments, (sentence, code) in cases.items():
-        result = gan_mpi("study", *arguments, size=2)
+        result = study(*arguments)
         assert (result.returncode, result.stderr.count(sentence)) == (code, 1), (
             arguments,
             result.stderr,
@@ -102,9 +110,9 @@ def test_what_is_wrong_with_a_study_is_said_before_any_work(gan_mpi, tmp_path):
     assert not (tmp_path / "study").exists()
 
 
-def test_a_study_stops_in_time(gan_mpi, tmp_path):
+def test_a_study_stops_in_time(study, tmp_path):
     options = ("--vary", "seed=0,1", *POINTS, "--time-limit", "0:05")
-    result = gan_mpi("study", *options, size=2)
+    result = study(*options)
     assert result.returncode == 1
     assert result.stderr.count("--time-limit 0:05 leaves") == 1
 
@@ -119,9 +127,9 @@ def test_a_collapse_of_one_setting_is_forgotten_in_the_next():
     assert stop.requested
 
 
-def test_a_setting_that_diverges_is_noted_and_the_others_go_on(gan_mpi, tmp_path):
+def test_a_setting_that_diverges_is_noted_and_the_others_go_on(study, tmp_path):
     options = ("--vary", "lr=1e38,1e-4", *POINTS)
-    result = gan_mpi("study", *options, size=2)
+    result = study(*options)
     assert result.returncode == 0, result.stderr
     assert "lr1e38: diverged: what the generator draws" in result.stdout
     assert [step for step, _ in list_checkpoints(tmp_path / "study" / "lr1e38")] == [0]

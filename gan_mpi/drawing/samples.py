@@ -35,11 +35,13 @@ def generate(
     so that its image does not depend on the other seeds, the ranks or the threads.
     """
     images: dict[int, np.ndarray] = {}  # by place
-    for chunk in sorted({seed // CHUNK for seed in seeds}):
+    places: dict[int, list[int]] = {}  # by chunk
+    for place, seed in enumerate(seeds):
+        places.setdefault(seed // CHUNK, []).append(place)
+    for chunk, left in sorted(places.items()):
         first, last = chunk * CHUNK, (chunk + 1) * CHUNK
         inputs = sample_inputs(generator, config, first, last)
         drawn = sample_labels(generator, first, last)
-        left = [place for place, seed in enumerate(seeds) if first <= seed < last]
         while left:
             # One seed may be asked for in several classes, which takes as many passes.
             now = {seeds[place] - first: place for place in reversed(left)}

@@ -8,8 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from gan_mpi.datasets import find
+from gan_mpi.datasets.dataset import Source
+from gan_mpi.datasets.find import load_dataset
 from gan_mpi.errors import UserError
 from gan_mpi.evaluation import frechet, kernel, neighbours
+from gan_mpi.evaluation.extractor import bundled, read_classifier
 from gan_mpi.programs.evaluate import evaluate
 from gan_mpi.streams import Purpose, draw_latents
 from ranks.training import on_sizes
@@ -46,7 +50,11 @@ def figures_of_points(comm, real, fake):
 
 
 def evaluations_on_sizes(comm, sizes, runs, samples):
-    """Evaluate runs on several numbers of ranks; return their records, by the number of ranks."""
+    """Evaluate runs on several numbers of ranks; return their records, by the number of ranks.
+
+    Of points there are a tenth as many as usual.
+    """
+    find.DRAWN_TEST //= 10
     return on_sizes(comm, sizes, lambda part: [evaluated(part, run, samples) for run in runs])
 
 
@@ -67,6 +75,17 @@ def evaluate_outcomes(comm, calls, folder):
         except UserError as error:
             found.append([str(error), error.exit_code, error.on_all_ranks])
     return found
+
+
+def write_features(comm, datadir, split, folder):
+    """Write what the bundled classifier sees in this rank's part of MNIST."""
+    path = bundled()["mnist"]
+    extractor = read_classifier(path.read_bytes(), path)
+    images = load_dataset(Source(datadir), split).images
+    mine = np.array_split(images, comm.world_size)[comm.rank]
+    parts = np.array_split(mine, len(mine) // 1000)
+    found = np.concatenate([extractor.extract(part)[0] for part in parts])
+    np.save(Path(folder) / f"{split}{comm.rank}.npy", found)
 
 
 def distances_to_first(comm, path):

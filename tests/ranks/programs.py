@@ -1,7 +1,6 @@
 """Whole programs on the ranks of tests; they answer with exit codes, or an error's sentence."""
 
 import contextlib
-import faulthandler
 import io
 import os
 import time
@@ -70,7 +69,6 @@ class Trap:
         self.calls += 1
         if self.calls == self.at:
             self.marker.write_text(str(os.getpid()))
-            faulthandler.cancel_dump_traceback_later()
             while True:
                 time.sleep(1)
         return False
@@ -87,9 +85,8 @@ def train_on(comm, runs, folder):
     return found
 
 
-def train_until_killed(comm, given, folder, step):
+def train_until_killed(comm, given, step):
     """Train, and hang in the middle of a step for the test to kill."""
     from gan_mpi.programs.train import train
 
-    os.chdir(folder)
     train(comm, given, Trap(comm, step))

@@ -1,21 +1,51 @@
 """Runs of sites on the ranks of tests."""
 
+import math
 import os
 import pickle
+from dataclasses import replace
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from mpi4py import MPI
+from torch import nn
 
 from gan_mpi.config.resolve import new_config
 from gan_mpi.datasets.dataset import Source
 from gan_mpi.datasets.find import load_dataset
 from gan_mpi.errors import UserError
 from gan_mpi.mpi.comm import Communicator
+from gan_mpi.networks import dense
+from gan_mpi.networks.build import ARCHITECTURES
+from gan_mpi.networks.layers import View, last_layer
+from gan_mpi.parallel.batch_norm import BatchNorm
 from gan_mpi.sites.average import WeightAverage, state_tensors
 from ranks.programs import NEVER, train_outcomes
 from ranks.small_networks import batch_normalised_game
+
+
+def small_lightning(latent_dim, shape, tanh):
+    """Return a generator like lightning's, of a hundredth of its size."""
+    return nn.Sequential(
+        nn.Linear(latent_dim, 12),
+        nn.LeakyReLU(0.2),
+        nn.Linear(12, 16),
+        BatchNorm(16, eps=0.8),
+        nn.LeakyReLU(0.2),
+        nn.Linear(16, math.prod(shape)),
+        last_layer(tanh),
+        View(*shape),
+    )
+
+
+def on_small_networks(comm, calls):
+    """Answer several calls while lightning is small: checkpoints of it take long."""
+    small = replace(ARCHITECTURES["lightning"], generator=small_lightning)
+    small = replace(small, discriminator=dense.dense_discriminator)
+    with patch.dict(ARCHITECTURES, lightning=small):
+        return [globals()[name](comm, *arguments) for name, *arguments in calls]
 
 
 def train_on_first(comm, size, runs, folder):

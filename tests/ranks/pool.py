@@ -1,0 +1,172 @@
+"""Ranks that stay for many jobs: a job takes the first of them, the others sleep meanwhile.
+
+A start of mpiexec, Python and torch takes seconds, and a job on ranks that are there
+hundredths.  A job that fails, hangs or leaves takes the ranks with it; the next one gets others.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+TESTS = Path(__file__).parents[1]
+START = 120  # seconds for ranks to come up on a busy machine
+ALIKE = 1.0  # seconds for the other ranks to fail or leave as the first one did
+DUMP = signal.SIGUSR2  # has a rank write its stacks, wherever it hangs
+
+
+class JobFailed(AssertionError):
+    """What became of a job that did not end on all ranks, with their outputs and stacks."""
+
+
+class Pool:
+    """So many ranks, started by the first job."""
+
+    def __init__(self, size, mpiexec, environment):
+        """`environment` returns the variables that a program started now would get."""
+        self.size, self.mpiexec, self.environment = size, mpiexec, environment
+        self.process = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def run(self, size, job, timeout):
+        """Do a job of ranks/main.py on the first `size` ranks; return what each of them reports.
+
+        Raises JobFailed, and ends the ranks, unless all of them report in time.
+        """
+        if self.process is None:
+            self._start()
+        shared = {"size": size, "environment": self.environment(), "timeout": timeout}
+        for connection in self.connections[:size]:
+            connection.send({**job, **shared})
+        reports, what = self._reports(size, timeout)
+        if what is None and all("answer" in report for report in reports.values()):
+            found = [reports[rank] | self._said(rank) for rank in range(size)]
+            if any(report["leaves"] for report in found):
+                self.kill()
+            return found
+        text = self._autopsy(size, reports, what or "failed")
+        self.kill()
+        raise JobFailed(text)
+
+    def close(self):
+        """Let the ranks leave, if there are any."""
+        if self.process is None:
+            return
+        with contextlib.suppress(OSError):
+            for connection in self.connections:
+                connection.send(None)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(10)
+        self.kill()
+
+    def kill(self):
+        """End mpiexec and the ranks, whatever they do."""
+        for end in (
+            lambda: os.killpg(self.process.pid, signal.SIGKILL),
+            *(lambda pid=pid: os.kill(pid, signal.SIGKILL) for pid in self.pids),
+        ):
+            with contextlib.suppress(ProcessLookupError):
+                end()
+        self.process.wait()
+        for connection in self.connections:
+            connection.close()
+        shutil.rmtree(self.folder)
+        self.process = None
+
+    def _start(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="gan-mpi-ranks-"))
+        self.pids, self.connections, at = [], [], str(self.folder / "socket")
+        command = [*self.mpiexec, "-n", str(self.size), sys.executable, "-m", "ranks.main", at]
+        with (
+            socket.socket(socket.AF_UNIX) as server,
+            (self.folder / "log").open("wb") as log,
+        ):
+            server.bind(at)
+            server.listen()
+            server.settimeout(0.5)
+            self.process = subprocess.Popen(
+                command,
+                cwd=TESTS,
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+            self._accept(server)
+
+    def _accept(self, server):
+        found, deadline = {}, time.monotonic() + START
+        while len(found) < self.size:
+            try:
+                connection = Connection(server.accept()[0].detach())
+                rank, pid = connection.recv()
+                found[rank] = pid, connection
+            except TimeoutError:
+                if time.monotonic() > deadline or self.process.poll() is not None:
+                    log = (self.folder / "log").read_text(errors="replace")
+                    self.kill()
+                    raise JobFailed(f"the ranks did not come up:\n{log}") from None
+        self.pids, self.connections = zip(*(found[rank] for rank in range(self.size)), strict=True)
+        for connection in self.connections:
+            connection.send(self.environment())
+
+    def _reports(self, size, timeout):
+        """Return the reports by rank, and what went wrong: nothing, a rank's end, the time."""
+        missing = dict(zip(self.connections[:size], range(size), strict=True))
+        reports, what, deadline = {}, None, time.monotonic() + timeout
+        while missing:
+            ready = wait(list(missing), max(0, deadline - time.monotonic()))
+            if not ready:
+                return reports, what or f"not done in {timeout} s"
+            for connection in ready:
+                rank = missing.pop(connection)
+                try:
+                    reports[rank] = connection.recv()
+                except (EOFError, ConnectionResetError):
+                    reports[rank] = {"failed": "this rank is gone"}
+                if "failed" in reports[rank] and what is None:
+                    what = f"rank {rank} failed"
+                    deadline = min(deadline, time.monotonic() + ALIKE)
+        return reports, what
+
+    def _said(self, rank):
+        return {name: self._text(rank, name) for name in ("out", "err")}
+
+    def _text(self, rank, name):
+        return (self.folder / f"{rank}.{name}").read_text(errors="replace")
+
+    def _autopsy(self, size, reports, what):
+        """Return what is known of each rank: its report or its stacks, and what it said."""
+        parts = [f"a job on {size} rank(s): {what}"]
+        for rank in range(size):
+            fate = reports.get(rank) or {"hangs": self._stacks(rank)}
+            for name, text in {**fate, **self._said(rank)}.items():
+                if text not in ("", None, []):
+                    parts.append(f"-- rank {rank}, {name}:\n{text}")
+        parts.append((self.folder / "log").read_text(errors="replace"))
+        return "\n".join(parts)
+
+    def _stacks(self, rank):
+        """Return the stacks of a rank that hangs, once it has written them."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pids[rank], DUMP)
+        text, deadline = "", time.monotonic() + 5
+        while not text.endswith("\n") or text != self._text(rank, "stacks"):
+            if time.monotonic() > deadline:
+                break
+            text = self._text(rank, "stacks")
+            time.sleep(0.1)
+        return text
