@@ -11,7 +11,7 @@ import click
 from gan_mpi.config.running import RunConfig
 from gan_mpi.config.training import DATASETS
 from gan_mpi.options.fields import some_options
-from gan_mpi.options.params import GridSize
+from gan_mpi.options.params import GridSize, choice_option, number_option, out_option
 
 LAYOUTS = ("idx", "ctf", "npz")
 NAMES = tuple(name for name in DATASETS if name != "uniform")
@@ -92,13 +92,7 @@ def _progress() -> Iterator[Any]:
     metavar="WxH",
     help="Also write the first images as a picture.",
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default="contact-sheet.png",
-    show_default=True,
-    help="The picture's file.",
-)
+@out_option("The picture's file.", "contact-sheet.png", may_be_folder=True)
 @some_options(("resolution",), RunConfig)
 def info(folder: Path, grid: tuple[int, int] | None, out: Path, resolution: int | None) -> int:
     """Say what the training data in FOLDER are: counts, shape, brightness, labels."""
@@ -130,12 +124,12 @@ def info(folder: Path, grid: tuple[int, int] | None, out: Path, resolution: int 
 @data.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option(
+@choice_option(
     "--to",
-    "layout",
-    type=click.Choice(LAYOUTS),
+    LAYOUTS,
+    "MNIST's IDX files, CNTK's text format, or NumPy archives.",
+    name="layout",
     required=True,
-    help="MNIST's IDX files, CNTK's text format, or NumPy archives.",
 )
 @some_options(("resolution",), RunConfig)
 def convert(folder: Path, out: Path, layout: str, resolution: int | None) -> int:
@@ -153,13 +147,7 @@ def convert(folder: Path, out: Path, layout: str, resolution: int | None) -> int
 @data.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option(
-    "--sites",
-    type=click.IntRange(min=1),
-    required=True,
-    metavar="N",
-    help="Number of sites.",
-)
+@number_option("--sites", "Number of sites.", minimum=1, required=True)
 @click.option(
     "--skew",
     type=click.FloatRange(0, 1),
@@ -169,22 +157,10 @@ def convert(folder: Path, out: Path, layout: str, resolution: int | None) -> int
     help="Share of each class that one site has alone: with 0 all sites have the same classes, "
     "with 1 and two sites one has the digits 0-4 and the other 5-9.",
 )
-@click.option(
-    "--seed",
-    type=click.IntRange(min=0, max=2**63 - 1),
-    default=0,
-    show_default=True,
-    metavar="N",
-    help="Seed of which sample goes where.",
+@number_option(
+    "--seed", "Seed of which sample goes where.", minimum=0, maximum=2**63 - 1, default=0
 )
-@click.option(
-    "--to",
-    "layout",
-    type=click.Choice(LAYOUTS),
-    default="npz",
-    show_default=True,
-    help="Layout of the files.",
-)
+@choice_option("--to", LAYOUTS, "Layout of the files.", name="layout", default="npz")
 @some_options(("resolution",), RunConfig)
 def split(
     folder: Path,

@@ -4,26 +4,27 @@ from pathlib import Path
 
 import click
 
-from gan_mpi.options.params import checkpoint_option, checkpoint_step, no_ema_option
+from gan_mpi.options.params import (
+    checkpoint_option,
+    checkpoint_step,
+    choice_option,
+    no_ema_option,
+    out_option,
+)
 
 
 @click.command()
 @click.argument("run_or_checkpoint", required=False, type=click.Path(path_type=Path))
 @checkpoint_option
 @no_ema_option
-@click.option(
+@choice_option(
     "--format",
-    "export_format",
-    type=click.Choice(["safetensors", "onnx", "pt2"]),
+    ["safetensors", "onnx", "pt2"],
+    "Weights alone, or a program for onnxruntime or torch.export.load.",
+    name="export_format",
     default="safetensors",
-    show_default=True,
-    help="Weights alone, or a program for onnxruntime or torch.export.load.",
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="File to write.  [default: generator.FORMAT]",
-)
+@out_option("File to write.  [default: generator.FORMAT]")
 def export(
     run_or_checkpoint: Path | None,
     checkpoint: str,

@@ -11,6 +11,7 @@ from gan_mpi.cluster.jobscript import write_script
 from gan_mpi.cluster.schedulers import SCHEDULERS, Job
 from gan_mpi.cluster.time_left import seconds_of
 from gan_mpi.errors import UserError, reason
+from gan_mpi.options.params import choice_option, number_option
 
 SITE_FILE = "jobscript.toml"
 
@@ -67,42 +68,13 @@ class SiteCommand(click.Command):
 
 
 @click.command(cls=SiteCommand)
-@click.option(
-    "--scheduler",
-    type=click.Choice(list(SCHEDULERS)),
-    required=True,
-    help="Whose script to write.",
+@choice_option("--scheduler", list(SCHEDULERS), "Whose script to write.", required=True)
+@number_option("--nodes", "Nodes of the job.", minimum=1, default=1)
+@number_option(
+    "--ranks-per-node", "Ranks of each node: one a core, or one a GPU.", minimum=1, required=True
 )
-@click.option(
-    "--nodes",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="Nodes of the job.",
-)
-@click.option(
-    "--ranks-per-node",
-    type=click.IntRange(min=1),
-    required=True,
-    metavar="N",
-    help="Ranks of each node: one a core, or one a GPU.",
-)
-@click.option(
-    "--cpus-per-rank",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="Cores, and threads, of each rank.",
-)
-@click.option(
-    "--gpus-per-node",
-    type=click.IntRange(min=0),
-    default=0,
-    metavar="N",
-    help="GPUs of each node.",
-)
+@number_option("--cpus-per-rank", "Cores, and threads, of each rank.", minimum=1, default=1)
+@number_option("--gpus-per-node", "GPUs of each node.", minimum=0, default=0, show_default=False)
 @click.option(
     "--time",
     type=TimeLimit(),
@@ -138,17 +110,16 @@ class SiteCommand(click.Command):
     metavar="TEXT",
     help="Line for the scheduler as it is; may be repeated.",
 )
-@click.option(
+@choice_option(
     "--launcher",
-    type=click.Choice(["srun", "mpiexec"]),
+    ["srun", "mpiexec"],
+    "What starts the ranks under Slurm; elsewhere it is mpiexec, or flux run.",
     default="srun",
-    show_default=True,
-    help="What starts the ranks under Slurm; elsewhere it is mpiexec, or flux run.",
 )
-@click.option(
+@choice_option(
     "--mpi",
-    type=click.Choice(["mpich", "openmpi"]),
-    help="Which MPI gan-mpi will use.  [default: the one that mpi4py finds here]",
+    ["mpich", "openmpi"],
+    "Which MPI gan-mpi will use.  [default: the one that mpi4py finds here]",
 )
 @click.option("--submit", is_flag=True, help="Hand the script to the scheduler.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)

@@ -4,16 +4,12 @@ from pathlib import Path
 
 import click
 
+from gan_mpi.options.params import out_option
+
 
 @click.command()
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default="report.html",
-    show_default=True,
-    help="File to write.",
-)
+@out_option("File to write.", "report.html")
 def report(runs: tuple[Path, ...], out: Path) -> int:
     """Write one HTML page about one or several runs.
 

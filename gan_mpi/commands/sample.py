@@ -10,7 +10,10 @@ from gan_mpi.options.params import (
     TwoSeeds,
     checkpoint_option,
     checkpoint_step,
+    choice_option,
     no_ema_option,
+    number_option,
+    out_option,
 )
 
 
@@ -37,19 +40,17 @@ from gan_mpi.options.params import (
     metavar="WxH",
     help="Columns and rows of the picture.  [default: 6x6, or what holds the seeds]",
 )
-@click.option(
+@choice_option(
     "--format",
-    "picture_format",
-    type=click.Choice(["png", "npz", "pngs"]),
+    ["png", "npz", "pngs"],
+    "One picture; an array 'images', uint8 (N, H, W) or (N, H, W, 3); or a file a seed.",
+    name="picture_format",
     default="png",
-    show_default=True,
-    help="One picture; an array 'images', uint8 (N, H, W) or (N, H, W, 3); or a file a seed.",
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help="File to write, or folder of pngs.  [default: samples.png, samples.npz or samples, "
+@out_option(
+    "File to write, or folder of pngs.  [default: samples.png, samples.npz or samples, "
     "interpolation.gif, timelapse.gif]",
+    may_be_folder=True,
 )
 @click.option(
     "--interpolate",
@@ -59,10 +60,8 @@ from gan_mpi.options.params import (
     help="The way from the image of one seed to that of another: a GIF, or a strip if --out is "
     "a .png.",
 )
-@click.option(
-    "--frames",
-    type=click.IntRange(2, 1000),
-    help="Images on that way.  [default: 60]",
+@number_option(
+    "--frames", "Images on that way.  [default: 60]", minimum=2, maximum=1000, metavar=None
 )
 @click.option(
     "--timelapse",

@@ -7,6 +7,7 @@ import click
 
 from gan_mpi.config.given import Given, text_of
 from gan_mpi.config.values import RANK
+from gan_mpi.options.params import choice_option, number_option
 
 METRICS = ("frechet", "precision", "recall", "density", "coverage", "score")
 
@@ -48,18 +49,9 @@ class Varied(click.ParamType):
     show_default=True,
     help="Folder of the runs; the same command again goes on there.",
 )
-@click.option(
-    "--metric",
-    type=click.Choice(METRICS),
-    default="frechet",
-    show_default=True,
-    help="Figure that the settings are compared by.",
-)
-@click.option(
-    "--only",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Run the Nth setting alone, for job arrays, then show all that are done.",
+@choice_option("--metric", METRICS, "Figure that the settings are compared by.", default="frechet")
+@number_option(
+    "--only", "Run the Nth setting alone, for job arrays, then show all that are done.", minimum=1
 )
 @click.argument("options", metavar="[-- OPTIONS OF TRAIN]", nargs=-1)
 @click.pass_context

@@ -8,29 +8,20 @@ import click
 from gan_mpi.config.running import RunConfig
 from gan_mpi.config.training import TrainConfig
 from gan_mpi.options.fields import GroupedCommand, some_options
+from gan_mpi.options.params import number_option, out_option
 
 
 @click.command("train-classifier", cls=GroupedCommand)
 @some_options(("datadir", "glyphs", "resolution", "dataset"), RunConfig, TrainConfig)
-@click.option(
+@number_option(
     "--seed",
-    type=click.IntRange(min=0),
+    "Seed of the initial weights and of the order of the images.",
+    minimum=0,
     default=0,
-    show_default=True,
-    help="Seed of the initial weights and of the order of the images.",
+    metavar=None,
 )
-@click.option(
-    "--epochs",
-    type=click.IntRange(min=1),
-    default=5,
-    show_default=True,
-    help="Passes over the training images.",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="File to write.  [default: the user's cache, where 'evaluate' looks]",
-)
+@number_option("--epochs", "Passes over the training images.", minimum=1, default=5, metavar=None)
+@out_option("File to write.  [default: the user's cache, where 'evaluate' looks]")
 def train_classifier(
     datadir: str | None,
     glyphs: int | None,

@@ -1,5 +1,9 @@
 """Kinds of values and options that commands share."""
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
 import click
 
 from gan_mpi.config.values import grid_size
@@ -70,6 +74,43 @@ class GridSize(click.ParamType):
             return grid_size(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+Option = Callable[[Any], Any]
+
+
+def number_option(
+    flag: str,
+    help: str,
+    *,
+    minimum: int,
+    maximum: int | None = None,
+    default: int | None = None,
+    metavar: str | None = "N",
+    **more: Any,
+) -> Option:
+    """Return an option that is a whole number; a default is shown unless `more` says otherwise."""
+    kind = click.IntRange(min=minimum, max=maximum)
+    shown = {"show_default": default is not None, **more}
+    return click.option(flag, type=kind, default=default, metavar=metavar, help=help, **shown)
+
+
+def choice_option(
+    flag: str, values: Sequence[str], help: str, *, default: str | None = None, **more: Any
+) -> Option:
+    """Return an option that is one of some words, `name` in the function that takes it."""
+    names = [flag, *([more.pop("name")] if "name" in more else [])]
+    kind = click.Choice(values)
+    shown = default is not None
+    return click.option(*names, type=kind, default=default, show_default=shown, help=help, **more)
+
+
+def out_option(help: str, default: str | None = None, *, may_be_folder: bool = False) -> Option:
+    """Return --out, a file to write."""
+    kind = click.Path(path_type=Path, dir_okay=may_be_folder)
+    return click.option(
+        "--out", type=kind, default=default, show_default=default is not None, help=help
+    )
 
 
 checkpoint_option = click.option(
