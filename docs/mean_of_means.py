@@ -1,9 +1,9 @@
 """Exercise: every rank sends the mean over its share, and the means are averaged over ranks."""
 
 from gan_mpi.__main__ import main
-from gan_mpi.game import updates as step
+from gan_mpi.game import updates
 
-average_gradients = step.average_gradients
+average_gradients = updates.average_gradients
 
 
 def mean_of_means(comm, bucket, sums, count, stop):
@@ -13,5 +13,5 @@ def mean_of_means(comm, bucket, sums, count, stop):
     return average_gradients(comm, bucket, means, 1, stop)
 
 
-step.average_gradients = mean_of_means
+updates.average_gradients = mean_of_means
 main()
