@@ -48,17 +48,19 @@ class Pool:
         if self.process is None:
             self._start()
         shared = {"size": size, "environment": self.environment(), "timeout": timeout}
-        for connection in self.connections[:size]:
-            connection.send({**job, **shared})
-        reports, what = self._reports(size, timeout)
-        if what is None and all("answer" in report for report in reports.values()):
-            found = [reports[rank] | self._said(rank) for rank in range(size)]
-            if any(report["leaves"] for report in found):
-                self.kill()
-            return found
-        text = self._autopsy(size, reports, what or "failed")
-        self.kill()
-        raise JobFailed(text)
+        try:
+            for connection in self.connections[:size]:
+                connection.send({**job, **shared})
+            reports, what = self._reports(size, timeout)
+            if what is not None:
+                raise JobFailed(self._autopsy(size, reports, what))
+        except BaseException:  # an impatient Ctrl-C too
+            self.kill()
+            raise
+        found = [reports[rank] | self._said(rank) for rank in range(size)]
+        if any(report["leaves"] for report in found):
+            self.kill()
+        return found
 
     def close(self):
         """Let the ranks leave, if there are any."""
@@ -69,16 +71,14 @@ class Pool:
                 connection.send(None)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(10)
+            self.pids = ()  # which others may have by now
         self.kill()
 
     def kill(self):
         """End mpiexec and the ranks, whatever they do."""
-        for end in (
-            lambda: os.killpg(self.process.pid, signal.SIGKILL),
-            *(lambda pid=pid: os.kill(pid, signal.SIGKILL) for pid in self.pids),
-        ):
+        for kill, number in ((os.killpg, self.process.pid), *((os.kill, n) for n in self.pids)):
             with contextlib.suppress(ProcessLookupError):
-                end()
+                kill(number, signal.SIGKILL)
         self.process.wait()
         for connection in self.connections:
             connection.close()
@@ -153,8 +153,8 @@ class Pool:
         parts = [f"a job on {size} rank(s): {what}"]
         for rank in range(size):
             fate = reports.get(rank) or {"hangs": self._stacks(rank)}
-            for name, text in {**fate, **self._said(rank)}.items():
-                if text not in ("", None, []):
+            for name in ("failed", "hangs", "out", "err"):
+                if text := {**fate, **self._said(rank)}.get(name):
                     parts.append(f"-- rank {rank}, {name}:\n{text}")
         parts.append((self.folder / "log").read_text(errors="replace"))
         return "\n".join(parts)
