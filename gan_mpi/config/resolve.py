@@ -20,6 +20,8 @@ from gan_mpi.config.running import RunConfig
 from gan_mpi.config.training import TrainConfig
 from gan_mpi.errors import UserError, flag
 
+REMEMBERED = ("evaluate_every", "samples", "classifier", "keep")
+
 
 def apply_options(config: TrainConfig, given: Given) -> TrainConfig:
     """Return `config` with the options given on the command line, by parameter name."""
@@ -67,9 +69,6 @@ def run_config(preset: str, given: Given) -> RunConfig:
     """Return where and how to run: defaults, then the preset's, then the options given."""
     chosen = {**PRESETS[preset].run_settings, **given}
     return RunConfig(**{f.name: chosen[f.name] for f in fields(RunConfig) if f.name in chosen})
-
-
-REMEMBERED = ("evaluate_every", "samples", "classifier", "keep")
 
 
 def remembered(run: RunConfig) -> dict[str, OptionValue]:

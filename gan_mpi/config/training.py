@@ -7,15 +7,7 @@ from gan_mpi.config.presets import PRESETS
 from gan_mpi.config.setting import setting
 
 NETWORKS = ("dense", "dcgan", "dcgan-206b", "paddle", "paddle-points", "lightning")
-LOSSES = (
-    "sum",
-    "mean",
-    "nonsaturating",
-    "minimax",
-    "least-squares",
-    "hinge",
-    "wasserstein",
-)
+LOSSES = ("sum", "mean", "nonsaturating", "minimax", "least-squares", "hinge", "wasserstein")
 WITHOUT_TARGETS = ("hinge", "wasserstein")
 DATASETS = ("mnist", "fashion-mnist", "cifar10", "uniform")
 SITES, BEYOND = "Sites", "Beyond the originals"  # groups of options

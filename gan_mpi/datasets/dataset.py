@@ -34,7 +34,8 @@ class Dataset:
         return self.images.shape[1:]
 
 
-def _dataset(name: str, source: str, images: np.ndarray, labels: np.ndarray | None) -> Dataset:
+def make_dataset(name: str, source: str, images: np.ndarray, labels: np.ndarray | None) -> Dataset:
+    """Return images or points (N, ...) and labels (N,) as a data set, with their SHA-256."""
     images = np.ascontiguousarray(images)
     digest = hashlib.sha256(images.data)
     if labels is not None:

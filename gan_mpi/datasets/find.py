@@ -5,7 +5,7 @@ from pathlib import Path
 from gan_mpi.config.values import RANK
 from gan_mpi.datasets import cifar10, cntk_text, idx, npz, pictures
 from gan_mpi.datasets import drawn as points
-from gan_mpi.datasets.dataset import Dataset, Source, _dataset
+from gan_mpi.datasets.dataset import Dataset, Source, make_dataset
 from gan_mpi.datasets.drawn import draw_glyphs
 from gan_mpi.errors import UserError
 
@@ -22,8 +22,6 @@ SHAPES = {
     "cifar10": (3, 32, 32),
     "uniform": (2,),
 }
-
-
 DRAWN_TEST = 10_000  # glyphs or points of a test set
 FIRST_TEST_GLYPH = 10**9  # beyond those that anybody trains on
 
@@ -64,9 +62,9 @@ def load_dataset(source: Source, split: str = "train") -> Dataset:
     if source.glyphs is not None:
         count = DRAWN_TEST if is_test else source.glyphs
         images, labels = draw_glyphs(count, FIRST_TEST_GLYPH if is_test else 0)
-        return _dataset("glyphs", f"{count} drawn glyphs", images, labels)
+        return make_dataset("glyphs", f"{count} drawn glyphs", images, labels)
     drawn = points.draw_points(DRAWN_TEST, points.COUNT) if is_test else points.draw_points()
-    return _dataset("uniform", "the unit square", drawn, None)
+    return make_dataset("uniform", "the unit square", drawn, None)
 
 
 def has_split(source: Source, split: str) -> bool:
@@ -102,17 +100,17 @@ def _read(folder: Path, source: Source, split: str) -> Dataset:
     images_file = idx.find_images(folder, split)
     if images_file is not None:
         images, labels = idx.read_images(images_file, split)
-        return _dataset(name, str(images_file), images, labels)
+        return make_dataset(name, str(images_file), images, labels)
     if batches := cifar10.find_batches(folder, split):
         images, labels = cifar10.read_batches(batches)
-        return _dataset(name, str(batches[0].parent), images, labels)
+        return make_dataset(name, str(batches[0].parent), images, labels)
     text_file, archive = folder / cntk_text.FILES[split], folder / npz.FILES[split]
     if text_file.exists():
-        return _dataset(name, str(text_file), *cntk_text.read_cached(text_file))
+        return make_dataset(name, str(text_file), *cntk_text.read_cached(text_file))
     if archive.exists():
-        return _dataset(name, str(archive), *npz.read_npz(archive))
+        return make_dataset(name, str(archive), *npz.read_npz(archive))
     images, labels = pictures.read_pictures(folder, split, source.resolution)
-    return _dataset(name, str(folder), images, labels)
+    return make_dataset(name, str(folder), images, labels)
 
 
 def _sought(split: str) -> str:

@@ -10,7 +10,10 @@ from PIL.PngImagePlugin import PngInfo
 from gan_mpi import __version__
 from gan_mpi.config.training import TrainConfig
 
-LAST_TIME = 1500
+LAST_TIME = 1500  # milliseconds of a GIF's last frame
+GAP = 2  # pixels between the tiles of a grid
+GAP_GREY = 72
+TILE = 64  # pixels: smaller images are magnified by a whole factor up to about this
 
 
 def gif(pictures: Sequence[Image.Image], milliseconds: int, facts: dict) -> bytes:
@@ -27,15 +30,6 @@ def gif(pictures: Sequence[Image.Image], milliseconds: int, facts: dict) -> byte
         comment=", ".join(f"{name} {value}" for name, value in facts.items()),
     )
     return buffer.getvalue()
-
-
-GAP = 2  # pixels between the tiles of a grid
-
-
-GAP_GREY = 72
-
-
-TILE = 64  # pixels: smaller images are magnified by a whole factor up to about this
 
 
 def channels_last(pixels: np.ndarray) -> np.ndarray:

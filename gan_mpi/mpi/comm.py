@@ -102,8 +102,8 @@ class Communicator:
         return Communicator(MPI.COMM_SELF)
 
     def barrier(self) -> None:
-        """Wait for all ranks, asleep rather than spinning on a core others need.  Collective."""
-        _wait_for_all(self.mpi)
+        """Wait for all ranks, asleep.  Collective."""
+        wait_for_all(self.mpi)
 
     def alike(self, function: Callable[[], T]) -> T:
         """Return function(), which finds the same on all ranks; a UserError is that of all.
@@ -198,7 +198,8 @@ def _broadcast(mpi: MPI.Intracomm, array: Array) -> None:
         mpi.Bcast(flat[begin : begin + step], ROOT)
 
 
-def _wait_for_all(mpi: MPI.Intracomm) -> None:
+def wait_for_all(mpi: MPI.Intracomm) -> None:
+    """Wait for all ranks, asleep rather than spinning on a core that others need.  Collective."""
     request = mpi.Ibarrier()
     pause = 1e-5
     while not request.Test():

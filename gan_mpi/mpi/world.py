@@ -5,13 +5,11 @@ import time
 
 from gan_mpi.errors import UserError
 from gan_mpi.mpi import launcher
-from gan_mpi.mpi.comm import Communicator, _wait_for_all
+from gan_mpi.mpi.comm import Communicator, wait_for_all
 from gan_mpi.mpi.library import MPI
 
-OUTPUT_HEAD_START = 0.5  # seconds
-
-
-SPEAKER_FIRST = 2.0  # seconds
+OUTPUT_HEAD_START = 0.5  # seconds for what this rank said, before it aborts
+SPEAKER_FIRST = 2.0  # seconds in which the rank that speaks leaves before the others
 
 
 def library_name() -> str:
@@ -92,7 +90,7 @@ def all_ranks_failed() -> bool:
 def leave() -> None:
     """Wait for all ranks and finalise MPI, if it was used.  Collective."""
     if MPI.Is_initialized() and not MPI.Is_finalized():
-        _wait_for_all(MPI.COMM_WORLD)
+        wait_for_all(MPI.COMM_WORLD)
         MPI.Finalize()
 
 

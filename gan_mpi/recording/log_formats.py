@@ -10,6 +10,14 @@ from gan_mpi.config.training import TrainConfig
 from gan_mpi.runs.stats import Figures, StatsRecord, duration, figures_of
 from gan_mpi.training.state import State
 
+LINES = 50  # status lines of a run, as many as CNTK's example printed
+ERRORS = ("error_real", "error_fake", "error_G")
+LEGEND = (
+    "(G, D: losses; D(x), D(G(z)): mean scores of reals and fakes; err: reals/fakes that D takes "
+    "for the other, and fakes that G fails to pass off as real; lr: of G/D; comm: share of the "
+    "time)"
+)
+
 
 class LogFormat(Protocol):
     """The lines of a run; `state` is that of the step just done."""
@@ -115,12 +123,6 @@ def log_format_of(options: RunConfig, config: TrainConfig) -> LogFormat:
     return formats[options.log_format]
 
 
-LINES = 50  # status lines of a run, as many as CNTK's example printed
-
-
-ERRORS = ("error_real", "error_fake", "error_G")
-
-
 def status_line(record: StatsRecord, steps: int, seconds_left: float) -> str:
     """Return one readable line about the updates since the last one."""
 
@@ -164,10 +166,3 @@ def site_lines(record: StatsRecord) -> list[str]:
     ]
     whole = line(f"round {record['round']}, all sites", record["all_sites"])
     return [*lines, whole]
-
-
-LEGEND = (
-    "(G, D: losses; D(x), D(G(z)): mean scores of reals and fakes; err: reals/fakes that D takes "
-    "for the other, and fakes that G fails to pass off as real; lr: of G/D; comm: share of the "
-    "time)"
-)

@@ -19,6 +19,8 @@ from gan_mpi.sites.average import WeightAverage
 from gan_mpi.training.progress import Progress, Window
 from gan_mpi.training.state import RunState
 
+Nested = TypeVar("Nested")
+
 
 @dataclass
 class SitesState:
@@ -110,9 +112,6 @@ def _of_this_site(local: Checkpoint, state: RunState) -> SavedSite:
     if state.ema is not None:
         mine["G_ema_updates"] = state.ema.updates
     return mine
-
-
-Nested = TypeVar("Nested")
 
 
 def on_cpu(value: Nested) -> Nested:
