@@ -84,7 +84,7 @@ def test_classes_that_are_hardly_drawn_are_named():
 
 
 def test_a_generator_with_one_output_is_warned_of_and_can_end_the_run(gan_mpi, tmp_path):
-    options = ("train", "--glyphs", "500", "--batch", "32", "--steps", "400")
+    options = ("train", "--glyphs", "500", "--batch", "32", "--steps", "208")
     for name, extra, code in (("on", (), 0), ("off", ("--stop-on-collapse",), 76)):
         result = gan_mpi(*options, "--run-dir", name, *extra, size=2, code=ONE_OUTPUT)
         assert result.returncode == code, result.stderr
@@ -93,6 +93,6 @@ def test_a_generator_with_one_output_is_warned_of_and_can_end_the_run(gan_mpi, t
         lines = (tmp_path / name / "stats.jsonl").read_text().splitlines()
         records = [json.loads(line) for line in lines]
         assert [r["step"] for r in records if COLLAPSE in r.get("alarms", {})] == [200]
-    assert "stopped after 201 of 400 steps" in result.stdout
+    assert "stopped after 201 of 208 steps" in result.stdout
     assert "(mode collapse)" in result.stdout
     assert (tmp_path / "off" / "checkpoint-000201.pt").exists()

@@ -35,7 +35,7 @@ THREADS = 2.0  # seconds for the threads of a job to end
 
 
 def serve(address):
-    """Do the jobs that come over a socket, until there are no more."""
+    """Do the jobs that come over a socket, until pytest ends this process, or is gone."""
     everyone = world_module.world().mpi
     folder, rank = Path(address).parent, everyone.rank
     for number, name in ((1, "out"), (2, "err")):
@@ -48,11 +48,11 @@ def serve(address):
     connection.send((rank, os.getpid()))
     before = connection.recv()
     added = {name: value for name, value in os.environ.items() if before.get(name) != value}
-    while (job := connection.recv()) is not None:
+    while True:
+        job = connection.recv()
         faulthandler.dump_traceback_later(job["timeout"] + BACKSTOP, exit=True, file=stacks)
         connection.send(report_of(everyone, job, added))
         faulthandler.cancel_dump_traceback_later()
-    world_module.leave()
 
 
 def report_of(everyone, job, launched):

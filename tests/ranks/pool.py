@@ -38,7 +38,8 @@ class Pool:
         return self
 
     def __exit__(self, *_):
-        self.close()
+        if self.process is not None:
+            self.kill()
 
     def run(self, size, job, timeout):
         """Do a job of ranks/main.py on the first `size` ranks; return what each of them reports.
@@ -61,18 +62,6 @@ class Pool:
         if any(report["leaves"] for report in found):
             self.kill()
         return found
-
-    def close(self):
-        """Let the ranks leave, if there are any."""
-        if self.process is None:
-            return
-        with contextlib.suppress(OSError):
-            for connection in self.connections:
-                connection.send(None)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(10)
-            self.pids = ()  # which others may have by now
-        self.kill()
 
     def kill(self):
         """End mpiexec and the ranks, whatever they do."""
