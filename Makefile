@@ -13,7 +13,7 @@ lint:
 types:
 	$(PYTHON) -m mypy
 shell:
-	shellcheck -s bash launch/*.s* tests/golden/* tests/cluster/*.sh .ci/run
+	shellcheck -s bash launch/*.s* tests/golden/* tests/cluster/*.sh findings/*.sh .ci/run
 test:
 	$(PYTHON) -m pytest
 long:
