@@ -77,7 +77,7 @@ def told(name):
 
 
 @pytest.mark.long
-def test_the_first_minute_of_the_lessons_studies(tmp_path):
+def test_the_lessons_studies(tmp_path):
     follow(4, tmp_path)
     batches, latents = (
         {each["setting"]: each for each in json.loads(path.read_text())}

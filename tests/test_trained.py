@@ -173,6 +173,7 @@ def test_sites_draw_the_digits_of_both(tmp_path, mnist):
 
 
 @pytest.mark.long
+@pytest.mark.launch
 @pytest.mark.parametrize("preset", ["dcgan-206b", "paddle-uniform"])
 def test_the_first_minute(start, tmp_path, mnist, preset):
     data = () if preset == "paddle-uniform" else ("--datadir", mnist)
