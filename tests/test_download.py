@@ -51,7 +51,7 @@ def server():
     found = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     found.files, found.asked, found.resumes, found.breaks_at = {}, [], True, None
     found.url = f"http://127.0.0.1:{found.server_port}"
-    thread = threading.Thread(target=found.serve_forever)
+    thread = threading.Thread(target=found.serve_forever, args=(0.01,))
     thread.start()
     yield found
     found.shutdown()

@@ -25,7 +25,7 @@ OPTIONS = (
 SLOW_SAVE = """
 import time, gan_mpi.runs.checkpoint as c
 pack = c.pack
-c.pack = lambda state: (time.sleep(2 if state["progress"]["step"] else 0), pack(state))[1]
+c.pack = lambda state: (time.sleep(1 if state["progress"]["step"] else 0), pack(state))[1]
 from gan_mpi.__main__ import main
 main()
 """
@@ -78,7 +78,7 @@ def test_usr1_to_mpiexec_stops_and_the_rest_is_the_same_to_the_bit(start, mpirun
     assert_same_bits(one, other)
 
 
-def test_usr1_to_one_rank_and_a_save_that_takes_2_s(start, tmp_path):
+def test_usr1_to_one_rank_and_a_save_that_takes_a_second(start, tmp_path):
     step = stop(start, tmp_path, "rank", signal.SIGUSR1, code=SLOW_SAVE)
     path = rundir.checkpoint_path(tmp_path / "run", step)
     assert checkpoint.read_checkpoint(path)["progress"]["step"] == step
