@@ -1,6 +1,5 @@
 """Ranks for plain pytest, which itself never initialises MPI."""
 
-import contextlib
 import functools
 import os
 import shlex
@@ -28,7 +27,7 @@ LAPTOP = {
     "PRTE_MCA_hwloc_default_binding_policy": "none",
     "OMPI_MCA_mpi_yield_when_idle": "1",
 }
-POOLS = 3, 5  # numbers of ranks that stay
+RANKS = 5  # that stay
 MAIN = "from gan_mpi.__main__ import main; main()"
 # The same with few points in place of 10,000, which take seconds, and without their pictures.
 MAIN_WITH_FEW_POINTS = (
@@ -43,20 +42,31 @@ def environment():
     return {**LAPTOP, **os.environ}
 
 
+STAY = Pool(RANKS, MPIEXEC, environment)
+
+
+def pytest_sessionstart(session):
+    """Let the ranks come up while tests are collected."""
+    if not session.config.option.collectonly:
+        STAY.launch()
+
+
+def pytest_sessionfinish(session):
+    if STAY.process is not None:
+        STAY.kill()
+
+
 @pytest.fixture(scope="session")
 def ranks():
-    """Do a job of ranks/main.py on the first ranks of the smallest pool that has enough."""
-    with contextlib.ExitStack() as stack:
-        pools = [stack.enter_context(Pool(size, MPIEXEC, environment)) for size in POOLS]
+    """Do a job of ranks/main.py on the first of the ranks that stay, or on more of its own."""
 
-        def run(size, job, timeout=60):
-            for pool in pools:
-                if size <= pool.size:
-                    return pool.run(size, job, timeout)
-            with Pool(size, MPIEXEC, environment) as pool:
-                return pool.run(size, job, timeout)
+    def run(size, job, timeout=60):
+        if size <= STAY.size:
+            return STAY.run(size, job, timeout)
+        with Pool(size, MPIEXEC, environment) as pool:
+            return pool.run(size, job, timeout)
 
-        yield run
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """What goes wrong in a GAN is said while it does."""
 
 import json
+import shutil
 
 import pytest
 
@@ -84,9 +85,14 @@ def test_classes_that_are_hardly_drawn_are_named():
 
 
 def test_a_generator_with_one_output_is_warned_of_and_can_end_the_run(gan_mpi, tmp_path):
+    """The second run is the first one, going on before the step of the warning."""
     options = ("train", "--glyphs", "500", "--batch", "32", "--steps", "208", "--d-steps", "1")
-    for name, extra, code in (("on", (), 0), ("off", ("--stop-on-collapse",), 76)):
-        result = gan_mpi(*options, "--run-dir", name, *extra, size=2, code=ONE_OUTPUT)
+    for name, extra, code in (("on", ("--keep", "all"), 0), ("off", ("--stop-on-collapse",), 76)):
+        if name == "off":
+            shutil.copytree(tmp_path / "on", tmp_path / "off")
+            (tmp_path / "off" / "checkpoint-000208.pt").unlink()
+        every = ("--checkpoint-every", "196", "--run-dir", name)
+        result = gan_mpi(*options, *every, *extra, size=2, code=ONE_OUTPUT)
         assert result.returncode == code, result.stderr
         (warning,) = (line for line in result.stderr.splitlines() if "mode collapse" in line)
         assert warning.startswith("Warning: step 200: the generator draws always the same")

@@ -10,8 +10,8 @@ NORMED = {"batch": 5, "latent_dim": 10}
 EMPTY = {**FP64, **NORMED, "batch": 2}
 CASES = [
     ("batch 1024", "basic", (3,), 5, {**FP64, "batch": 1024}),
-    ("batch 7", "basic", (2, 5), 20, {**FP64, "batch": 7}),
-    ("batch 3", "basic", (5,), 20, {**FP64, "batch": 3}),
+    ("batch 7", "basic", (2, 5), 12, {**FP64, "batch": 7}),
+    ("batch 3", "basic", (5,), 12, {**FP64, "batch": 3}),
     ("two optimizers and schedules", "basic", (3,), 20, {**FP64, **MIXED}),
     ("batch norm", "batch norm", (3,), 10, {**FP64, **NORMED}),
     ("batch norm, empty shares", "batch norm", (3,), 10, EMPTY),

@@ -31,7 +31,7 @@ from ranks.pool import DUMP, TESTS
 MPI = comm_module.MPI
 PLACES = (metrics, misbehaviour, programs, training, parallel, sites)
 BACKSTOP = 60  # seconds after its time that a job ends by itself, if pytest is gone
-THREADS = 2.0  # seconds for the threads of a job to end
+THREADS = 0.5  # seconds for the threads of a job to end
 
 
 def serve(address):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
 START = 120  # seconds for ranks to come up on a busy machine
-ALIKE = 1.0  # seconds for the other ranks to fail or leave as the first one did
+ALIKE = 0.5  # seconds for the other ranks to fail or leave as the first one did
 DUMP = signal.SIGUSR2  # has a rank write its stacks, wherever it hangs
 
 
@@ -27,7 +27,7 @@ class JobFailed(AssertionError):
 
 
 class Pool:
-    """So many ranks, started by the first job."""
+    """So many ranks, started by launch() or by the first job."""
 
     def __init__(self, size, mpiexec, environment):
         """`environment` returns the variables that a program started now would get."""
@@ -47,7 +47,9 @@ class Pool:
         Raises JobFailed, and ends the ranks, unless all of them report in time.
         """
         if self.process is None:
-            self._start()
+            self.launch()
+        if not self.connections:
+            self._accept()
         shared = {"size": size, "environment": self.environment(), "timeout": timeout}
         try:
             for connection in self.connections[:size]:
@@ -71,20 +73,20 @@ class Pool:
         self.process.wait()
         for connection in self.connections:
             connection.close()
+        self.server.close()
         shutil.rmtree(self.folder)
         self.process = None
 
-    def _start(self):
+    def launch(self):
+        """Start the ranks, and do not wait for them."""
         self.folder = Path(tempfile.mkdtemp(prefix="gan-mpi-ranks-"))
-        self.pids, self.connections, at = [], [], str(self.folder / "socket")
+        self.pids, self.connections, at = (), (), str(self.folder / "socket")
         command = [*self.mpiexec, "-n", str(self.size), sys.executable, "-m", "ranks.main", at]
-        with (
-            socket.socket(socket.AF_UNIX) as server,
-            (self.folder / "log").open("wb") as log,
-        ):
-            server.bind(at)
-            server.listen()
-            server.settimeout(0.5)
+        self.server = socket.socket(socket.AF_UNIX)
+        self.server.bind(at)
+        self.server.listen()
+        self.server.settimeout(0.5)
+        with (self.folder / "log").open("wb") as log:
             self.process = subprocess.Popen(
                 command,
                 cwd=TESTS,
@@ -94,13 +96,13 @@ class Pool:
                 stderr=log,
                 start_new_session=True,
             )
-            self._accept(server)
 
-    def _accept(self, server):
+    def _accept(self):
+        """Wait until all ranks are there, and tell them what a program started now would get."""
         found, deadline = {}, time.monotonic() + START
         while len(found) < self.size:
             try:
-                connection = Connection(server.accept()[0].detach())
+                connection = Connection(self.server.accept()[0].detach())
                 rank, pid = connection.recv()
                 found[rank] = pid, connection
             except TimeoutError:
