@@ -17,6 +17,12 @@ class UserError(Exception):
         self.exit_code = exit_code
         self.on_all_ranks = False
 
+    def retold(self, message: str, exit_code: int) -> "UserError":
+        """Return the same error in other words, still that of all ranks if it was."""
+        other = UserError(message, exit_code)
+        other.on_all_ranks = self.on_all_ranks
+        return other
+
 
 def flag(option: str) -> str:
     """Return a parameter name as the command line spells it."""

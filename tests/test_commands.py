@@ -127,6 +127,7 @@ def test_the_options_of_train_are_the_fields_of_the_configurations():
             ("--device", "tpu"),
             "Invalid value for '--device': 'tpu' is not auto, cpu, cuda or",
         ),
+        (("--device", ""), "Invalid value for '--device': '' is not auto, cpu, cuda or"),
         (
             ("--beta1", "0.5"),
             "Invalid value for '--beta1': fsadagrad has no beta1; it is for adam.",
@@ -141,6 +142,12 @@ def test_wrong_options_are_named_with_what_would_do(gan_mpi, arguments, said):
     result = gan_mpi("train", *arguments)
     assert said in result.stderr
     assert (result.returncode, result.stdout) == (2, "")
+
+
+def test_a_transfer_from_an_empty_variable_is_none_of_a_new_run(gan_mpi):
+    result = gan_mpi("train", "--glyphs", "20", "--transfer", "", "--dry-run")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "holds no checkpoint" in result.stderr
 
 
 def test_dry_run_prints_the_configuration_and_writes_nothing(gan_mpi, tmp_path):

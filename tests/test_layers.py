@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,6 +86,14 @@ def test_only_the_command_line_knows_click():
 def test_files_for_a_login_node_import_neither_torch_nor_mpi(path):
     heavy = re.compile(r"torch|gan_mpi\.mpi\.(?!launcher)|gan_mpi\.parallel")
     assert not [name for name in imports(path) if heavy.match(name)]
+
+
+def test_what_they_import_imports_neither():
+    names = [".".join(path.relative_to(TOP).with_suffix("").parts) for path in LIGHT]
+    code = f"import sys, {', '.join(names)}; print({{'torch', 'mpi4py'}} & {{*sys.modules}})"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, check=False)
+    assert done.stdout == "set()\n", done.stderr
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -103,13 +103,8 @@ def disagreements(facts: list[Facts]) -> list[str]:
 
 def require_agreement(comm: Communicator) -> None:
     """Raise UserError unless all ranks have the same versions, code and options.  Collective."""
-    facts = collect_facts(comm)
-    comm.alike(lambda: _require_none(disagreements(facts)))
-
-
-def _require_none(sentences: list[str]) -> None:
-    for sentence in sentences:
-        raise UserError(f"{sentence}.")
+    for sentence in disagreements(collect_facts(comm)):
+        comm.raise_alike(UserError(f"{sentence}."))
 
 
 def _odd_one(facts: list[Facts], values: list[str], said: list[str], advice: str) -> list[str]:

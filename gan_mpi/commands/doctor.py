@@ -38,10 +38,9 @@ def doctor(run_dir: Path) -> int:
     try:
         comm = world()
     except UserError as error:
-        if error.exit_code == WRONG_LAUNCHER:
-            error.exit_code = 1
-            error.args = (f"found: {error}",)
-        raise
+        if error.exit_code != WRONG_LAUNCHER:
+            raise
+        raise error.retold(f"found: {error}", exit_code=1) from None
     signals.install()
     from gan_mpi.programs.doctor import doctor as examine
 

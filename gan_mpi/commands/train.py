@@ -99,8 +99,8 @@ def check(given: Given) -> None:
             raise click.UsageError(
                 f"{flag(first)} and {flag(second)} exclude each other; give one."
             )
-    device = text_of(given, "device") or RunConfig.device
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+    device = text_of(given, "device")
+    if device is not None and not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise click.BadParameter(
             f"{device!r} is not auto, cpu, cuda or cuda:N.", param_hint="'--device'"
         )

@@ -1,4 +1,4 @@
-"""Digits drawn in Pillow's bundled font: data that needs no download."""
+"""Digits in Pillow's bundled font, and points: data that are drawn and need no download."""
 
 import math
 from functools import cache
@@ -8,6 +8,8 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from gan_mpi.streams import Purpose, uniforms
 
+COUNT = 1_000_000  # points for training
+DIMENSION = 2  # numbers of a point
 SIDE = 28  # pixels of an image
 FINE = 4  # fine pixels a pixel: digits are drawn large and reduced
 CANVAS = FINE * SIDE
@@ -80,10 +82,6 @@ def _inverse_affine(jitter: dict[str, float]) -> tuple[float, ...]:
     x = middle + FINE * jitter["shift_x"]
     y = middle + FINE * jitter["shift_y"]
     return a, b, middle - a * x - b * y, d, e, middle - d * x - e * y
-
-
-COUNT = 1_000_000
-DIMENSION = 2
 
 
 def draw_points(count: int = COUNT, first: int = 0) -> np.ndarray:

@@ -4,9 +4,8 @@ from pathlib import Path
 
 from gan_mpi.config.values import RANK
 from gan_mpi.datasets import cifar10, cntk_text, idx, npz, pictures
-from gan_mpi.datasets import drawn as points
 from gan_mpi.datasets.dataset import Dataset, Source, make_dataset
-from gan_mpi.datasets.drawn import draw_glyphs
+from gan_mpi.datasets.drawn import COUNT, draw_glyphs, draw_points
 from gan_mpi.errors import UserError
 
 # Where each data set is looked for, and the shape of one sample.
@@ -63,7 +62,7 @@ def load_dataset(source: Source, split: str = "train") -> Dataset:
         count = DRAWN_TEST if is_test else source.glyphs
         images, labels = draw_glyphs(count, FIRST_TEST_GLYPH if is_test else 0)
         return make_dataset("glyphs", f"{count} drawn glyphs", images, labels)
-    drawn = points.draw_points(DRAWN_TEST, points.COUNT) if is_test else points.draw_points()
+    drawn = draw_points(DRAWN_TEST, COUNT) if is_test else draw_points()
     return make_dataset("uniform", "the unit square", drawn, None)
 
 

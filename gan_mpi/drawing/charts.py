@@ -39,10 +39,8 @@ def draw_losses(
     from matplotlib.figure import Figure
 
     rows = 3 if evaluations else 2
-    figure = Figure(figsize=(8, 3 * rows))
-    inch = 1 / (3 * rows)  # a layout of matplotlib's own would draw everything twice
-    figure.subplots_adjust(left=0.09, right=0.985, top=1 - 0.35 * inch, bottom=0.5 * inch)
-    losses, scores, *rest = figure.subplots(rows, sharex=True, gridspec_kw={"hspace": 0.08})
+    figure = Figure(figsize=(8, 3 * rows), layout="constrained")
+    losses, scores, *rest = figure.subplots(rows, sharex=True)
     name_x = "kimg" if any(record["kimg"] for record in records) else "step"
     along = [figures_of(record)[name_x] for record in records]
     marker = "o" if len(records) < 3 else None

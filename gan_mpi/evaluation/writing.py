@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gan_mpi.drawing import pictures
 from gan_mpi.files import append_line, write_aside
 from gan_mpi.runs.evaluations import METRICS_FILE, Evaluation
 
@@ -22,8 +23,6 @@ def write_evaluation(
 
     `pairs` are uint8 (2, n, C, H, W); points (2, n, d) are not drawn.  `facts` go into the PNG.
     """
-    from gan_mpi.drawing import pictures
-
     append_line(run_dir / METRICS_FILE, json.dumps(evaluation))
     if pairs.ndim == 5:
         shown = pairs[:, :PAIRS]

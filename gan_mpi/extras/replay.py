@@ -17,8 +17,8 @@ class Replay:
 
     One half of the time, each sample for itself, D gets a fake of the pool, and the new one takes
     its place there.  Shrivastava et al., arXiv 1612.07828, 2.3; the pool as in ImagePool of
-    CycleGAN. A rank keeps what belongs to its places in the batch, so that nothing is sent, and all
-    ranks together have one pool whatever their number.
+    CycleGAN.  A rank keeps what belongs to its places in the batch, so that nothing is sent, and
+    all ranks together have one pool whatever their number.
     """
 
     def __init__(self, comm: Communicator, config: TrainConfig) -> None:

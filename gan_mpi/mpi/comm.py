@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import numpy as np
 
@@ -113,8 +113,12 @@ class Communicator:
         try:
             return function()
         except UserError as error:
-            error.on_all_ranks = True
-            raise
+            self.raise_alike(error)
+
+    def raise_alike(self, error: UserError) -> NoReturn:
+        """Raise an error that all ranks have found alike."""
+        error.on_all_ranks = True
+        raise error
 
     def on_root(self, function: Callable[[], T]) -> T:
         """Return, or raise, on all ranks what `function()` does on root.  Collective."""

@@ -62,8 +62,7 @@ def build_generator(
     """Return a generator in float64: latents (N, latent_dim) to samples (N, *shape).
 
     It also takes labels if the data's counts are given, and numbers for dropout, as WideGenerator
-    says.
-    Raises UserError if the network makes no such samples.
+    says.  Raises UserError if the network makes no such samples.
     """
     architecture = _architecture(config, shape)
     tanh = RANGES[config.range].tanh

@@ -21,8 +21,8 @@ class _SumOverRanks(torch.autograd.Function):
     @staticmethod
     def forward(ctx: SumContext, tensor: Tensor, comm: Communicator) -> Tensor:
         ctx.comm = comm
+        host = tensor.detach().cpu().clone().contiguous()
         with comm.clock.phase("batch_norm"):
-            host = tensor.detach().cpu().clone().contiguous()
             comm.sum_in_place(host.numpy())
         return host.to(tensor.device)
 

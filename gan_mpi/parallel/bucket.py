@@ -92,10 +92,10 @@ def average_gradients(
     bucket.check_views()
     bucket.tail[: len(sums)] = _stacked(sums)
     bucket.tail[-FACTS:] = bucket.tail.new_tensor([float(count), float(stop), 1.0])
+    if bucket.host is not bucket.buffer:
+        bucket.host.copy_(bucket.buffer)  # waits for what the device has yet to compute
+    mine = None if bucket.observer is None else _read(bucket, sums)
     with comm.clock.phase("communication"):
-        if bucket.host is not bucket.buffer:
-            bucket.host.copy_(bucket.buffer)
-        mine = None if bucket.observer is None else _read(bucket, sums)
         comm.sum_in_place(bucket.host.numpy())
     *totals, global_count, stops, ones = bucket.host[-len(bucket.tail) :].tolist()
     if ones != comm.world_size:

@@ -48,7 +48,7 @@ def interpolate(
     """
     trained = comm.on_root(lambda: find_generator(source, step, ema))
     comm.alike(lambda: _check(trained, [] if label is None else [label]))
-    config, generator = trained.config, trained.build()
+    config, generator = trained.config, comm.alike(trained.build)
     one, other = (sample_inputs(generator, config, seed, seed + 1)[0] for seed in ends)
     width = config.latent_dim
     along = between(one[:width], other[:width], frames, spherical=config.latents != "uniform")

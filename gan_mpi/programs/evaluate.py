@@ -47,7 +47,8 @@ def evaluate(
         )
     wanted = Wanted(samples, classifier, folder)
     reference = make_reference(comm, wanted, data, train, device)
-    figures, pairs = reference.evaluate(trained.build().to(device), trained.config)
+    generator = comm.alike(trained.build).to(device)
+    figures, pairs = reference.evaluate(generator, trained.config)
     evaluation: Evaluation = {"step": trained.step, "kimg": trained.images / 1000, **figures}
     comm.on_root(lambda: write_evaluation(folder, evaluation, pairs, trained.facts))
     if comm.is_root:

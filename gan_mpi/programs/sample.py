@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gan_mpi.datasets import drawn as points
+from gan_mpi.datasets.drawn import draw_points as draw_real_points
 from gan_mpi.drawing import pictures
 from gan_mpi.drawing.charts import draw_points
 from gan_mpi.drawing.generator import SavedGenerator, find_generator
@@ -44,7 +44,7 @@ def sample(
     """Draw `seeds` from a run or checkpoint file and write them; return the exit code.
 
     Row by row they are of one of `classes`, of all in turn if it is None.  `picture_format` is png
-    (one picture of grid columns x rows), npz or pngs.  Raises UserError. Collective.
+    (one picture of grid columns x rows), npz or pngs.  Raises UserError.  Collective.
     """
     trained = comm.on_root(lambda: find_generator(source, step, ema))
     data = trained.data
@@ -101,7 +101,7 @@ def _write(drawn: Drawn, picture_format: str, target: Path, are_points: bool) ->
         for name, png in _one_by_one(drawn):
             write_output(target / name, png, "--out")
     elif are_points:
-        real, title = points.draw_points(POINTS), f"{len(drawn.samples)} points"
+        real, title = draw_real_points(POINTS), f"{len(drawn.samples)} points"
         picture = draw_points(real, drawn.samples, title, drawn.facts)
         write_output(target, picture, "--out")
     else:
@@ -128,7 +128,7 @@ def _draw_together(
     chunks = sorted({seed // CHUNK for seed in seeds})
     mine = set(chunks[comm.rank :: comm.world_size])
     places = [n for n, seed in enumerate(seeds) if seed // CHUNK in mine]
-    generator = trained.build()
+    generator = comm.alike(trained.build)
 
     def draw() -> dict[int, np.ndarray]:
         if not places:

@@ -128,7 +128,7 @@ def _run(
     comm.barrier()
     code, text = max(comm.allgather((code, text)))
     if text and code != DIVERGED:
-        comm.alike(lambda: _raise_text(text, code))
+        comm.raise_alike(UserError(text, code))
     if text:
         _say(comm, f"{setting.name}: {text}")
     return code
@@ -137,10 +137,6 @@ def _run(
 def _require_number(only: int | None, settings: int) -> None:
     if only is not None and only > settings:
         raise UserError(f"--only: {only}, but there are {settings} settings.", exit_code=2)
-
-
-def _raise_text(text: str, code: int) -> None:
-    raise UserError(text, code)
 
 
 def _make(folder: Path) -> None:

@@ -94,6 +94,8 @@ def _open(
     state = ranks.open(placement.device, phases)
     for line in opening_lines(comm, state, ranks.lines(), placement):
         log.line(line)
+    if not ranks.shared:
+        log.line("no room in shared memory: each rank keeps its own copy of the data")
     for warning in placement.warnings:
         log.warning(warning)
     about = segment(comm, state.progress.step, placement)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from gan_mpi.config.values import grid_size
-from gan_mpi.datasets import drawn as points
+from gan_mpi.datasets.drawn import draw_points as draw_real_points
 from gan_mpi.drawing import pictures
 from gan_mpi.drawing.charts import draw_losses, draw_points
 from gan_mpi.drawing.samples import POINTS, generate, one_class_a_row
@@ -62,7 +62,7 @@ class Gallery:
         if self.run.state.data.are_points:
             title = f"{name.removesuffix('.png')}, {len(samples)} points"
             generated = None if name == REALS else samples
-            data = draw_points(points.draw_points(POINTS), generated, title, self._facts())
+            data = draw_points(draw_real_points(POINTS), generated, title, self._facts())
         else:
             data = pictures.png(pictures.grid(samples, *self.grid), self._facts())
         write_aside(self.run.directory / name, data)

@@ -93,7 +93,7 @@ class Journal:
         with_lines = is_due or run.options.log_format == "plain"
         run.comm.on_root(lambda: self._write(record, with_lines))
         self.last = self._tick()
-        run.state.window.clear()
+        run.state.begin_window()
 
     def _write(self, record: StatsRecord, with_lines: bool) -> None:
         run = self.run
@@ -133,9 +133,10 @@ class Journal:
 
     def save(self) -> None:
         """Compare the replicas, then write the checkpoint and a picture.  Collective."""
-        run, begin = self.run, time.perf_counter()
+        run = self.run
         with run.comm.clock.phase("saving"):
             check_replicas(run.comm, **run.state.networks)
+            begin = time.perf_counter()
             gathered = run.state.gather(run.comm)
             run.comm.on_root(lambda: self._save(gathered))
         self.history.note_save(time.perf_counter() - begin)

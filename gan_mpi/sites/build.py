@@ -18,7 +18,7 @@ from gan_mpi.sites.average import WeightAverage
 from gan_mpi.sites.data import share_tests
 from gan_mpi.sites.state import SitesState, of_site
 from gan_mpi.streams import shard
-from gan_mpi.training.build import build_with_labels, count_labels
+from gan_mpi.training.build import build_with_labels, count_labels, require_same_data
 from gan_mpi.training.start import Start
 from gan_mpi.training.state import RunState
 
@@ -36,16 +36,14 @@ def build_sites(
     sites = comm.allgather(SiteRecord(dataset.source, images, dataset.sha256))
     own_data = len({site.sha256 for site in sites}) > 1
     labels, known = _labels(comm, config, dataset, own_data)
-    mine = start
-    if start.saved is not None:
-        mine = replace(start, saved=of_site(start.saved, comm.rank))
-    local = comm.agree(lambda: build_with_labels(alone, mine, dataset, device, labels, known))
+    local = comm.agree(lambda: build_with_labels(alone, start, dataset, device, labels, known))
     for network in local.networks.values():
         broadcast_network(comm, network)
     batch = hi - lo if own_data else config.batch
     turns = comm.alike(lambda: turns_of_a_round(config, images, batch))
     state = SitesState(
         config,
+        comm.rank,
         _of_all(local.data, sites, own_data, known),
         local,
         alone,
@@ -55,8 +53,10 @@ def build_sites(
         length=max(comm.allgather(turns)),
         turns=turns,
     )
-    if start.saved is not None:
-        state.load(start.saved)
+    saved = start.saved
+    if saved is not None:
+        comm.agree(lambda: require_same_data(of_site(saved, comm.rank), dataset))
+        state.load(saved)
     return state
 
 

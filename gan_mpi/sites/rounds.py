@@ -15,7 +15,6 @@ from gan_mpi.sites.data import share_site
 from gan_mpi.sites.state import SitesState
 from gan_mpi.sites.validation import Validation, weighted_means
 from gan_mpi.training.feed import Feed
-from gan_mpi.training.replicas import PRIVATE
 from gan_mpi.training.run import Run
 from gan_mpi.training.start import Start
 from gan_mpi.training.turn import Turn
@@ -50,6 +49,7 @@ class Sites:
     """
 
     dataset: Dataset
+    shared: bool
     state: SitesState
 
     def __init__(self, comm: Communicator, start: Start) -> None:
@@ -83,11 +83,7 @@ class Sites:
             f"result depends on the number of sites, here {len(sites)}; "
             f"{own if state.own_data else 'all share the data'}."
         )
-        return [
-            whole,
-            *(of_each if state.own_data else []),
-            *([] if self.shared else [PRIVATE]),
-        ]
+        return [whole, *(of_each if state.own_data else [])]
 
     def advance(self, run: Run) -> bool:
         """Train a round at every site and average; return whether to stop.  Collective."""
@@ -112,7 +108,7 @@ class Sites:
         local, offset = self.state.local, before % self.state.length
         with self.comm.clock.phase(""):  # the site's own clock counts them
             for step in range(before, before + min(steps, self.state.turns - offset)):
-                local.progress.go_to(step)
+                local.stand_after(step)
                 Turn(self.state.alone, local, self.feed, stop).play()
 
     def _report(self, counted: dict[str, int], validates: bool, stop: StopRequest) -> Report:
@@ -121,7 +117,7 @@ class Sites:
         now = asdict(local.progress)
         done = {name: now[name] - counted[name] for name in now}
         means, losses = local.window.means(), local.losses
-        local.window.clear()
+        local.begin_window()
         validates = validates and self.validation.count > 0
         return Report(
             images=done["images"] // batch * self.share,

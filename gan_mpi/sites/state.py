@@ -31,6 +31,7 @@ class SitesState:
     """
 
     config: TrainConfig
+    rank: int  # of this site
     data: DataRecord  # of all sites together
     local: RunState
     alone: Communicator  # this rank only
@@ -65,6 +66,10 @@ class SitesState:
     def previous_step(self) -> int:
         return (self.progress.step - 1) // self.length * self.length
 
+    def begin_window(self) -> None:
+        """Begin to count figures anew, after a status line."""
+        self.window.clear()
+
     def gather(self, comm: Communicator) -> Checkpoint:
         """Return, on root, the common state and that of every site, by rank.  Collective."""
         local = self.local.gather(self.alone)
@@ -88,7 +93,8 @@ class SitesState:
         return content
 
     def load(self, saved: Checkpoint) -> None:
-        """Continue from what `gather` returned, once the local state has its own."""
+        """Continue from what `gather` returned, this site with its own part."""
+        self.local.load(of_site(saved, self.rank))
         self.progress = Progress(**saved["progress"])
         self.window = Window(**saved["window"])
         self.losses = dict(saved["losses"])

@@ -39,7 +39,11 @@ def build_state(
     Raises UserError if a resumed run would go on with other data, or the networks do not fit.
     """
     labels = count_labels(start.config, dataset)
-    return build_with_labels(comm, start, dataset, device, labels, labels)
+    state = build_with_labels(comm, start, dataset, device, labels, labels)
+    if start.saved is not None:
+        require_same_data(start.saved, dataset)
+        state.load(start.saved)
+    return state
 
 
 def build_with_labels(
@@ -50,19 +54,17 @@ def build_with_labels(
     labels: tuple[int, ...],
     known: tuple[int, ...],
 ) -> RunState:
-    """Return the state that a run starts from, with `labels` of the data by class.  Collective.
+    """Return the state of a new run, with `labels` of the data by class.  Collective.
 
-    `known` are those that samples are drawn by, of all sites.  Raises UserError as build_state.
+    `known` are those that samples are drawn by, of all sites.  Raises UserError if the networks do
+    not fit.
     """
-    config, saved = start.config, start.saved
+    config = start.config
     data = _describe(start, dataset, labels)
     built = build_game(comm, config, dataset.shape, device, known)
     state = RunState(config, data, built.game, built.ema, built.replay)
     if start.transferred is not None:
         _transfer(start.transferred, state)
-    if saved is not None:
-        _require_same_data(saved, dataset)
-        state.load(saved)
     return state
 
 
@@ -86,7 +88,8 @@ def _describe(start: Start, dataset: Dataset, labels: tuple[int, ...]) -> DataRe
     )
 
 
-def _require_same_data(saved: Checkpoint, dataset: Dataset) -> None:
+def require_same_data(saved: Checkpoint, dataset: Dataset) -> None:
+    """Raise UserError unless a run goes on with the data that it was trained on."""
     before = saved["data"]
     if before["sha256"] != dataset.sha256:
         raise UserError(

@@ -30,23 +30,39 @@ class Part:
     weights: str  # afterwards, the beginning of their SHA-256
 
 
+class Watch:
+    """The last sums of a run's buckets: this rank's, and those of all."""
+
+    mine: Sums
+    total: Sums
+
+    def __init__(self, state: RunState) -> None:
+        """Observe the buckets of both players."""
+        for bucket in (state.game.G.bucket, state.game.D.bucket):
+            bucket.observer = self
+
+    def __call__(self, mine: Sums, total: Sums) -> None:
+        self.mine, self.total = mine, total
+
+
 class ExplainedTurn(Turn):
-    """A turn that watches the sums of its buckets, and says what each rank did in every update."""
+    """A turn that says what each rank did in every update."""
 
     def __init__(
-        self, comm: Communicator, state: RunState, feed: Feed, stop: StopRequest, log: Log
+        self,
+        comm: Communicator,
+        state: RunState,
+        feed: Feed,
+        stop: StopRequest,
+        log: Log,
+        watch: Watch,
     ) -> None:
         super().__init__(comm, state, feed, stop)
-        self.log = log
-        for player in (state.game.G, state.game.D):
-            player.bucket.observer = self._watch
+        self.log, self.watch = log, watch
         self._start_clock()
 
     def _start_clock(self) -> None:
         self.began, self.seconds = time.perf_counter(), self.comm.clock.seconds()
-
-    def _watch(self, mine: Sums, total: Sums) -> None:
-        self.mine, self.total = mine, total
 
     def finish_update(self, name: str, averages: Averages) -> dict[str, float]:
         """Update a player, and say what led to it.  Collective."""
@@ -59,10 +75,10 @@ class ExplainedTurn(Turn):
         }
         others = time.perf_counter() - self.began - sum(named.values())
         player = self.state.game.G if name == "G" else self.state.game.D
-        row = int(np.abs(self.total.gradients).argmax())
+        row = int(np.abs(self.watch.total.gradients).argmax())
         part = Part(
             share=self._share(means),
-            sums=_sums(self.mine, row),
+            sums=_sums(self.watch.mine, row),
             seconds={
                 phase: seconds
                 for phase, seconds in {"forward and backward": others, **named}.items()
@@ -95,7 +111,8 @@ class ExplainedTurn(Turn):
         return ", ".join(parts)
 
     def _say(self, name: str, network: nn.Module, row: int, parts: list[Part]) -> None:
-        batch, total = self.state.config.batch, _sums(self.total, row)
+        batch, whole = self.state.config.batch, self.watch.total
+        total = _sums(whole, row)
         kinds = {"loss_real": "real images", "loss_fake": "fakes", "loss_G": "fakes"}
         what = ", ".join(f"{batch} {kinds[key]}" for key in kinds if key in total)
         lines = [f"step {self.state.progress.step + 1}: {name} learns from {what}"]
@@ -110,7 +127,7 @@ class ExplainedTurn(Turn):
             lines.append(f"  {legend:15}{cells}")
         lines.append(
             f"  gradient: of {_parameter(name, network, row)}, one of "
-            f"{len(self.total.gradients)} numbers; one Allreduce of {self.total.nbytes} bytes"
+            f"{len(whole.gradients)} numbers; one Allreduce of {whole.nbytes} bytes"
         )
         for rank, part in enumerate(parts):
             spent = ", ".join(f"{p} {1000 * s:.1f} ms" for p, s in part.seconds.items())

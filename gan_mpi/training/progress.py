@@ -74,10 +74,6 @@ class Progress:
         self.images += images
         self.latents += latents
 
-    def go_to(self, step: int) -> None:
-        """Stand after `step` steps: a site sits out those that it has no images for."""
-        self.step = step
-
     def updates_of(self, player: str) -> int:
         """Return the updates of a player, G or D."""
         return self.updates_G if player == "G" else self.updates_D

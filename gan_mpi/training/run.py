@@ -47,6 +47,7 @@ class Ranks(Protocol):
     """What a run trains: ranks as replicas of one model, or as sites."""
 
     dataset: Dataset
+    shared: bool  # whether a node has one copy of the data
 
     def open(self, device: torch.device, phases: Phases) -> State:
         """Read the data, and return the state that the run starts from.  Collective."""

@@ -70,7 +70,7 @@ def find_start(given: Given) -> Start:
         datadir, glyphs = text_of(given, "datadir"), number_of(given, "glyphs")
         source = replace(source, datadir=datadir, glyphs=glyphs)
     source = replace(source, resolution=number_of(given, "resolution") or source.resolution)
-    if transfer := text_of(given, "transfer"):
+    if (transfer := text_of(given, "transfer")) is not None:
         _check_transfer(Path(transfer), before.transfer, run_dir)
     config = resumed_config(config_from_dict(saved["config"]), given)
     check_sites(config, {**given, "datadir": source.datadir or ""})
@@ -101,7 +101,7 @@ def _new_start(given: Given, run_dir: Path | None) -> Start:
     source = find_source(config.dataset, datadir, glyphs, RunConfig.glyphs)
     resolution = number_of(given, "resolution") or RunConfig.resolution
     start = Start(config, replace(source, resolution=resolution), run_dir)
-    if transfer := text_of(given, "transfer"):
+    if (transfer := text_of(given, "transfer")) is not None:
         checkpoint_of_run = checkpoint.find_checkpoint(Path(transfer), None, start.warnings.append)
         start.transferred = Transfer(*checkpoint_of_run)
     elif config.train != "both":

@@ -63,6 +63,9 @@ class State(Protocol):
     def previous_step(self) -> int:
         """The step after which the last turn, or the last round, began."""
 
+    def begin_window(self) -> None:
+        """Begin to count figures anew, after a status line."""
+
     def gather(self, comm: Communicator) -> Checkpoint:
         """Return what a checkpoint holds, whole on root.  Collective."""
 
@@ -106,6 +109,14 @@ class RunState:
         """Count the mean figures of an update in the window, and keep its losses."""
         self.window.add(figures)
         self.losses |= {k: v for k, v in figures.items() if k.startswith("loss")}
+
+    def begin_window(self) -> None:
+        """Begin to count figures anew, after a status line or a round."""
+        self.window.clear()
+
+    def stand_after(self, step: int) -> None:
+        """Stand after `step` steps: a site sits out those that it has no images for."""
+        self.progress.step = step
 
     def gather(self, comm: Communicator) -> Checkpoint:
         content: Checkpoint = {

@@ -5,8 +5,10 @@ They only answer; pytest asserts, so nothing deadlocks.
 
 import contextlib
 import faulthandler
+import importlib
 import json
 import os
+import pkgutil
 import random
 import signal
 import sys
@@ -20,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+import gan_mpi
 from gan_mpi.lifecycle import phases
 from gan_mpi.mpi import comm as comm_module
 from gan_mpi.mpi import launcher
@@ -37,6 +40,7 @@ THREADS = 0.5  # seconds for the threads of a job to end
 def serve(address):
     """Do the jobs that come over a socket, until pytest ends this process, or is gone."""
     everyone = world_module.world().mpi
+    import_all()
     folder, rank = Path(address).parent, everyone.rank
     for number, name in ((1, "out"), (2, "err")):
         mode = os.O_CREAT | os.O_RDWR | os.O_APPEND
@@ -211,6 +215,13 @@ def restored():
         thread.join(max(0.0, deadline - time.monotonic()))
         if thread.is_alive():
             leaves.append(f"the thread {thread.name}")
+
+
+def import_all():
+    """Import the whole package, so that `restored` knows every module that a job may change."""
+    for module in pkgutil.walk_packages(gan_mpi.__path__, "gan_mpi."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
 
 
 def own_modules():

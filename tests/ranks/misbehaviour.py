@@ -61,6 +61,7 @@ def leave_a_mess(comm):
     np.random.seed(1)
     random.seed(1)
     dcgan.FILTERS = 1
+    late_module().REALS = "changed.png"
     shared = comm.share_on_node(np.zeros(WINDOW, np.uint8) if comm.local_rank == 0 else None)[1]
     comm_module.free_bytes = lambda folder: 0
     return shared
@@ -80,9 +81,16 @@ def look_around(comm):
         "kind": str(torch.get_default_dtype()),
         "generators": [torch_state.tolist(), numpy_state.tolist(), str(random.getstate())],
         "filters of dcgan": dcgan.FILTERS,
+        "a module that nothing here imports": late_module().REALS,
         "shared memory": comm_module.free_bytes("/dev/shm") > 0,
         "windows": windows(),
     }
+
+
+def late_module():
+    from gan_mpi.recording import gallery
+
+    return gallery
 
 
 def windows():
