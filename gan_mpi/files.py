@@ -1,11 +1,18 @@
-"""Files that are either the old ones or the whole new ones, whatever happens."""
+"""Files written whole or not at all, and read no further than they promise."""
 
+import gzip
 import json
 import os
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from gan_mpi.errors import UserError, reason
+
+GZIP = b"\x1f\x8b"  # how such a file begins, whatever its name ends with
+AT_ONCE = 1 << 20  # bytes
 
 
 def write_aside(path: Path, data: bytes) -> None:
@@ -87,3 +94,35 @@ def sweep(folder: Path) -> None:
     """Remove what a killed process was writing aside."""
     for path in folder.glob(".*.tmp"):
         path.unlink(missing_ok=True)
+
+
+@contextmanager
+def unpacked(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file, gzip or plain, to read its content.
+
+    Raises UserError, naming the file, if it cannot be read or unpacked.
+    """
+    try:
+        with path.open("rb") as file:
+            is_gzip = file.read(len(GZIP)) == GZIP
+            file.seek(0)
+            yield gzip.GzipFile(fileobj=file) if is_gzip else file  # type: ignore[misc]
+    except (EOFError, zlib.error) as error:
+        raise UserError(f"{path} is truncated or damaged: {error}.") from None
+    except OSError as error:  # gzip.BadGzipFile is one, without a strerror
+        why = f"it is damaged: {error}" if error.errno is None else reason(error)
+        raise UserError(f"cannot read {path}: {why}.") from None
+
+
+def read_up_to(file: IO[bytes], count: int) -> bytes:
+    """Return so many bytes, or all that there are if they are fewer.
+
+    A header may promise more than there is; memory is taken for what was read alone.
+    """
+    data = bytearray()
+    while len(data) < count:
+        part = file.read(min(AT_ONCE, count - len(data)))
+        if not part:
+            break
+        data += part
+    return bytes(data)

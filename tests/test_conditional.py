@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from gan_mpi.drawing.generator import read_generator
-from gan_mpi.drawing.samples import one_class_a_row
+from gan_mpi.drawing.samples import each_class, fill_grid
 from gan_mpi.runs import checkpoint
 
 
@@ -39,13 +39,12 @@ def test_a_class_is_drawn_on_demand(gan_mpi, run, tmp_path):
     assert np.array_equal(again, images)
     of_3, labels = draw("3.npz", "--class", "3", "--seeds", "0-99")
     assert labels.tolist() == [3] * 100
-    same = [np.array_equal(images[n], of_3[n]) for n in range(100)]
-    assert same == [n // 10 == 3 for n in range(100)]
-    words = ("--seeds", ",".join(["7"] * 20), "--class", "0-1", "--grid", "10x2")
-    of_7, labels = draw("7.npz", *words)  # one seed in two classes
-    assert labels.tolist() == [0] * 10 + [1] * 10
-    assert np.array_equal(of_7[0], images[7]) and not np.array_equal(of_7[0], of_7[10])
-    assert all(np.array_equal(of_7[n], of_7[n // 10 * 10]) for n in range(20))
+    same = [np.array_equal(images[30 + n], of_3[n]) for n in range(10)]
+    assert all(same) and not np.array_equal(images[0], of_3[0])
+    of_two, labels = draw("7.npz", "--seeds", "7,3,64", "--class", "1,0")
+    assert labels.tolist() == [1, 1, 1, 0, 0, 0]  # every class with every seed
+    assert np.array_equal(of_two[0], images[17]) and np.array_equal(of_two[1], images[13])
+    assert np.array_equal(of_two[3], images[7]) and np.array_equal(of_two[4], images[3])
     own, _ = draw("own.npz", "--no-ema")
     assert not np.array_equal(own, images)
 
@@ -84,6 +83,8 @@ def test_data_without_labels_are_refused(gan_mpi, idx_folder):
     assert "has no labels" in done.stderr
 
 
-def test_rows_are_classes():
-    assert one_class_a_row(7, 3, [4, 5]) == [4, 4, 4, 5, 5, 5, 4]
-    assert one_class_a_row(7, 3, []) is None
+def test_rows_are_classes_and_columns_latents():
+    assert fill_grid(2, 3, [4, 5]) == ([0, 1, 0, 1, 2, 3], [4, 4, 5, 5, 4, 4])
+    assert fill_grid(2, 2, []) == ([0, 1, 2, 3], None)
+    assert each_class([7, 9], [4, 5]) == ([7, 9, 7, 9], [4, 4, 5, 5])
+    assert each_class([7, 9], []) == ([7, 9], None)

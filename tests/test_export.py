@@ -65,14 +65,14 @@ def save(run_dir, state):
 def test_another_program_draws_the_same(gan_mpi, tmp_path, name, preset, shape):
     state = state_of(preset, shape)
     save(tmp_path / "run", state)
-    result = gan_mpi("export", "run", "--format", name, "--out", "file")
+    result = gan_mpi("export", "run", "--format", name, "--out", f"file.{name}")
     assert (result.returncode, result.stderr) == (0, ""), result.stderr
-    assert "file: the generator of run/checkpoint-000007.pt; 64 images" in result.stdout
+    assert f"file.{name}: the generator of run/checkpoint-000007.pt; 64 images" in result.stdout
     latents = first_latents(preset, 64)
     np.save(tmp_path / "latents.npy", latents)
     program = (
         "import sys, numpy; latents = numpy.load('latents.npy'); "
-        + OTHERS[name].format(file="file")
+        + OTHERS[name].format(file=f"file.{name}")
         + "; assert 'gan_mpi' not in sys.modules; numpy.save('samples.npy', samples)"
     )
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)

@@ -111,7 +111,7 @@ def test_bad_files_are_named_on_all_ranks_and_leave_nothing_behind(mpirun, tmp_p
         lambda f: None,
     )
     case("cut", "train-images-idx3-ubyte is truncated: 47031 bytes of data", cut)
-    case("folder", "Is a directory", lambda f: (f / "train-images-idx3-ubyte").mkdir())
+    case("folder", "folder holds no data", lambda f: (f / "train-images-idx3-ubyte").mkdir())
     case("size", "images of 20x20 pixels", lambda f: write_idx(f, side=20))
     case(
         "text",

@@ -170,9 +170,9 @@ def test_what_cannot_be_read_is_named(tmp_path, make, said):
 def test_there_and_back_is_the_identity(tmp_path, idx_folder, layout):
     before = load(idx_folder)
     there = Source(str(tmp_path / "there"))
-    files = convert(Source(str(idx_folder)), tmp_path / "there", layout)
+    files = convert(Source(str(idx_folder)), tmp_path / "there", layout, print)
     assert all(file.exists() for file in files)
-    back = convert(there, tmp_path / "back", "idx")
+    back = convert(there, tmp_path / "back", "idx", print)
     assert [p.name for p in back] == [
         "train-images-idx3-ubyte",
         "train-labels-idx1-ubyte",
@@ -201,12 +201,12 @@ def test_such_data_train_and_sample_on_two_ranks(gan_mpi, tmp_path, layout):
     folder = tmp_path / "in"
     if layout == "npz":
         folder = tmp_path / "out"
-        convert(Source(str(tmp_path / "in")), folder, "npz")
+        convert(Source(str(tmp_path / "in")), folder, "npz", print)
     words = ("--preset", "dcgan", "--steps", "2", "--batch", "8", "--conditional")
     small = {"size": 2, "code": SMALL_DCGAN}
     train = gan_mpi("train", "--datadir", folder, "--run-dir", "r", *words, **small)
     assert train.returncode == 0, train.stderr
-    done = gan_mpi("sample", "r", "--class", "1", "--grid", "3x1", **small)
+    done = gan_mpi("sample", "r", "--class", "dog", "--grid", "3x1", **small)
     assert done.returncode == 0, done.stderr
     with Image.open(tmp_path / "samples.png") as picture:
         assert picture.mode == "RGB"

@@ -92,7 +92,7 @@ def _progress() -> Iterator[Any]:
     metavar="WxH",
     help="Also write the first images as a picture.",
 )
-@out_option("The picture's file.", "contact-sheet.png", may_be_folder=True)
+@out_option("The picture's file.", "contact-sheet.png", endings=(".png",))
 @some_options(("resolution",), RunConfig)
 def info(folder: Path, grid: tuple[int, int] | None, out: Path, resolution: int | None) -> int:
     """Say what the training data in FOLDER are: counts, shape, brightness, labels."""
@@ -107,6 +107,11 @@ def info(folder: Path, grid: tuple[int, int] | None, out: Path, resolution: int 
         f"{dataset.images.mean():.2f}, standard deviation {dataset.images.std():.2f}"
     )
     click.echo("labels: " + _histogram(dataset.labels))
+    if dataset.classes:
+        named = enumerate(dataset.classes)
+        click.echo("classes: " + ", ".join(f"{label} {name}" for label, name in named))
+    for note in dataset.notes:
+        click.echo(note)
     where = Path(dataset.source)
     beside = (where if where.is_dir() else where.parent).iterdir()
     click.echo("files: " + ", ".join(sorted(path.name for path in beside)))
@@ -139,7 +144,7 @@ def convert(folder: Path, out: Path, layout: str, resolution: int | None) -> int
     """
     from gan_mpi.datasets.convert import convert as run
 
-    for file in run(_source(folder, resolution), out, layout):
+    for file in run(_source(folder, resolution), out, layout, _note):
         click.echo(file)
     return 0
 
@@ -178,7 +183,7 @@ def split(
     """
     from gan_mpi.datasets.split import split as run
 
-    written = run(_source(folder, resolution), out, sites, skew, seed, layout)
+    written = run(_source(folder, resolution), out, sites, skew, seed, layout, _note)
     for path, counts in written.items():
         each = ", ".join(f"{count} {name}" for name, count in counts.items())
         click.echo(f"{path}: {each} images")
@@ -190,6 +195,10 @@ def _source(folder: Path, resolution: int | None) -> Any:
 
     side = resolution or RunConfig.resolution
     return Source(str(folder), named_by="FOLDER", resolution=side)
+
+
+def _note(text: str) -> None:
+    click.echo(f"Note: {text}", err=True)
 
 
 def _histogram(labels: Any) -> str:

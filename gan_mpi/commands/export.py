@@ -8,9 +8,12 @@ from gan_mpi.options.params import (
     checkpoint_option,
     checkpoint_step,
     choice_option,
+    format_of,
     no_ema_option,
     out_option,
 )
+
+ENDINGS = {"safetensors": ".safetensors", "onnx": ".onnx", "pt2": ".pt2"}
 
 
 @click.command()
@@ -19,17 +22,17 @@ from gan_mpi.options.params import (
 @no_ema_option
 @choice_option(
     "--format",
-    ["safetensors", "onnx", "pt2"],
-    "Weights alone, or a program for onnxruntime or torch.export.load.",
+    tuple(ENDINGS),
+    "Weights alone, or a program for onnxruntime or torch.export.load.  [default: as --out ends, "
+    "else safetensors]",
     name="export_format",
-    default="safetensors",
 )
 @out_option("File to write.  [default: generator.FORMAT]")
 def export(
     run_or_checkpoint: Path | None,
     checkpoint: str,
     no_ema: bool,
-    export_format: str,
+    export_format: str | None,
     out: Path | None,
 ) -> int:
     """Hand the generator of a run, or of one checkpoint file, to other programs.
@@ -39,9 +42,10 @@ def export(
     range. It is written only if it draws the same 64 images.
     """
     step = checkpoint_step(checkpoint)
+    form = format_of(export_format, out, ENDINGS, "safetensors")
     from gan_mpi.mpi.world import world
 
     comm = world()
     from gan_mpi.programs.export import export as run
 
-    return run(comm, run_or_checkpoint, step, export_format, out, not no_ema)
+    return run(comm, run_or_checkpoint, step, form, out, not no_ema)

@@ -9,7 +9,7 @@ from gan_mpi.options.params import out_option
 
 @click.command()
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@out_option("File to write.", "report.html")
+@out_option("File to write.", "report.html", endings=(".html", ".htm"))
 def report(runs: tuple[Path, ...], out: Path) -> int:
     """Write one HTML page about one or several runs.
 

@@ -5,16 +5,21 @@ from pathlib import Path
 import click
 
 from gan_mpi.options.params import (
+    ClassList,
     GridSize,
     SeedRange,
     TwoSeeds,
     checkpoint_option,
     checkpoint_step,
     choice_option,
+    format_of,
     no_ema_option,
     number_option,
     out_option,
+    require_ending,
 )
+
+ENDINGS = {"png": ".png", "npz": ".npz", "pngs": ""}
 
 
 @click.command()
@@ -24,9 +29,10 @@ from gan_mpi.options.params import (
 @click.option(
     "--class",
     "classes",
-    type=SeedRange(),
+    type=ClassList(),
     metavar="LIST",
-    help="Classes to draw, one a row, of a run with labels, such as 3 or 0-4.  [default: all]",
+    help="Classes to draw, one a row, of a run with labels, by name or number, such as dog or "
+    "0-4,7.  [default: all]",
 )
 @click.option(
     "--seeds",
@@ -42,10 +48,10 @@ from gan_mpi.options.params import (
 )
 @choice_option(
     "--format",
-    ["png", "npz", "pngs"],
-    "One picture; an array 'images', uint8 (N, H, W) or (N, H, W, 3); or a file a seed.",
+    tuple(ENDINGS),
+    "One picture; an array 'images', uint8 (N, H, W) or (N, H, W, 3); or a file a seed.  "
+    "[default: as --out ends, else png]",
     name="picture_format",
-    default="png",
 )
 @out_option(
     "File to write, or folder of pngs.  [default: samples.png, samples.npz or samples, "
@@ -72,10 +78,10 @@ def sample(
     run_or_checkpoint: Path | None,
     checkpoint: str,
     no_ema: bool,
-    classes: list[int] | None,
+    classes: list[str] | None,
     seeds: list[int] | None,
     grid: tuple[int, int] | None,
-    picture_format: str,
+    picture_format: str | None,
     out: Path | None,
     ends: tuple[int, int] | None,
     frames: int | None,
@@ -95,6 +101,13 @@ def sample(
     _check_moving(ends, frames, timelapse)
     if ends is not None and classes and len(classes) > 1:
         raise click.UsageError("--interpolate draws one --class; give one.")
+    form = "gif"
+    if out is not None and ends is not None:
+        require_ending(out, (".gif", ".png"), " with --interpolate")
+    elif out is not None and timelapse:
+        require_ending(out, (".gif",), " with --timelapse")
+    elif ends is None:
+        form = format_of(picture_format, out, ENDINGS, "png")
     from gan_mpi.mpi.world import world
 
     comm = world()
@@ -102,9 +115,9 @@ def sample(
         from gan_mpi.programs.animate import interpolate
 
         target = out or Path("interpolation.gif")
-        label = classes[0] if classes else None
+        one = classes[0] if classes else None
         way = (comm, run_or_checkpoint, step, ends, frames or 60, target)
-        return interpolate(*way, label, not no_ema)
+        return interpolate(*way, one, not no_ema)
     if timelapse:
         from gan_mpi.programs.animate import timelapse as draw_all
 
@@ -112,8 +125,8 @@ def sample(
         return draw_all(comm, run_or_checkpoint, grid or (6, 6), target, not no_ema)
     from gan_mpi.programs.sample import sample as draw
 
-    form = (seeds, grid, picture_format, out, classes)
-    return draw(comm, run_or_checkpoint, step, *form, not no_ema)
+    how = (seeds, grid, form, out, classes)
+    return draw(comm, run_or_checkpoint, step, *how, not no_ema)
 
 
 def _check_moving(ends: tuple[int, int] | None, frames: int | None, timelapse: bool) -> None:

@@ -21,7 +21,10 @@ from gan_mpi.options.params import number_option, out_option
     metavar=None,
 )
 @number_option("--epochs", "Passes over the training images.", minimum=1, default=5, metavar=None)
-@out_option("File to write.  [default: the user's cache, where 'evaluate' looks]")
+@out_option(
+    "File to write.  [default: the user's cache, where 'evaluate' looks]",
+    endings=(".safetensors",),
+)
 def train_classifier(
     datadir: str | None,
     glyphs: int | None,

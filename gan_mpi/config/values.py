@@ -1,6 +1,7 @@
 """Values that are written in a way of their own, such as 0.7-1.2, 6x6 or 1epoch."""
 
 EPOCH = "epoch"
+MOST_TILES = 65_536  # images in a picture
 RANK = "{rank}"  # in --datadir: the folder of a site
 
 
@@ -21,6 +22,8 @@ def grid_size(text: str) -> tuple[int, int]:
     columns, _, rows = text.lower().partition("x")
     if not (columns.isdecimal() and rows.isdecimal() and int(columns) and int(rows)):
         raise ValueError(f"{text!r} is not like 6x6 (columns x rows).")
+    if int(columns) * int(rows) > MOST_TILES:
+        raise ValueError(f"{text!r} is more than {MOST_TILES} images.")
     return int(columns), int(rows)
 
 

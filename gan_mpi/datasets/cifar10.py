@@ -12,6 +12,10 @@ import numpy as np
 
 from gan_mpi.errors import UserError, reason
 
+CLASSES = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
 SHAPE = (3, 32, 32)
 PIXELS = 3072
 RECORD = 1 + PIXELS  # bytes: the label, then the red, green and blue plane

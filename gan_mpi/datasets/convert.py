@@ -1,22 +1,35 @@
 """From one layout of a data set to another."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from gan_mpi.datasets import cntk_text, idx, npz
+from gan_mpi.datasets import classes, cntk_text, idx, npz
 from gan_mpi.datasets.dataset import Dataset, Source
 from gan_mpi.datasets.find import has_split, load_dataset
 from gan_mpi.errors import UserError, reason
 from gan_mpi.files import write_aside
 
+Say = Callable[[str], None]
 
-def convert(source: Source, out: Path, layout: str) -> list[Path]:
+
+def read_splits(source: Source, say: Say) -> dict[str, Dataset]:
+    """Return the training and, if there are any, test images; say how they were read, once.
+
+    Raises UserError.
+    """
+    splits = [split for split in ("train", "test") if has_split(source, split)]
+    datasets = {split: load_dataset(source, split) for split in splits or ["train"]}
+    for note in dict.fromkeys(note for dataset in datasets.values() for note in dataset.notes):
+        say(note)
+    return datasets
+
+
+def convert(source: Source, out: Path, layout: str, say: Say) -> list[Path]:
     """Write training and, if there are any, test images in another layout; return the files.
 
     `layout` is idx, ctf or npz.  Raises UserError if it cannot hold the data, or a file is there.
     """
-    splits = [split for split in ("train", "test") if has_split(source, split)]
-    datasets = {split: load_dataset(source, split) for split in splits or ["train"]}
+    datasets = read_splits(source, say)
     written: dict[Path, bytes] = {}
     for split, dataset in datasets.items():
         for name, data in files_of(dataset, split, layout).items():
@@ -40,7 +53,12 @@ def write_files(written: Mapping[Path, bytes]) -> None:
 
 
 def files_of(dataset: Dataset, split: str, layout: str) -> dict[str, bytes]:
-    """Return the files of a split by name."""
+    """Return the files of a split by name, among them that of the names of the classes."""
+    names = {classes.FILE: classes.bytes_of(dataset.classes)} if dataset.classes else {}
+    return _arrays_of(dataset, split, layout) | names
+
+
+def _arrays_of(dataset: Dataset, split: str, layout: str) -> dict[str, bytes]:
     images, labels = dataset.images, dataset.labels
     if layout == "npz":
         return {npz.FILES[split]: npz.bytes_of(images, labels)}

@@ -1,11 +1,13 @@
 """A data set, and where it comes from."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from gan_mpi.config.running import RunConfig
+from gan_mpi.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,9 @@ class Dataset:
     source: str
     images: np.ndarray
     labels: np.ndarray | None
-    sha256: str
+    sha256: str  # of images and labels
+    classes: tuple[str, ...] = ()  # names, in the order of the labels, where they are known
+    notes: tuple[str, ...] = ()  # what people should know of how it was read
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -34,10 +38,36 @@ class Dataset:
         return self.images.shape[1:]
 
 
-def make_dataset(name: str, source: str, images: np.ndarray, labels: np.ndarray | None) -> Dataset:
+def make_dataset(
+    name: str,
+    source: str,
+    images: np.ndarray,
+    labels: np.ndarray | None,
+    classes: Sequence[str] = (),
+    notes: Sequence[str] = (),
+) -> Dataset:
     """Return images or points (N, ...) and labels (N,) as a data set, with their SHA-256."""
     images = np.ascontiguousarray(images)
     digest = hashlib.sha256(images.data)
     if labels is not None:
         digest.update(labels.data)
-    return Dataset(name, source, images, labels, digest.hexdigest())
+    found = digest.hexdigest()
+    return Dataset(name, source, images, labels, found, tuple(classes), tuple(notes))
+
+
+def with_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
+    """Return a data set whose labels are places in `names`, among which are all of its own."""
+    if dataset.labels is None or tuple(names) == dataset.classes:
+        return dataset
+    places = np.array([names.index(name) for name in dataset.classes], np.uint8)
+    return replace(dataset, labels=places[dataset.labels], classes=tuple(names))
+
+
+def require_same_shape(train: Dataset, test: Dataset) -> None:
+    """Raise UserError unless test images are of the shape of the training images."""
+    if test.shape != train.shape:
+        raise UserError(
+            f"--datadir: {test.source} holds test images of {'x'.join(map(str, test.shape))}, and "
+            f"the training images are of {'x'.join(map(str, train.shape))}.",
+            exit_code=2,
+        )

@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from gan_mpi.config.values import RANK
-from gan_mpi.datasets import cifar10, cntk_text, idx, npz, pictures
+from gan_mpi.datasets import cifar10, classes, cntk_text, idx, npz, pictures
 from gan_mpi.datasets.dataset import Dataset, Source, make_dataset
 from gan_mpi.datasets.drawn import COUNT, draw_glyphs, draw_points
+from gan_mpi.datasets.folder import SOUGHT, deeper, has_pictures
 from gan_mpi.errors import UserError
 
 # Where each data set is looked for, and the shape of one sample.
@@ -76,8 +79,8 @@ def _finds_data(folder: Path, split: str = "train") -> bool:
         idx.find_images(folder, split) is not None
         or (folder / cntk_text.FILES[split]).exists()
         or bool(cifar10.find_batches(folder, split))
-        or (folder / npz.FILES[split]).exists()
-        or pictures.has_pictures(folder, split)
+        or npz.find_archive(folder, split) is not None
+        or has_pictures(folder, split)
     )
 
 
@@ -94,27 +97,38 @@ def _read(folder: Path, source: Source, split: str) -> Dataset:
         raise UserError(f"{named_by}: {folder} {what}; {_sought(split)}.")
     if not _finds_data(folder, split):
         lacks = "data" if split == "train" else "test images"
+        if below := deeper(folder) if split == "train" else None:
+            raise UserError(
+                f"{named_by}: {folder} holds no data at its top, but pictures in {below}; give the "
+                "folder in which they lie, or in which the folders of their classes lie."
+            )
         raise UserError(f"{named_by}: {folder} holds no {lacks}; {_sought(split)}.")
     name = "".join(c if c.isalnum() else "-" for c in folder.resolve().name.lower()) or "data"
     images_file = idx.find_images(folder, split)
     if images_file is not None:
         images, labels = idx.read_images(images_file, split)
-        return make_dataset(name, str(images_file), images, labels)
+        return _named(name, images_file, images, labels)
     if batches := cifar10.find_batches(folder, split):
         images, labels = cifar10.read_batches(batches)
-        return make_dataset(name, str(batches[0].parent), images, labels)
-    text_file, archive = folder / cntk_text.FILES[split], folder / npz.FILES[split]
+        where = str(batches[0].parent)
+        return make_dataset(name, where, images, labels, cifar10.CLASSES)
+    text_file = folder / cntk_text.FILES[split]
     if text_file.exists():
-        return make_dataset(name, str(text_file), *cntk_text.read_cached(text_file))
-    if archive.exists():
-        return make_dataset(name, str(archive), *npz.read_npz(archive))
-    images, labels = pictures.read_pictures(folder, split, source.resolution)
-    return make_dataset(name, str(folder), images, labels)
+        return _named(name, text_file, *cntk_text.read_cached(text_file))
+    if archive := npz.find_archive(folder, split):
+        return _named(name, archive.path, *npz.read_npz(archive))
+    read = pictures.read_pictures(folder, split, source.resolution)
+    return make_dataset(name, str(folder), *read)
+
+
+def _named(name: str, path: Path, images: np.ndarray, labels: np.ndarray | None) -> Dataset:
+    """Return a data set read from a file, with the names of its classes if they are beside it."""
+    return make_dataset(name, str(path), images, labels, classes.read_names(path.parent, labels))
 
 
 def _sought(split: str) -> str:
     return (
         f"sought were {idx.IMAGES[split]} (with or without .gz; {idx.LABELS[split]} beside it is "
         f"optional), {cntk_text.FILES[split]}, {cifar10.SOUGHT[split]}, {npz.FILES[split]} and "
-        f"{pictures.SOUGHT}"
+        f"{SOUGHT}"
     )

@@ -1,12 +1,12 @@
 """The IDX files of MNIST and its relatives, compressed or not."""
 
-import gzip
-import zlib
+import math
 from pathlib import Path
 
 import numpy as np
 
-from gan_mpi.errors import UserError, reason
+from gan_mpi.errors import UserError
+from gan_mpi.files import read_up_to, unpacked
 
 IMAGES = {"train": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}
 LABELS = {"train": "train-labels-idx1-ubyte", "test": "t10k-labels-idx1-ubyte"}
@@ -14,14 +14,32 @@ UINT8 = 0x08
 SIDE = 28  # pixels
 
 
+FOLDERS = ("", "raw", "MNIST/raw")  # the last two are where torchvision puts them
+
+
 def _beside(folder: Path, name: str) -> Path | None:
-    candidates = (folder / (name + ending) for ending in ("", ".gz"))
-    return next((path for path in candidates if path.exists()), None)
+    """Return the file of this name as people have it: unpacked by others, or still compressed.
+
+    7-Zip writes a dot for the last hyphen but one, and Kaggle a folder of the file's name.
+    """
+    names = [n + ending for n in (name, name.replace("-idx", ".idx")) for ending in ("", ".gz")]
+    candidates = [folder / n for n in names] + [folder / a / b for a in names for b in names]
+    return next((path for path in candidates if path.is_file()), None)
 
 
 def find_images(folder: Path, split: str = "train") -> Path | None:
     """Return the file of training or test images in a folder, None if there is none."""
-    return _beside(folder, IMAGES[split])
+    found = (_beside(folder / inside, IMAGES[split]) for inside in FOLDERS)
+    return next((path for path in found if path), None)
+
+
+def _find_labels(images_file: Path, split: str) -> Path | None:
+    """Return the file of labels beside that of images, or beside the folder of its name."""
+    folder = images_file.parent
+    beside = _beside(folder, LABELS[split])
+    if beside is None and folder.name.startswith(IMAGES[split][:12]):
+        return _beside(folder.parent, LABELS[split])
+    return beside
 
 
 def read_images(path: Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
@@ -37,7 +55,7 @@ def read_images(path: Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
         raise UserError(f"{path} holds no images.")
     # Not images[:, None]: its strides let torch choose other kernels, with other last digits.
     images = images.reshape(-1, 1, SIDE, SIDE)
-    labels_file = _beside(path.parent, LABELS[split])
+    labels_file = _find_labels(path, split)
     if labels_file is None:
         return images, None
     labels = read_idx(labels_file, dimensions=1)
@@ -52,25 +70,27 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     Source of the format: the MNIST database's page.  0, 0, type, number of dimensions; each
     dimension as a big-endian 32-bit number; the elements.
     """
-    data = _read_bytes(path)
     header = 4 + 4 * dimensions
-    magic = int.from_bytes(data[:4], "big")
-    expected = UINT8 << 8 | dimensions
-    if len(data) < header:
-        raise UserError(f"{path} is truncated: {len(data)} bytes, less than its header.")
-    if magic != expected:
-        raise UserError(
-            f"{path} is not an IDX file of unsigned bytes in {dimensions} dimension(s): its magic "
-            f"number is 0x{magic:08x}, not 0x{expected:08x}."
-        )
-    shape = tuple(int(n) for n in np.frombuffer(data, ">u4", dimensions, offset=4))
-    elements = int(np.prod([int(n) for n in shape], dtype=object))
-    found = len(data) - header
-    if found != elements:
-        what = "truncated" if found < elements else "too long"
-        sizes = "x".join(map(str, shape))
-        raise UserError(f"{path} is {what}: {found} bytes of data for {sizes} = {elements}.")
-    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
+    with unpacked(path) as file:
+        head = read_up_to(file, header)
+        if len(head) < header:
+            raise UserError(f"{path} is truncated: {len(head)} bytes, less than its header.")
+        magic, expected = int.from_bytes(head[:4], "big"), UINT8 << 8 | dimensions
+        if magic != expected:
+            raise UserError(
+                f"{path} is not an IDX file of unsigned bytes in {dimensions} dimension(s): its "
+                f"magic number is 0x{magic:08x}, not 0x{expected:08x}."
+            )
+        shape = tuple(int(n) for n in np.frombuffer(head, ">u4", dimensions, offset=4))
+        elements = math.prod(shape)
+        data = read_up_to(file, elements + 1)  # what a header promises, and no more
+    if len(data) != elements:
+        sizes, found = "x".join(map(str, shape)), f"{len(data)} bytes"
+        what = "truncated" if len(data) < elements else "too long"
+        if len(data) > elements:
+            found = f"more than {elements} bytes"
+        raise UserError(f"{path} is {what}: {found} of data for {sizes} = {elements}.")
+    return np.frombuffer(data, np.uint8).reshape(shape)
 
 
 def bytes_of(array: np.ndarray) -> bytes:
@@ -78,14 +98,3 @@ def bytes_of(array: np.ndarray) -> bytes:
     header = bytes([0, 0, UINT8, array.ndim])
     header += b"".join(size.to_bytes(4, "big") for size in array.shape)
     return header + array.tobytes()
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        data = path.read_bytes()
-        return gzip.decompress(data) if path.suffix == ".gz" else data
-    except OSError as error:  # gzip.BadGzipFile is one, without a strerror
-        why = f"is not a gzip file: {error}" if error.errno is None else reason(error)
-        raise UserError(f"cannot read {path}: {why}.") from None
-    except (EOFError, zlib.error) as error:
-        raise UserError(f"{path} is truncated or damaged: {error}.") from None

@@ -1,32 +1,81 @@
-"""NumPy archives of images and labels."""
+"""NumPy archives of images and labels: our own, MedMNIST's and Keras's.
+
+An archive is believed only where its headers, its members' sizes and its bytes agree, so that what
+a damaged one promises costs no memory.
+"""
 
 import io
+import math
 import zipfile
-import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.lib import format as npy
 
 from gan_mpi.errors import UserError, reason
+from gan_mpi.files import read_up_to
 
 FILES = {"train": "train.npz", "test": "test.npz"}
+# Names of the arrays in a file of one split, and of both: MedMNIST's, then Keras's.
+IMAGES = {"train": ("train_images", "x_train"), "test": ("test_images", "x_test")}
+LABELS = {"train": ("train_labels", "y_train"), "test": ("test_labels", "y_test")}
+OWN = "images", "labels"
+MOST_PACKED = 1040  # times that deflate can make bytes fewer, and some
 
 
-def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+@dataclass(frozen=True)
+class Archive:
+    """A file, and the names of the arrays in it that hold a split; no labels if None."""
+
+    path: Path
+    images: str
+    labels: str | None
+
+
+def find_archive(folder: Path, split: str = "train") -> Archive | None:
+    """Return where a folder holds a split: in train.npz or test.npz, or in its one other archive.
+
+    None if there is no such file, or the one other holds no such arrays.  Raises UserError if it
+    cannot be read.
+    """
+    own = folder / FILES[split]
+    if own.exists():
+        return _archive(own, (OWN[0], *IMAGES[split]), (OWN[1], *LABELS[split])) or Archive(
+            own, *OWN
+        )
+    others = [path for path in sorted(folder.glob("*.npz")) if path.name not in FILES.values()]
+    return _archive(others[0], IMAGES[split], LABELS[split]) if len(others) == 1 else None
+
+
+def _archive(path: Path, images: tuple[str, ...], labels: tuple[str, ...]) -> Archive | None:
+    with _opened(path) as file:
+        names = _names(file)
+    found = next((name for name in images if name in names), None)
+    of_labels = next((name for name in labels if name in names), None)
+    return None if found is None else Archive(path, found, of_labels)
+
+
+def read_npz(archive: Archive) -> tuple[np.ndarray, np.ndarray | None]:
     """Return images, uint8 (N, C, H, W), and labels, uint8 (N,), or None without labels.
 
-    The archive holds `images`, uint8 (N, H, W), (N, H, W, C) or (N, C, H, W) with C 1 or 3, and
-    perhaps `labels`, integers 0 to 255 (N,).  Raises UserError, naming the file and what is wrong
-    with it.
+    The images are uint8 (N, H, W), (N, H, W, C) or (N, C, H, W) with C 1 or 3, and the labels
+    integers 0 to 255, (N,) or (N, 1).  No other array is read.  Raises UserError, naming the file
+    and what is wrong with it.
     """
-    arrays = _load(path)
-    if "images" not in arrays:
-        found = ", ".join(arrays) or "nothing"
-        raise UserError(f"{path} has no array 'images'; it has {found}.")
-    images = _with_channels(path, arrays["images"])
-    if "labels" not in arrays:
-        return images, None
-    labels = arrays["labels"]
+    path = archive.path
+    with _opened(path) as file:
+        if archive.images not in _names(file):
+            found = ", ".join(_names(file)) or "nothing"
+            raise UserError(f"{path} has no array '{archive.images}'; it has {found}.")
+        images = _with_channels(path, _array(path, file, archive.images))
+        if archive.labels is None or archive.labels not in _names(file):
+            return images, None
+        labels = _array(path, file, archive.labels)
+    if labels.shape == (len(images), 1):
+        labels = labels[:, 0]
     if labels.shape != (len(images),):
         shape = "x".join(map(str, labels.shape))
         raise UserError(f"{path} has {shape} labels for {len(images)} images.")
@@ -35,23 +84,51 @@ def read_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     return images, labels.astype(np.uint8)
 
 
-def _load(path: Path) -> dict[str, np.ndarray]:
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open an archive.  Raises UserError, naming the file, whatever goes wrong while it is open."""
     try:
         with path.open("rb") as file:
             if not zipfile.is_zipfile(file):
                 raise UserError(f"{path} is truncated or no NumPy archive.")
-            file.seek(0)
-            archive = np.load(file, allow_pickle=False)
-            return {name: archive[name] for name in archive.files}
+            with zipfile.ZipFile(file) as archive:
+                yield archive
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f"cannot read {path}: {reason(error)}.") from None
-    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
-        raise UserError(f"{path} is damaged: {error}.") from None
-    except ValueError:
-        raise UserError(
-            f"{path} holds Python objects, which could run anything and are not read; save arrays "
-            "of numbers of one shape: np.savez('train.npz', images=..., labels=...)."
-        ) from None
+    except Exception as error:  # noqa: BLE001 - zipfile and numpy raise some ten kinds
+        raise UserError(f"{path} is damaged: {error or type(error).__name__}.") from None
+
+
+def _names(file: zipfile.ZipFile) -> list[str]:
+    return [name.removesuffix(".npy") for name in file.namelist()]
+
+
+def _array(path: Path, file: zipfile.ZipFile, name: str) -> np.ndarray:
+    """Return an array of numbers, of which the header promises what there is."""
+    member = next(each for each in file.infolist() if each.filename.removesuffix(".npy") == name)
+    if member.file_size > MOST_PACKED * max(1, member.compress_size):
+        raise UserError(f"{path} is damaged: '{name}' has a size that it cannot have.")
+    with file.open(member) as content:
+        version = npy.read_magic(content)
+        if version not in ((1, 0), (2, 0)):
+            raise UserError(f"{path}: '{name}' is an array of a format that is not read.")
+        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, by_column, dtype = read(content)
+        if dtype.hasobject:
+            raise UserError(
+                f"{path} holds Python objects, which could run anything and are not read; save "
+                "arrays of numbers of one shape: np.savez('train.npz', images=..., labels=...)."
+            )
+        size = math.prod(shape) * dtype.itemsize
+        if size > member.file_size:
+            raise UserError(
+                f"{path} is damaged: '{name}' promises {size} bytes, and has {member.file_size}."
+            )
+        data = read_up_to(content, size)
+        content.read(1)  # the end, at which zipfile checks the sum
+    return np.ndarray(shape, dtype, bytearray(data), order="F" if by_column else "C")
 
 
 def _with_channels(path: Path, images: np.ndarray) -> np.ndarray:

@@ -1,102 +1,181 @@
-"""A folder of PNG or JPEG pictures, cropped to their middle square; labels by sub-folder."""
+"""Pictures as arrays: cropped to their middle square, grey or in colour, eight bits a channel."""
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.Image import Resampling
 
+from gan_mpi.datasets.folder import Found, find_pictures, formats
 from gan_mpi.errors import UserError, reason
 
-ENDINGS = (".png", ".jpg", ".jpeg")
-MOST_CLASSES = 256  # labels are bytes
-SOUGHT = "pictures (.png, .jpg), those of a class in a sub-folder of its name"
-GREY = ("1", "L", "LA")
-GREY_16 = ("I", "I;16", "I;16B", "I;16L")  # 0..65535
-
-
-def has_pictures(folder: Path, split: str = "train") -> bool:
-    """Return whether a folder holds pictures of a split."""
-    return any(_pictures(folder, split))
+GREY = ("1", "L", "LA", "La")
+DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # whole numbers, beyond 255
+PAPER = "white"  # what shows through what is transparent
+DARK = 16  # of 255: the upper bytes of numbers of 12 bits end below it
 
 
 def read_pictures(
     folder: Path, split: str, resolution: int
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return images, uint8 (N, C, resolution, resolution), and labels, uint8 (N,), or None.
+) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...], list[str]]:
+    """Return images, labels, the names of the classes, and what should be said of the folder.
 
-    They are those of FOLDER/train or FOLDER/test; where there is neither, all are for training.  C
-    is 1 if all pictures are grey, else 3.  The label is the place of a picture's sub-folder among
-    those of both splits, by name; there are none where pictures lie in no sub-folder.  Raises
-    UserError, naming the file and what is wrong with it.
+    Images are uint8 (N, C, resolution, resolution); C is 1 if all pictures are grey, else 3.
+    Labels, uint8 (N,), are the places of the names; there are none where pictures lie in no
+    sub-folder.  Raises UserError, naming the file and what is wrong with it.
     """
-    paths = sorted(_pictures(folder, split))
-    root = _root(folder, split)
-    assert root is not None, "has_pictures was asked first"
-    labels = _labels(paths, root, _classes(folder))
-    pictures = [_read(path, resolution) for path in paths]
+    found = find_pictures(folder)
+    reader, paths = _Reader(found, resolution), found.pictures[split]
+    pictures = [reader.read(path) for path in paths]
     mode = "L" if all(picture.mode == "L" for picture in pictures) else "RGB"
     arrays = [np.asarray(picture.convert(mode)) for picture in pictures]
     images = np.stack(arrays).reshape(len(arrays), resolution, resolution, -1)
-    return np.ascontiguousarray(images.transpose(0, 3, 1, 2)), labels
+    images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    notes = [*_left_out(found), *reader.notes()]
+    if not found.classes:
+        return images, None, (), notes
+    number = {name: place for place, name in enumerate(found.classes)}
+    labels = np.array([number[path.parent.name] for path in paths], dtype=np.uint8)
+    return images, labels, found.classes, notes
 
 
-def _root(folder: Path, split: str) -> Path | None:
-    """Return where the pictures of a split are, None if there are no test pictures."""
-    if (folder / "train").is_dir() or (folder / "test").is_dir():
-        return folder / split
-    return folder if split == "train" else None
+def _left_out(found: Found) -> list[str]:
+    return ["left out: " + ", ".join(found.left_out)] if found.left_out else []
 
 
-def _pictures(folder: Path, split: str) -> Iterator[Path]:
-    root = _root(folder, split)
-    for pattern in ("*", "*/*") if root else ():
-        for path in root.glob(pattern):  # type: ignore[union-attr]
-            if path.suffix.lower() in ENDINGS:
-                yield path
+class _Reader:
+    """Reads the pictures of a folder, alike those of both splits."""
+
+    def __init__(self, found: Found, resolution: int) -> None:
+        self.resolution = resolution
+        self.everything = [path for paths in found.pictures.values() for path in paths]
+        self.unturned: list[Path] = []  # whose EXIF is damaged
+        self.moving: list[Path] = []  # of which the first frame is read
+        self.wide: list[Path] = []  # in colours of 16 bits, of which Pillow keeps the upper eight
+        self.brightest = 0  # of those
+
+    def read(self, path: Path) -> Image.Image:
+        """Return a picture as `L` or `RGB` at the resolution."""
+        with _opened(path) as picture:
+            is_wide = picture.mode not in DEEP and _is_wide(picture)
+            if getattr(picture, "is_animated", False) and picture.format != "MPO":
+                self.moving.append(path)
+            plain = self._eight_bits(path, self._turned(path, picture))
+            if is_wide:
+                self.wide.append(path)
+                self.brightest = max(self.brightest, _brightest(plain))
+            size = (self.resolution, self.resolution)
+            return ImageOps.fit(_without_alpha(plain), size, Resampling.LANCZOS)
+
+    @cached_property
+    def bits(self) -> int:
+        """Bits of the largest whole number in all pictures that hold such, 8 to 31.
+
+        Cameras and scanners put numbers of 10, 12 or 14 bits into files of 16.
+        """
+        largest = 0
+        for path in self.everything:
+            with _opened(path) as picture:
+                if picture.mode in DEEP:
+                    low, high = np.asarray(picture).min(), np.asarray(picture).max()
+                    if low < 0:
+                        raise UserError(
+                            f"{path} holds numbers below 0; save it with 8 or 16 bits, from 0 on."
+                        )
+                    largest = max(largest, int(high))
+        return max(8, largest.bit_length())
+
+    def notes(self) -> list[str]:
+        """Return what should be said of the pictures that were read.
+
+        Raises UserError if numbers of 16 bits a colour all are too small to be seen.
+        """
+        if self.wide and self.brightest < DARK:
+            raise UserError(
+                f"{self.wide[0]} holds colours of 16 bits that end below {DARK << 8}, as all such "
+                "here do, and of which only the upper eight bits can be read: nearly black; save "
+                "them with 8 bits a colour."
+            )
+        notes = []
+        if "bits" in self.__dict__ and self.bits != 16:
+            notes.append(f"pictures of 16 bits are taken as of {self.bits}, since none goes beyond")
+        notes += _about(self.unturned, "damaged EXIF and is not turned by it")
+        notes += _about(self.moving, "several frames, of which the first is read")
+        return notes
+
+    def _turned(self, path: Path, picture: Image.Image) -> Image.Image:
+        """Return a picture as its EXIF says that it was held."""
+        try:
+            return ImageOps.exif_transpose(picture)
+        except (OSError, MemoryError):
+            raise
+        except Exception:  # noqa: BLE001 - a damaged block raises anything; the pixels are whole
+            self.unturned.append(path)
+            return picture
+
+    def _eight_bits(self, path: Path, picture: Image.Image) -> Image.Image:
+        if picture.mode in DEEP:
+            numbers = np.asarray(picture).astype(np.int64) >> (self.bits - 8)
+            return Image.fromarray(numbers.astype(np.uint8))
+        if picture.mode == "F":
+            raise UserError(
+                f"{path} holds floating-point numbers, of whose range nothing is known; save it "
+                "with 8 or 16 bits."
+            )
+        return picture
 
 
-def _classes(folder: Path) -> list[str]:
-    """Return the sub-folders with pictures, of both splits, by name."""
-    names = set()
-    for split in ("train", "test"):
-        root = _root(folder, split)
-        names |= {p.parent.name for p in _pictures(folder, split) if p.parent != root}
-    return sorted(names)
+def _is_wide(picture: Image.Image) -> bool:
+    """Return whether the file, not loaded yet, holds colours of 16 bits: `RGB;16B` and the like."""
+    return ";16" in str([tile[3] for tile in getattr(picture, "tile", [])])
 
 
-def _read(path: Path, resolution: int) -> Image.Image:
+def _brightest(picture: Image.Image) -> int:
+    """Return the largest value of a colour, 0..255, alpha aside."""
+    return int(np.asarray(picture.convert("L" if picture.mode in GREY else "RGB")).max())
+
+
+def _without_alpha(picture: Image.Image) -> Image.Image:
+    """Return a picture as `L` if it is grey, else `RGB`, what is transparent on white paper."""
+    is_grey = picture.mode in GREY
+    if picture.mode in ("P", "PA"):  # of grey colours or others
+        red, green, blue = picture.convert("RGB").split()
+        is_grey = red.tobytes() == green.tobytes() == blue.tobytes()
+    if picture.has_transparency_data:
+        paper = Image.new("RGBA", picture.size, PAPER)
+        picture = Image.alpha_composite(paper, picture.convert("RGBA"))
+        return picture.convert("RGB").getchannel(0) if is_grey else picture.convert("RGB")
+    return picture.convert("L" if is_grey else "RGB")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Open a picture.  Raises UserError, naming the file, whatever goes wrong while it is open."""
     try:
-        with Image.open(path) as picture:
-            plain = ImageOps.exif_transpose(picture)
-            if plain.mode in GREY_16:  # Pillow's own conversion clips it at 255
-                plain = Image.fromarray((np.asarray(plain) >> 8).astype(np.uint8))
-            plain = plain.convert("L" if plain.mode in GREY else "RGB")
-            size = (resolution, resolution)
-            return ImageOps.fit(plain, size, Resampling.LANCZOS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's, of tags that it does not know
+            with Image.open(path, formats=tuple(sorted(set(formats().values())))) as picture:
+                yield picture
+    except UserError:
+        raise
     except UnidentifiedImageError:
-        raise UserError(f"{path} is not a PNG or JPEG picture.") from None
+        raise UserError(f"{path} is no picture, or damaged.") from None
     except OSError as error:  # Pillow's own have no strerror
         why = str(error) if error.errno is None else reason(error)
         raise UserError(f"cannot read {path}: {why}.") from None
-    except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"cannot read {path}: {error}.") from None
+    except Exception as error:  # noqa: BLE001 - a damaged file can raise anything in a decoder
+        raise UserError(f"cannot read {path}: {error or type(error).__name__}.") from None
 
 
-def _labels(paths: list[Path], root: Path, classes: list[str]) -> np.ndarray | None:
-    loose = [path for path in paths if path.parent == root]
-    if len(loose) == len(paths):
-        return None
-    if loose:
-        raise UserError(
-            f"{loose[0]} lies beside the sub-folders of the classes; put it into one, or all "
-            "pictures into one folder."
-        )
-    if len(classes) > MOST_CLASSES:
-        raise UserError(
-            f"{root} has {len(classes)} sub-folders with pictures; at most {MOST_CLASSES} classes "
-            "are told apart."
-        )
-    number = {name: place for place, name in enumerate(classes)}
-    return np.array([number[path.parent.name] for path in paths], dtype=np.uint8)
+def _about(paths: Iterable[Path], what: str) -> list[str]:
+    count = len(list(paths))
+    if not count:
+        return []
+    first = next(iter(paths))
+    others = f" and {count - 1} other{'s' * (count > 2)}" if count > 1 else ""
+    has = "have" if others else "has"
+    return [f"{first}{others} {has} {what}"]

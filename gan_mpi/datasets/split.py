@@ -5,22 +5,20 @@ from pathlib import Path
 
 import numpy as np
 
-from gan_mpi.datasets.convert import files_of, write_files
+from gan_mpi.datasets.convert import Say, files_of, read_splits, write_files
 from gan_mpi.datasets.dataset import Dataset, Source
-from gan_mpi.datasets.find import has_split, load_dataset
 from gan_mpi.errors import UserError
 from gan_mpi.streams import Purpose, random_words
 
 
 def split(
-    source: Source, out: Path, sites: int, skew: float, seed: int, layout: str
+    source: Source, out: Path, sites: int, skew: float, seed: int, layout: str, say: Say
 ) -> dict[Path, dict[str, int]]:
     """Write OUT/site-0, OUT/site-1 ..., each with its part of every split; return their counts.
 
     Raises UserError if the data cannot be divided so, or a file is there.
     """
-    names = [name for name in ("train", "test") if has_split(source, name)]
-    datasets = {name: load_dataset(source, name) for name in names or ["train"]}
+    datasets = read_splits(source, say)
     labels = datasets["train"].labels
     classes = 1 if labels is None else int(labels.max()) + 1
     written: dict[Path, bytes] = {}

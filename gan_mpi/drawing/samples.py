@@ -13,11 +13,13 @@ from gan_mpi.mpi.comm import Communicator
 from gan_mpi.networks.generator import Generator
 from gan_mpi.networks.inference import inference
 from gan_mpi.networks.pixels import to_pixels
+from gan_mpi.runs.record import DataRecord
 from gan_mpi.streams import Purpose, draw_labels, shard
 
 Arrays = tuple[np.ndarray, ...]
 
 POINTS = 10_000  # seeds in a picture of points, and in their mean and deviation
+NAMED = 20  # classes in a message
 CHUNK = 64  # seeds; a product over another number of rows may round otherwise
 
 
@@ -76,27 +78,86 @@ def sample_labels(generator: Generator, start: int, stop: int) -> np.ndarray:
     return draw_labels(generator.label_counts, 0, Purpose.SAMPLE_LABELS, start, stop)
 
 
-def one_class_a_row(count: int, columns: int, classes: Sequence[int]) -> list[int] | None:
-    """Return the labels of `count` samples in rows, class by class; None if there are none."""
+def each_class(seeds: Sequence[int], classes: Sequence[int]) -> tuple[list[int], list[int] | None]:
+    """Return the seeds and labels of samples: every seed of each class, class by class.
+
+    Without classes there are no labels.
+    """
     if not classes:
-        return None
-    return [classes[place // columns % len(classes)] for place in range(count)]
+        return list(seeds), None
+    labels = [label for label in classes for _ in seeds]
+    return [seed for _ in classes for seed in seeds], labels
 
 
-def check_classes(trained: SavedGenerator, classes: Sequence[int]) -> None:
-    """Raise UserError if a generator does not draw these classes."""
-    known, path = trained.data.classes, trained.path
-    if classes and not known:
+def fill_grid(
+    columns: int, rows: int, classes: Sequence[int]
+) -> tuple[list[int], list[int] | None]:
+    """Return the seeds and labels that fill a grid: one class a row, one latent a column.
+
+    Rows beyond the classes begin them anew, with further latents.  Without classes each place has
+    a latent of its own, and there are no labels.
+    """
+    if not classes:
+        return list(range(columns * rows)), None
+    turns = [divmod(row, len(classes)) for row in range(rows)]
+    seeds = [turn * columns + column for turn, _ in turns for column in range(columns)]
+    return seeds, [classes[at] for _, at in turns for _ in range(columns)]
+
+
+def row_names(
+    data: DataRecord, labels: Sequence[int] | None, columns: int, run: int = 0
+) -> list[str]:
+    """Return the names of the rows of samples with these labels, none if classes have none.
+
+    After `run` samples, if that is not 0, a new row begins.
+    """
+    if not labels or not data.class_names:
+        return []
+    run = run or len(labels)
+    firsts = [at + place for at in range(0, len(labels), run) for place in range(0, run, columns)]
+    return [data.class_name(labels[first]) for first in firsts if first < len(labels)]
+
+
+def find_classes(trained: SavedGenerator, asked: Sequence[str] | None) -> list[int]:
+    """Return the labels of classes that are asked for by name, number or range such as 0-4.
+
+    They are all that there are training images of, if none are asked for.  Raises UserError for
+    others.
+    """
+    counts, path = trained.data.label_counts, trained.path
+    if asked and not counts:
         raise UserError(
             f"--class: the generator of {path} was trained without labels; one that draws a class "
             "on demand is trained with --conditional.",
             exit_code=2,
         )
-    if classes and max(classes) >= known:
-        raise UserError(
-            f"--class: {path} knows the classes 0 to {known - 1}, not {max(classes)}.",
-            exit_code=2,
-        )
+    if asked is None:
+        return [label for label, count in enumerate(counts) if count]
+    labels = [label for one in asked for label in _labels_of(trained, one)]
+    for label in labels:
+        if not counts[label]:
+            raise UserError(
+                f"--class: no image that {path} was trained on is of the class "
+                f"{trained.data.class_name(label)}.",
+                exit_code=2,
+            )
+    return labels
+
+
+def _labels_of(trained: SavedGenerator, asked: str) -> list[int]:
+    """Return the label of a name, a number, or those of a range.  Raises UserError."""
+    names, classes = trained.data.class_names, trained.data.classes
+    if asked in names:
+        return [names.index(asked)]
+    first, dash, last = asked.partition("-")
+    if first.isdecimal() and (last.isdecimal() or not dash):
+        numbers = range(int(first), int(last if dash else first) + 1)
+        if len(numbers) and numbers[-1] < classes:
+            return list(numbers)
+    known = f"0 to {classes - 1}"
+    if names:
+        known = ", ".join(names[:NAMED]) + (" ..." if len(names) > NAMED else "")
+    raise UserError(f"--class: {trained.path} knows the classes {known}, not {asked}.", exit_code=2)
 
 
 @torch.no_grad()

@@ -27,7 +27,7 @@ from gan_mpi.evaluation.extractor import (
 )
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.networks.generator import Generator
-from gan_mpi.parallel.data import share_dataset
+from gan_mpi.parallel.data import share_tests
 from gan_mpi.runs.evaluations import Conditions, Evaluation, Figures
 from gan_mpi.streams import DataOrder
 
@@ -65,7 +65,7 @@ def make_reference(
 
     Raises UserError if there are no test data, or no classifier.
     """
-    test, _ = share_dataset(comm, source, "test")
+    test = share_tests(comm, source, train)
     extractor = _find_extractor(comm, wanted, source, train).to(device)
     return Reference(comm, extractor, train, test, wanted.samples)
 

@@ -1,6 +1,6 @@
 """Kinds of values and options that commands share."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import click
 from gan_mpi.config.values import grid_size
 
 LAST_SEED = 2**48
+MOST_SEEDS = 1_000_000
 
 
 class SeedRange(click.ParamType):
@@ -32,8 +33,29 @@ class SeedRange(click.ParamType):
             stop = int(last) if dash else int(first)
             if not int(first) <= stop < LAST_SEED:
                 self.fail(f"{part!r} ends before it begins, or beyond 2**48.", param, ctx)
+            if len(seeds) + stop - int(first) >= MOST_SEEDS:
+                self.fail(f"{value!r} is more than {MOST_SEEDS} seeds.", param, ctx)
             seeds.extend(range(int(first), stop + 1))
         return seeds
+
+
+class ClassList(click.ParamType):
+    """Classes by name, number or range of numbers, such as dog,3,5-7; what they are, a run says."""
+
+    name = "classes"
+
+    def convert(
+        self,
+        value: str | list[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> list[str]:
+        if isinstance(value, list):
+            return value
+        asked = [part.strip() for part in value.split(",")]
+        if not all(asked):
+            self.fail(f"{value!r} is not like dog or 3 or 0-4,7.", param, ctx)
+        return asked
 
 
 class TwoSeeds(click.ParamType):
@@ -105,12 +127,55 @@ def choice_option(
     return click.option(*names, type=kind, default=default, show_default=shown, help=help, **more)
 
 
-def out_option(help: str, default: str | None = None, *, may_be_folder: bool = False) -> Option:
-    """Return --out, a file to write."""
+def out_option(
+    help: str,
+    default: str | None = None,
+    *,
+    endings: Sequence[str] = (),
+    may_be_folder: bool = False,
+) -> Option:
+    """Return --out, a file to write, whose name has one of some endings, if there are any."""
+
+    def check(ctx: click.Context, param: click.Parameter, out: Path | None) -> Path | None:
+        if endings and out is not None:
+            require_ending(out, endings)
+        return out
+
     kind = click.Path(path_type=Path, dir_okay=may_be_folder)
+    shown = default is not None
     return click.option(
-        "--out", type=kind, default=default, show_default=default is not None, help=help
+        "--out", type=kind, default=default, show_default=shown, help=help, callback=check
     )
+
+
+def require_ending(out: Path, endings: Sequence[str], why: str = "") -> None:
+    """Raise click.BadParameter unless a file to write has one of some endings, such as .png."""
+    if out.suffix.lower() not in endings:
+        raise click.BadParameter(
+            f"{out} should end in {' or '.join(endings)}{why}.", param_hint="'--out'"
+        )
+
+
+def format_of(asked: str | None, out: Path | None, endings: Mapping[str, str], default: str) -> str:
+    """Return the format of a file to write: what is asked for, else what its ending says.
+
+    `endings` are those of the formats; one without is a folder.  Raises click.BadParameter if the
+    ending is none of them, or that of another format.
+    """
+    if out is None:
+        return asked or default
+    known = {ending: form for form, ending in endings.items()}
+    if asked is None:
+        require_ending(out, [ending for ending in known if ending])
+        return known[out.suffix.lower()]
+    if endings[asked]:
+        require_ending(out, [endings[asked]], f" with --format {asked}")
+    elif out.suffix.lower() in known:
+        raise click.BadParameter(
+            f"{out} is the name of a file, and --format {asked} fills a folder.",
+            param_hint="'--out'",
+        )
+    return asked
 
 
 checkpoint_option = click.option(

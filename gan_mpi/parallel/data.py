@@ -1,10 +1,11 @@
 """The data, read once a node and shared by its ranks."""
 
 import platform
+from dataclasses import replace
 
 import numpy as np
 
-from gan_mpi.datasets.dataset import Dataset, Source
+from gan_mpi.datasets.dataset import Dataset, Source, require_same_shape
 from gan_mpi.datasets.find import load_dataset
 from gan_mpi.errors import UserError
 from gan_mpi.mpi.comm import Communicator
@@ -19,21 +20,33 @@ def share_dataset(comm: Communicator, source: Source, split: str = "train") -> t
     mine = comm.on_each_node(lambda: load_dataset(source, split))
     about = []
     if mine is not None:
-        about = [(mine.name, mine.source, mine.sha256, platform.node())]
+        known = replace(mine, images=np.empty(0), labels=None)  # all but the arrays
+        about = [(known, platform.node())]
     read = [found for node in comm.allgather(about) for found in node]
     comm.alike(lambda: _require_one(read))
-    name, origin, sha256, _ = read[0]
     images, shared = comm.share_on_node(None if mine is None else mine.images)
     no_labels = np.empty(0, dtype=np.uint8)
     given = mine.labels if mine is not None and mine.labels is not None else no_labels
     shared_labels, _ = comm.share_on_node(given if mine is not None else None)
     labels = shared_labels if len(shared_labels) else None
-    return Dataset(name, origin, images, labels, sha256), shared
+    return replace(read[0][0], images=images, labels=labels), shared
 
 
-def _require_one(read: list[tuple[str, str, str, str]]) -> None:
-    """Raise UserError unless name, source, SHA-256 and host of every node tell of one data set."""
-    _, origin, sha256, first = read[0]
-    for _, _, other, host in read:
-        if other != sha256:
-            raise UserError(f"--datadir: {host} reads other data than {first} from {origin}.")
+def share_tests(comm: Communicator, source: Source, train: Dataset) -> Dataset:
+    """Read the test images as `share_dataset`, which must be like the training images.  Collective.
+
+    Raises UserError if there are none, they cannot be read, or they have another shape.
+    """
+    test, _ = share_dataset(comm, source, "test")
+    comm.alike(lambda: require_same_shape(train, test))
+    return test
+
+
+def _require_one(read: list[tuple[Dataset, str]]) -> None:
+    """Raise UserError unless what every node read, without its arrays, is of one data set."""
+    first, its_host = read[0]
+    for other, host in read:
+        if (other.sha256, other.classes) != (first.sha256, first.classes):
+            raise UserError(
+                f"--datadir: {host} reads other data than {its_host} from {first.source}."
+            )

@@ -1,7 +1,6 @@
 """Moving pictures: from one latent to another, and from one checkpoint to the next."""
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +11,12 @@ from gan_mpi.drawing import pictures
 from gan_mpi.drawing.generator import SavedGenerator, find_generator, read_generator
 from gan_mpi.drawing.pictures import gif
 from gan_mpi.drawing.samples import (
-    check_classes,
     draw_chunk,
+    fill_grid,
+    find_classes,
     generate,
     in_chunks,
-    one_class_a_row,
+    row_names,
     sample_inputs,
     sample_labels,
 )
@@ -38,7 +38,7 @@ def interpolate(
     ends: tuple[int, int],
     frames: int,
     out: Path,
-    label: int | None = None,
+    asked: str | None = None,
     ema: bool = True,
 ) -> int:
     """Draw the way from one seed's image to another's, as a GIF or, if `out` is a PNG, a strip.
@@ -47,7 +47,11 @@ def interpolate(
     and so does the label where none is given.  Raises UserError.  Collective.
     """
     trained = comm.on_root(lambda: find_generator(source, step, ema))
-    comm.alike(lambda: _check(trained, [] if label is None else [label]))
+    comm.alike(lambda: _require_images(trained))
+    label = None
+    if asked is not None:
+        label, *more = comm.alike(lambda: find_classes(trained, [asked]))
+        comm.alike(lambda: _require_one(asked, more))
     config, generator = trained.config, comm.alike(trained.build)
     one, other = (sample_inputs(generator, config, seed, seed + 1)[0] for seed in ends)
     width = config.latent_dim
@@ -141,16 +145,23 @@ def _all_checkpoints(run: Path | None) -> tuple[Path, list[Path]]:
 
 def _grid_of(path: Path, grid: tuple[int, int], ema: bool) -> tuple[Image.Image, dict]:
     trained = read_generator(path, checkpoint.read_checkpoint(path), ema)
-    _check(trained, [])
-    count = grid[0] * grid[1]
-    labels = one_class_a_row(count, grid[0], range(trained.data.classes))
-    pixels = generate(trained.build(), trained.config, range(count), labels)
-    return pictures.grid(pixels, *grid), trained.facts
+    _require_images(trained)
+    seeds, labels = fill_grid(*grid, find_classes(trained, None))
+    pixels = generate(trained.build(), trained.config, seeds, labels)
+    names = row_names(trained.data, labels, grid[0])
+    return pictures.grid(pixels, *grid, names), trained.facts
 
 
-def _check(trained: SavedGenerator, classes: Sequence[int]) -> None:
+def _require_one(asked: str, more: list[int]) -> None:
+    if more:
+        raise UserError(
+            f"--class: {asked} is {len(more) + 1} classes, and --interpolate draws one.",
+            exit_code=2,
+        )
+
+
+def _require_images(trained: SavedGenerator) -> None:
     if trained.data.are_points:
         raise UserError(
             f"{trained.path} draws points, of which there are no moving pictures.", exit_code=2
         )
-    check_classes(trained, classes)

@@ -3,13 +3,14 @@
 import io
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from gan_mpi.config.values import MOST_TILES
 from gan_mpi.datasets.drawn import draw_points as draw_real_points
 from gan_mpi.drawing import pictures
 from gan_mpi.drawing.charts import draw_points
@@ -17,9 +18,11 @@ from gan_mpi.drawing.generator import SavedGenerator, find_generator
 from gan_mpi.drawing.samples import (
     CHUNK,
     POINTS,
-    check_classes,
+    each_class,
+    fill_grid,
+    find_classes,
     generate,
-    one_class_a_row,
+    row_names,
 )
 from gan_mpi.errors import UserError
 from gan_mpi.files import write_output
@@ -27,6 +30,7 @@ from gan_mpi.mpi.comm import Communicator
 
 DEFAULT_GRID = (6, 6)
 CLASS_COLUMNS = 10  # samples of a class in a picture
+WIDEST = 20  # columns, unless they are asked for
 DEFAULT_OUT = {"png": "samples.png", "npz": "samples.npz", "pngs": "samples"}
 
 
@@ -38,93 +42,139 @@ def sample(
     grid: tuple[int, int] | None,
     picture_format: str,
     out: Path | None,
-    classes: Sequence[int] | None = None,
+    classes: Sequence[str] | None = None,
     ema: bool = True,
 ) -> int:
     """Draw `seeds` from a run or checkpoint file and write them; return the exit code.
 
-    Row by row they are of one of `classes`, of all in turn if it is None.  `picture_format` is png
-    (one picture of grid columns x rows), npz or pngs.  Raises UserError.  Collective.
+    Of a generator that is given labels every seed is drawn of each of `classes`, names or numbers,
+    of all if it is None.  `picture_format` is png (one picture of grid columns x rows), npz or
+    pngs.  Raises UserError.  Collective.
     """
     trained = comm.on_root(lambda: find_generator(source, step, ema))
-    data = trained.data
-    comm.alike(lambda: _check(trained, grid, picture_format, classes or []))
-    classes = range(data.classes) if classes is None else classes
-    if seeds is None:
-        default = (CLASS_COLUMNS, len(classes)) if data.classes else DEFAULT_GRID
-        grid = grid or (None if data.are_points else default)
-        seeds = list(range(POINTS if grid is None else grid[0] * grid[1]))
-    columns = grid[0] if grid else CLASS_COLUMNS if data.classes else 0
-    labels = one_class_a_row(len(seeds), columns, classes)
-    samples = _draw_together(comm, trained, seeds, labels)
+    plan = comm.alike(lambda: _plan(trained, seeds, grid, picture_format, classes))
+    samples = _draw_together(comm, trained, plan)
     target = out or Path(DEFAULT_OUT[picture_format])
-    size = grid or _nearly_square(len(seeds), columns)
-    drawn = Drawn(samples, seeds, labels, size, trained.facts)
-    comm.on_root(lambda: _write(drawn, picture_format, target, data.are_points))
+    comm.on_root(lambda: _write(Drawn(samples, plan, trained), picture_format, target))
     if comm.is_root:
-        what = "points" if data.are_points else "image(s)"
-        sys.stdout.write(f"{target}: {len(seeds)} {what} from {trained.path}\n")
+        what = "points" if trained.data.are_points else "image(s)"
+        sys.stdout.write(f"{target}: {len(plan.seeds)} {what} from {trained.path}\n")
     return 0
 
 
-def _check(
+@dataclass(frozen=True)
+class Plan:
+    """The seed of each sample, its label if there are such, and where it stands in a picture."""
+
+    seeds: list[int]
+    labels: list[int] | None
+    grid: tuple[int, int]  # columns and rows
+    run: int = 0  # samples after which a new row begins
+
+
+def _plan(
     trained: SavedGenerator,
+    seeds: list[int] | None,
     grid: tuple[int, int] | None,
     picture_format: str,
-    classes: Sequence[int],
-) -> None:
+    asked: Sequence[str] | None,
+) -> Plan:
+    """Return what is drawn.  Raises UserError if it does not fit together, or is unknown."""
     if trained.data.are_points and (grid or picture_format == "pngs"):
         raise UserError(
             f"{trained.path} draws points, which go to one picture or an array: leave out --grid "
             "and --format pngs.",
             exit_code=2,
         )
-    check_classes(trained, classes)
+    classes = find_classes(trained, asked)
+    plan = _without_classes(trained, seeds, grid) if not classes else None
+    plan = plan or _of_classes(seeds, grid, classes)
+    columns, rows = plan.grid
+    if picture_format == "png" and not trained.data.are_points and columns * rows > MOST_TILES:
+        raise UserError(
+            f"--seeds: a picture of {columns}x{rows} is more than {MOST_TILES} images; --format "
+            "npz holds as many as there is memory for.",
+            exit_code=2,
+        )
+    return plan
+
+
+def _without_classes(
+    trained: SavedGenerator, seeds: list[int] | None, grid: tuple[int, int] | None
+) -> Plan:
+    if seeds is None:
+        grid = grid or (None if trained.data.are_points else DEFAULT_GRID)
+        seeds = list(range(POINTS if grid is None else grid[0] * grid[1]))
+    return Plan(seeds, None, grid or _nearly_square(len(seeds)))
+
+
+def _of_classes(
+    seeds: list[int] | None, grid: tuple[int, int] | None, classes: Sequence[int]
+) -> Plan:
+    """Return every class with every seed: one class a row, one latent a column."""
+    if seeds is None:
+        columns, rows = grid or (CLASS_COLUMNS, len(classes))
+        _require_rows(grid, rows, len(classes))
+        return Plan(*fill_grid(columns, rows, classes), (columns, rows))
+    columns = grid[0] if grid else min(len(seeds), WIDEST)
+    rows = -(-len(seeds) // columns) * len(classes)
+    if grid:
+        _require_rows(grid, grid[1], rows)
+    return Plan(*each_class(seeds, classes), grid or (columns, rows), len(seeds))
+
+
+def _require_rows(grid: tuple[int, int] | None, rows: int, needed: int) -> None:
+    if grid and rows < needed:
+        raise UserError(
+            f"--grid: {grid[0]}x{grid[1]} has {rows} rows, and the classes take {needed}; give "
+            f"{grid[0]}x{needed}, or fewer classes with --class.",
+            exit_code=2,
+        )
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """Samples, uint8 (N, C, H, W) or float64 (N, d), with their seeds and labels, if any."""
+    """Samples, uint8 (N, C, H, W) or float64 (N, d), as planned, and what drew them."""
 
     samples: np.ndarray
-    seeds: Sequence[int]
-    labels: Sequence[int] | None
-    grid: tuple[int, int]  # columns and rows
-    facts: Mapping[str, object]  # about what made them
+    plan: Plan
+    trained: SavedGenerator
 
 
-def _write(drawn: Drawn, picture_format: str, target: Path, are_points: bool) -> None:
+def _write(drawn: Drawn, picture_format: str, target: Path) -> None:
     """Write samples as a picture (png), an array (npz) or a picture each (pngs)."""
+    facts = drawn.trained.facts
     if picture_format == "npz":
-        write_output(target, _npz(drawn.samples, drawn.labels), "--out")
+        write_output(target, _npz(drawn.samples, drawn.plan.labels), "--out")
     elif picture_format == "pngs":
         for name, png in _one_by_one(drawn):
             write_output(target / name, png, "--out")
-    elif are_points:
+    elif drawn.trained.data.are_points:
         real, title = draw_real_points(POINTS), f"{len(drawn.samples)} points"
-        picture = draw_points(real, drawn.samples, title, drawn.facts)
+        picture = draw_points(real, drawn.samples, title, facts)
         write_output(target, picture, "--out")
     else:
-        picture = pictures.png(pictures.grid(drawn.samples, *drawn.grid), drawn.facts)
-        write_output(target, picture, "--out")
+        plan = drawn.plan
+        names = row_names(drawn.trained.data, plan.labels, plan.grid[0], plan.run)
+        tiles = pictures.grid(drawn.samples, *plan.grid, names, plan.run)
+        write_output(target, pictures.png(tiles, facts), "--out")
 
 
 def _one_by_one(drawn: Drawn) -> Iterator[tuple[str, bytes]]:
     """Yield the name and the PNG of each sample."""
+    plan, facts = drawn.plan, drawn.trained.facts
     for n, image in enumerate(pictures.channels_last(drawn.samples)):
-        about, name = {**drawn.facts, "sample": drawn.seeds[n]}, f"seed{drawn.seeds[n]:06d}"
-        if drawn.labels:
-            about["class"], name = drawn.labels[n], f"{name}-class{drawn.labels[n]}"
+        about, name = {**facts, "sample": plan.seeds[n]}, f"seed{plan.seeds[n]:06d}"
+        if plan.labels:
+            label = plan.labels[n]
+            about["class"] = drawn.trained.data.class_name(label)
+            name = f"{name}-class{label}"
         yield f"{name}.png", pictures.png(Image.fromarray(image), about)
 
 
-def _draw_together(
-    comm: Communicator,
-    trained: SavedGenerator,
-    seeds: list[int],
-    labels: list[int] | None,
-) -> np.ndarray:
+def _draw_together(comm: Communicator, trained: SavedGenerator, plan: Plan) -> np.ndarray:
     """Return all images, uint8 (N, C, H, W), on root; each rank draws whole chunks.  Collective."""
+    seeds, labels = plan.seeds, plan.labels
     chunks = sorted({seed // CHUNK for seed in seeds})
     mine = set(chunks[comm.rank :: comm.world_size])
     places = [n for n, seed in enumerate(seeds) if seed // CHUNK in mine]
@@ -146,8 +196,8 @@ def _draw_together(
     return np.stack([everyone[n] for n in range(len(seeds))])
 
 
-def _nearly_square(count: int, columns: int) -> tuple[int, int]:
-    columns = columns or math.ceil(math.sqrt(count))
+def _nearly_square(count: int) -> tuple[int, int]:
+    columns = math.ceil(math.sqrt(count))
     return columns, math.ceil(count / columns)
 
 

@@ -92,7 +92,7 @@ def _open(
     if options.tensorboard:
         comm.on_root(check_installed)
     state = ranks.open(placement.device, phases)
-    for line in opening_lines(comm, state, ranks.lines(), placement):
+    for line in opening_lines(comm, state, ranks.lines(), ranks.dataset.notes, placement):
         log.line(line)
     if not ranks.shared:
         log.line("no room in shared memory: each rank keeps its own copy of the data")

@@ -28,7 +28,7 @@ from gan_mpi.mpi.comm import Communicator
 from gan_mpi.networks.inference import inference
 from gan_mpi.networks.weights import draw_weights, torch_default
 from gan_mpi.parallel.bucket import average_gradients
-from gan_mpi.parallel.data import share_dataset
+from gan_mpi.parallel.data import share_dataset, share_tests
 from gan_mpi.parallel.replicas import broadcast_network
 from gan_mpi.streams import DataOrder, Purpose, shard
 
@@ -48,7 +48,7 @@ def train_classifier(
     begin = time.perf_counter()
     device = place(comm, "auto").device
     train, _ = share_dataset(comm, source)
-    test, _ = share_dataset(comm, source, "test")
+    test = share_tests(comm, source, train)
     comm.alike(lambda: _require_labels(train, test))
     _say(comm, f"{len(train.images)} images of {train.source}, {epochs} epochs")
     network = make_network(comm, train, seed, device)

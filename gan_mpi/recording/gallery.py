@@ -1,12 +1,14 @@
 """The pictures of a run: samples, real images, and curves."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from gan_mpi.config.values import grid_size
 from gan_mpi.datasets.drawn import draw_points as draw_real_points
 from gan_mpi.drawing import pictures
 from gan_mpi.drawing.charts import draw_losses, draw_points
-from gan_mpi.drawing.samples import POINTS, generate, one_class_a_row
+from gan_mpi.drawing.samples import POINTS, fill_grid, generate, row_names
 from gan_mpi.files import write_aside
 from gan_mpi.recording.board import Board
 from gan_mpi.runs import stats
@@ -34,10 +36,16 @@ class Gallery:
     def samples(self) -> None:
         """Draw the first seeds' samples at this step."""
         state = self.run.state
-        labels = one_class_a_row(self.count, self.grid[0], range(state.data.classes))
-        samples = generate(state.sampler, state.config, range(self.count), labels)
-        data = self._picture(f"fakes-{state.progress.step:06d}.png", samples)
-        self.board.add_picture("samples", data, state.progress.step)
+        data, columns = state.data, self.grid[0]
+        if data.are_points:
+            seeds, labels = list(range(self.count)), None
+        else:
+            classes = [label for label, count in enumerate(data.label_counts) if count]
+            seeds, labels = fill_grid(*self.grid, classes)
+        samples = generate(state.sampler, state.config, seeds, labels)
+        names = row_names(data, labels, columns)
+        picture = self._picture(f"fakes-{state.progress.step:06d}.png", samples, names)
+        self.board.add_picture("samples", picture, state.progress.step)
 
     def reals(self) -> None:
         """Draw the first of the data, as the run sees them."""
@@ -58,13 +66,13 @@ class Gallery:
             facts["extractor"] = evaluations[-1]["extractor"]["sha256"]
         write_aside(directory / "losses.png", draw_losses(records, evaluations, title, facts))
 
-    def _picture(self, name: str, samples: np.ndarray) -> bytes:
+    def _picture(self, name: str, samples: np.ndarray, names: Sequence[str] = ()) -> bytes:
         if self.run.state.data.are_points:
             title = f"{name.removesuffix('.png')}, {len(samples)} points"
             generated = None if name == REALS else samples
             data = draw_points(draw_real_points(POINTS), generated, title, self._facts())
         else:
-            data = pictures.png(pictures.grid(samples, *self.grid), self._facts())
+            data = pictures.png(pictures.grid(samples, *self.grid, names), self._facts())
         write_aside(self.run.directory / name, data)
         return data
 

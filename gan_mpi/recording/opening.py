@@ -23,6 +23,7 @@ from gan_mpi.runs import directory as rundir
 from gan_mpi.runs import stats
 from gan_mpi.runs.evaluations import forget_evaluations_after
 from gan_mpi.runs.log import Log
+from gan_mpi.runs.record import DataRecord
 from gan_mpi.runs.segments import Segment, append_segment
 from gan_mpi.streams import shard
 from gan_mpi.training.start import Start
@@ -46,9 +47,16 @@ def shares(batch: int, world_size: int) -> str:
 
 
 def opening_lines(
-    comm: Communicator, state: State, of_ranks: Sequence[str], placement: Placement
+    comm: Communicator,
+    state: State,
+    of_ranks: Sequence[str],
+    notes: Sequence[str],
+    placement: Placement,
 ) -> list[str]:
-    """Return what is said before the first step; `of_ranks` is what the ranks say.  Collective."""
+    """Return what is said before the first step.  Collective.
+
+    `of_ranks` is what the ranks say, and `notes` are those on this rank's data.
+    """
     config, data = state.config, state.data
     hosts = list(dict.fromkeys(comm.allgather(platform.node())))
     named = ", ".join(hosts[:4]) + (", ..." if len(hosts) > 4 else "")
@@ -58,6 +66,8 @@ def opening_lines(
         *of_ranks,
         f"gan-mpi {__version__}, preset {config.preset}, seed {config.seed}, {config.precision}",
         f"data: {data.count} {what} of {shape} from {data.source}",
+        *_classes(data),
+        *dict.fromkeys(note for each in comm.allgather(notes) for note in each),
         f"ranks: {comm.world_size} on {len(hosts)} host(s) ({named}), {library_name()}",
         f"networks: {config.network}, {_model(config)}",
         f"device: {placement.device}, {placement.threads} thread(s) a rank",
@@ -65,6 +75,12 @@ def opening_lines(
         f"G: {_describe(config.G)}",
         f"D: {_describe(config.D)}",
     ]
+
+
+def _classes(data: DataRecord) -> list[str]:
+    if not (data.classes and data.class_names):
+        return []
+    return [f"classes: {', '.join(data.class_names)}"]
 
 
 def _model(config: TrainConfig) -> str:

@@ -40,6 +40,7 @@ class DataDict(RequiredData, total=False):
 
     resolution: int
     label_counts: list[int]
+    class_names: list[str]
     sites: list[SiteDict]
     transfer: str
 
@@ -57,6 +58,7 @@ class DataRecord:
     sha256: str
     resolution: int = RunConfig.resolution
     label_counts: tuple[int, ...] = ()  # by class, if the networks are given labels
+    class_names: tuple[str, ...] = ()  # theirs, where they are known
     sites: tuple[SiteRecord, ...] = ()  # if each rank is one
     transfer: str | None = None  # the checkpoint that the networks came from, if from one
 
@@ -64,6 +66,10 @@ class DataRecord:
     def classes(self) -> int:
         """How many classes the networks are told of, 0 without labels."""
         return len(self.label_counts)
+
+    def class_name(self, label: int) -> str:
+        """Return how a class is called: by its name, or its label where that is all there is."""
+        return self.class_names[label] if label < len(self.class_names) else str(label)
 
     @property
     def are_points(self) -> bool:
@@ -88,6 +94,8 @@ class DataRecord:
         }
         if self.label_counts:
             content["label_counts"] = list(self.label_counts)
+        if self.class_names:
+            content["class_names"] = list(self.class_names)
         if self.sites:
             content["sites"] = [
                 {"source": site.source, "count": site.count, "sha256": site.sha256}
@@ -110,6 +118,7 @@ class DataRecord:
             saved["sha256"],
             saved.get("resolution", RunConfig.resolution),
             tuple(saved.get("label_counts", ())),
+            tuple(saved.get("class_names", ())),
             tuple(SiteRecord(**site) for site in saved.get("sites", ())),
             saved.get("transfer"),
         )

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from gan_mpi.config.values import RANK
-from gan_mpi.datasets.dataset import Dataset, Source
+from gan_mpi.datasets import classes
+from gan_mpi.datasets.dataset import Dataset, Source, require_same_shape, with_classes
 from gan_mpi.datasets.find import has_split, load_dataset
 from gan_mpi.errors import UserError
 from gan_mpi.mpi.comm import Communicator
@@ -21,8 +22,9 @@ def own_source(source: Source, rank: int) -> Source | None:
 def share_site(comm: Communicator, source: Source) -> tuple[Dataset, bool]:
     """Read this rank's own data, or the shared ones, once a node, if there are none.  Collective.
 
-    Also returns whether there is one copy a node.  Raises UserError if a site has no data, or they
-    are of another shape than those of others.
+    Classes are the same on all ranks: those of all sites, by their names.  Also returns whether
+    there is one copy a node.  Raises UserError if a site has no data, they are of another shape
+    than those of others, or only some name their classes.
     """
     mine = own_source(source, comm.rank)
     if mine is None:
@@ -30,7 +32,34 @@ def share_site(comm: Communicator, source: Source) -> tuple[Dataset, bool]:
     dataset = comm.agree(lambda: load_dataset(mine))
     shapes = comm.allgather(("x".join(map(str, dataset.shape)), dataset.source))
     comm.alike(lambda: _require_one_shape(shapes))
-    return dataset, True
+    has_labels = dataset.labels is not None
+    named = comm.allgather((dataset.classes, has_labels, dataset.source))
+    names = comm.alike(lambda: _classes_of_all(named))
+    return with_classes(dataset, names), True
+
+
+def _classes_of_all(named: list[tuple[tuple[str, ...], bool, str]]) -> list[str]:
+    """Return the names of the classes of all sites: by name, or by number if all are numbers."""
+    labelled = [(names, where) for names, has_labels, where in named if has_labels]
+    without = [where for names, where in labelled if not names]
+    if without and len(without) < len(labelled):
+        other = next(where for names, where in labelled if names)
+        raise UserError(
+            f"--datadir: {other} has names of its classes, and {without[0]} has numbers, so that "
+            f"nobody knows which are the same; name them there in a file {classes.FILE}, a name a "
+            "line.",
+            exit_code=2,
+        )
+    if len({names for names, _ in labelled}) == 1:
+        return list(labelled[0][0])
+    everything = classes.in_order({name for names, _ in labelled for name in names})
+    if len(everything) > classes.MOST:
+        raise UserError(
+            f"--datadir: the sites have {len(everything)} classes together; at most {classes.MOST} "
+            "are told apart.",
+            exit_code=2,
+        )
+    return list(everything)
 
 
 def _require_one_shape(shapes: list[tuple[str, str]]) -> None:
@@ -61,10 +90,5 @@ def _read_tests(source: Source, train: Dataset) -> Dataset | None:
     if source.datadir is None or not has_split(source, "test"):
         return None
     test = load_dataset(source, "test")
-    if test.shape != train.shape:
-        raise UserError(
-            f"--datadir: {test.source} holds test images of {'x'.join(map(str, test.shape))}, and "
-            f"the training images are of {'x'.join(map(str, train.shape))}.",
-            exit_code=2,
-        )
-    return test
+    require_same_shape(train, test)
+    return with_classes(test, train.classes)

@@ -84,6 +84,7 @@ def _describe(start: Start, dataset: Dataset, labels: tuple[int, ...]) -> DataRe
         shape=dataset.shape,
         sha256=dataset.sha256,
         label_counts=labels,
+        class_names=dataset.classes,
         transfer=transfer,
     )
 
@@ -91,12 +92,23 @@ def _describe(start: Start, dataset: Dataset, labels: tuple[int, ...]) -> DataRe
 def require_same_data(saved: Checkpoint, dataset: Dataset) -> None:
     """Raise UserError unless a run goes on with the data that it was trained on."""
     before = saved["data"]
+    names = tuple(before.get("class_names", dataset.classes))  # 0.5 knew none
+    if before["sha256"] == dataset.sha256 and names != dataset.classes:
+        raise UserError(
+            f"--datadir: the classes of {dataset.source} are {_listed(dataset.classes)}, and this "
+            f"run was trained on {_listed(names)}; a resumed run keeps its data.",
+            exit_code=2,
+        )
     if before["sha256"] != dataset.sha256:
         raise UserError(
             f"--datadir: {dataset.source} is not the data that this run was trained on, "
             f"{before['source']}; a resumed run keeps its data.",
             exit_code=2,
         )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) or "not named"
 
 
 def count_labels(config: TrainConfig, dataset: Dataset, classes: int = 0) -> tuple[int, ...]:
@@ -111,7 +123,8 @@ def count_labels(config: TrainConfig, dataset: Dataset, classes: int = 0) -> tup
             f"--conditional: {dataset.source} has no labels beside it; leave the option out, or "
             "give data with labels."
         )
-    return tuple(np.bincount(dataset.labels, minlength=classes).tolist())
+    most = max(classes, len(dataset.classes))
+    return tuple(np.bincount(dataset.labels, minlength=most).tolist())
 
 
 def _transfer(before: Transfer, state: RunState) -> None:

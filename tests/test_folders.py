@@ -1,0 +1,394 @@
+"""Folders of pictures as people have them: what is a class, what is read, and what is said."""
+
+import os
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from gan_mpi.cli import cli
+from gan_mpi.datasets import idx
+from gan_mpi.datasets.dataset import Source
+from gan_mpi.datasets.find import load_dataset
+from gan_mpi.errors import UserError
+
+
+def load(folder, split="train", **options):
+    return load_dataset(Source(str(folder), **options), split)
+
+
+def save(path, value=0, mode="L", size=40, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, (size, size), value).save(path, **options)
+    return path
+
+
+def info(folder):
+    done = CliRunner().invoke(cli, ["data", "info", str(folder)], catch_exceptions=False)
+    return done.output
+
+
+def test_files_and_folders_of_systems_are_no_data(tmp_path):
+    save(tmp_path / "cat" / "0.png"), save(tmp_path / "dog" / "0.png")
+    for name in (".ipynb_checkpoints", "__MACOSX", "@eaDir", ".cat"):
+        save(tmp_path / name / "0.png")
+    for name in ("._0.png", "Thumbs.db", ".DS_Store"):
+        (tmp_path / "cat" / name).write_bytes(b"\0\5\x16\7")
+    said = info(tmp_path)
+    assert "labels: 0: 1, 1: 1\nclasses: 0 cat, 1 dog\n" in said
+    assert "left out" not in said
+
+
+def test_what_is_not_read_is_counted_and_named(tmp_path):
+    save(tmp_path / "train" / "cat" / "0.png")
+    save(tmp_path / "train" / "dog" / "big" / "0.png"), save(tmp_path / "train" / "dog" / "1.png")
+    save(tmp_path / "val" / "cat" / "0.png"), save(tmp_path / "val" / "cat" / "1.png")
+    (tmp_path / "train" / "dog" / "about.txt").write_text("")
+    (tmp_path / "train" / "emu").mkdir()
+    (tmp_path / "licence").write_text("")
+    (said,) = load(tmp_path).notes
+    parts = set(said.removeprefix("left out: ").split(", "))
+    assert parts == {
+        "2 files in the folder val",
+        "1 file in the folder dog/big",
+        "1 file .txt",
+        "nothing in the folder emu",
+        "1 file beside the splits",
+    }
+    assert said in info(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "ending", ["png", "jpg", "webp", "bmp", "tif", "gif", "ppm", "TIFF", "jp2"]
+)
+def test_every_usual_format_is_read(tmp_path, ending):
+    for n, name in enumerate(("cat", "dog")):
+        save(tmp_path / name / f"a.{ending}", 100 * n)
+    found = load(tmp_path)
+    assert found.labels.tolist() == [0, 1] and found.images.mean((1, 2, 3)) == pytest.approx(
+        [0, 100], abs=3
+    )
+
+
+def test_programs_are_not_called_for_a_picture(tmp_path):
+    save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    with pytest.raises(UserError, match="b.png is no picture, or damaged"):
+        load(tmp_path)
+    os.rename(tmp_path / "b.png", tmp_path / "b.eps")
+    assert load(tmp_path).notes == ("left out: 1 file .eps",)
+
+
+@pytest.mark.parametrize("names", [("Train", "Test"), ("TRAIN", "testing"), ("training", "TEST")])
+def test_splits_are_known_in_any_case(tmp_path, names):
+    for split, value in zip(names, (10, 20), strict=True):
+        save(tmp_path / split / "cat" / "0.png", value)
+    assert (load(tmp_path).images == 10).all() and len(load(tmp_path).images) == 1
+    assert (load(tmp_path, "test").images == 20).all()
+    assert load(tmp_path).classes == ("cat",)
+
+
+def test_two_folders_of_one_split_are_refused(tmp_path):
+    save(tmp_path / "train" / "0.png"), save(tmp_path / "Train" / "0.png")
+    with pytest.raises(UserError, match="holds both Train and train; one of them"):
+        load(tmp_path)
+
+
+def test_pictures_that_lie_deeper_are_pointed_at(tmp_path):
+    save(tmp_path / "images" / "cat" / "0.png")
+    with pytest.raises(UserError, match="no data at its top, but pictures in .*images/cat; give"):
+        load(tmp_path)
+
+
+def test_classes_that_are_numbers_are_in_their_order(tmp_path):
+    for name in ("2", "10", "1"):
+        save(tmp_path / name / "0.png", int(name))
+    found = load(tmp_path)
+    assert found.classes == ("1", "2", "10")
+    assert sorted(zip(found.labels.tolist(), found.images[:, 0, 0, 0].tolist(), strict=True)) == [
+        (0, 1),
+        (1, 2),
+        (2, 10),
+    ]
+
+
+@pytest.mark.parametrize(("most", "bits"), [(255, 8), (1023, 10), (4095, 12), (65535, 16)])
+def test_sixteen_bits_are_as_many_as_are_used(tmp_path, most, bits):
+    """The range is that of the whole folder, of both splits."""
+    for split, value in (("train", most // 2), ("test", most)):
+        (tmp_path / split).mkdir()
+        Image.fromarray(np.full((8, 8), value, np.uint16)).save(tmp_path / split / "a.png")
+    found = load(tmp_path)
+    assert (found.images == 127).all()
+    assert (load(tmp_path, "test").images == 255).all()
+    said = f"pictures of 16 bits are taken as of {bits}, since none goes beyond"
+    assert found.notes == (() if bits == 16 else (said,))
+
+
+def test_numbers_of_unknown_range_are_refused(tmp_path):
+    Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(UserError, match="a.tif holds floating-point numbers, of whose range"):
+        load(tmp_path)
+    Image.fromarray(np.full((8, 8), -5, np.int32)).save(tmp_path / "a.tif")
+    with pytest.raises(UserError, match="a.tif holds numbers below 0"):
+        load(tmp_path)
+
+
+def write_wide(path, value):
+    """Write a PNG with colours of 16 bits, which Pillow does not write."""
+    import struct
+    import zlib
+
+    def chunk(kind, data):
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    rows = b"".join(b"\0" + struct.pack(">H", value) * 24 for _ in range(8))
+    head = struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)
+    chunks = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+
+
+def test_dark_colours_of_sixteen_bits_are_refused(tmp_path):
+    write_wide(tmp_path / "a.png", 0x0FFF)
+    with pytest.raises(UserError, match="a.png holds colours of 16 bits that end below 4096"):
+        load(tmp_path)
+    write_wide(tmp_path / "b.png", 0x8000)
+    assert load(tmp_path).images.max() == 0x80
+
+
+def test_what_is_transparent_is_white(tmp_path):
+    """A hidden colour does not show."""
+    save(tmp_path / "a.png", (200, 0, 0, 0), "RGBA")
+    assert load(tmp_path).shape == (3, 32, 32) and (load(tmp_path).images == 255).all()
+    save(tmp_path / "a.png", (0, 0, 0, 128), "RGBA")
+    assert (abs(load(tmp_path).images.astype(int) - 127) < 2).all()
+    save(tmp_path / "a.png", (40, 0), "LA")
+    assert load(tmp_path).shape == (1, 32, 32) and (load(tmp_path).images == 255).all()
+
+
+def test_a_palette_of_greys_is_grey(tmp_path):
+    grey = Image.new("P", (8, 8), 1)
+    grey.putpalette([0, 0, 0, 90, 90, 90])
+    grey.save(tmp_path / "a.png")
+    assert load(tmp_path).shape == (1, 32, 32) and (load(tmp_path).images == 90).all()
+    grey.putpalette([0, 0, 0, 90, 91, 90])
+    grey.save(tmp_path / "a.png")
+    assert load(tmp_path).shape == (3, 32, 32)
+
+
+def test_a_picture_with_damaged_exif_is_read_unturned(tmp_path):
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0112] = "maker", 6
+    damaged = bytearray(exif.tobytes())
+    damaged[17] = 1  # the maker's type: bytes, and not text
+    save(tmp_path / "a.jpg", 70, exif=bytes(damaged)), save(tmp_path / "b.jpg", 70)
+    found = load(tmp_path)
+    assert (abs(found.images.astype(int) - 70) < 3).all() and len(found.images) == 2
+    assert found.notes == (f"{tmp_path}/a.jpg has damaged EXIF and is not turned by it",)
+
+
+def test_of_moving_pictures_the_first_frame_is_read(tmp_path):
+    frames = [Image.new("L", (8, 8), value) for value in (50, 100)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    found = load(tmp_path)
+    assert (found.images == 50).all()
+    assert found.notes == (f"{tmp_path}/a.gif has several frames, of which the first is read",)
+
+
+def test_training_and_test_images_of_two_shapes_are_refused(gan_mpi, tmp_path):
+    for n in range(12):
+        save(tmp_path / "in" / "train" / str(n % 2) / f"{n}.png", n)
+        save(tmp_path / "in" / "test" / str(n % 2) / f"{n}.png", (n, 0, 0), "RGB")
+    said = "holds test images of 3x32x32, and the training images are of 1x32x32."
+    done = gan_mpi("train-classifier", "--datadir", "in", "--out", "c.safetensors", size=2)
+    assert done.returncode == 2 and done.stderr.count(said) == 1
+    assert gan_mpi("train", "--datadir", "in", "--run-dir", "r", "--steps", "1").returncode == 0
+    done = gan_mpi("evaluate", "r", "--samples", "8")
+    assert done.returncode == 2 and done.stderr.count(said) == 1
+
+
+@pytest.fixture
+def sites(tmp_path):
+    """Two sites that have one class in common."""
+    for site, names in enumerate((("cat", "dog"), ("dog", "emu"))):
+        for name in names:
+            for n in range(8):
+                value = {"cat": 10, "dog": 128, "emu": 240}[name]
+                save(tmp_path / f"site-{site}" / name / f"{n}.png", value)
+                save(tmp_path / f"site-{site}" / "test" / name / f"{n}.png", value)
+    return tmp_path
+
+
+def moved(tmp_path):
+    for site in (0, 1):
+        root = tmp_path / f"site-{site}"
+        (root / "train").mkdir()
+        for path in list(root.iterdir()):
+            if path.name not in ("train", "test"):
+                path.rename(root / "train" / path.name)
+
+
+FEDERATED = ("--preset", "federated", "--datadir", "site-{rank}", "--conditional", "--batch", "4")
+
+
+def test_sites_agree_on_the_union_of_their_classes(gan_mpi, sites):
+    import json
+
+    moved(sites)
+    done = gan_mpi("train", *FEDERATED, "--steps", "4", "--run-dir", "r", size=2)
+    assert done.returncode == 0, done.stderr
+    assert "classes: cat, dog, emu\n" in done.stdout
+    data = json.loads((sites / "r" / "config.json").read_text())["data"]
+    assert data["class_names"] == ["cat", "dog", "emu"] and data["label_counts"] == [8, 16, 8]
+    again = gan_mpi("train", *FEDERATED, "--steps", "8", "--run-dir", "r", size=2)
+    assert again.returncode == 0, again.stderr
+    done = gan_mpi("sample", "r", "--class", "emu,cat", "--seeds", "0-2", "--format", "npz")
+    assert done.returncode == 0, done.stderr
+    with np.load(sites / "samples.npz") as drawn:
+        assert drawn["labels"].tolist() == [2, 2, 2, 0, 0, 0]
+    wrong = gan_mpi("sample", "r", "--class", "owl")
+    assert wrong.returncode == 2 and "knows the classes cat, dog, emu, not owl." in wrong.stderr
+    (sites / "site-1" / "train" / "emu").rename(sites / "site-1" / "train" / "fox")
+    (sites / "site-1" / "test" / "emu").rename(sites / "site-1" / "test" / "fox")
+    wrong = gan_mpi("train", *FEDERATED, "--steps", "12", "--run-dir", "r", size=2)
+    assert wrong.returncode == 2 and wrong.stderr.count("Error") == 1
+    assert "are cat, dog, fox, and this run was trained on cat, dog, emu" in wrong.stderr
+
+
+def test_names_and_numbers_do_not_mix_between_sites(gan_mpi, tmp_path):
+    save(tmp_path / "site-0" / "cat" / "0.png", size=28)
+    (tmp_path / "site-1").mkdir()
+    archive = tmp_path / "site-1" / "train.npz"
+    np.savez(archive, images=np.zeros((4, 32, 32), np.uint8), labels=np.zeros(4, np.uint8))
+    done = gan_mpi("train", *FEDERATED, "--steps", "4", "--run-dir", "r", size=2)
+    assert done.returncode == 2 and done.stderr.count("Error") == 1
+    assert "name them there in a file classes.txt" in done.stderr
+    (tmp_path / "site-1" / "classes.txt").write_text("cat\n")
+    done = gan_mpi("train", *FEDERATED, "--steps", "4", "--run-dir", "r", size=2)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_class_without_training_images_is_not_drawn(gan_mpi, tmp_path):
+    for n in range(8):
+        save(tmp_path / "in" / "train" / "cat" / f"{n}.png", n)
+        save(tmp_path / "in" / "train" / "emu" / f"{n}.png", n)
+    save(tmp_path / "in" / "test" / "dog" / "0.png", 5)
+    words = ("--datadir", "in", "--run-dir", "r", "--steps", "2", "--conditional")
+    assert gan_mpi("train", *words).returncode == 0
+    wrong = gan_mpi("sample", "r", "--class", "cat,dog")
+    assert wrong.returncode == 2 and "is of the class dog." in wrong.stderr
+    assert gan_mpi("sample", "r", "--format", "npz").returncode == 0
+    with np.load(tmp_path / "samples.npz") as drawn:
+        assert set(drawn["labels"]) == {0, 2}
+    wrong = gan_mpi("sample", "r", "--grid", "3x1")
+    assert wrong.returncode == 2 and "has 1 rows, and the classes take 2; give 3x2" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("cat\n", "names 1 classes, and a label is 1"),
+        ("cat\ncat\n", "names cat twice"),
+        ("cat\n\ndog\n", "a name of a class a line"),
+        ("\n".join(map(str, range(257))), "names 257 classes; at most 256"),
+    ],
+)
+def test_a_wrong_file_of_names_is_refused(tmp_path, content, said):
+    labels = np.array([0, 1], np.uint8)
+    np.savez(tmp_path / "train.npz", images=np.zeros((2, 8, 8), np.uint8), labels=labels)
+    (tmp_path / "classes.txt").write_text("cat\ndog\n\n")
+    assert load(tmp_path).classes == ("cat", "dog")
+    (tmp_path / "classes.txt").write_text(content)
+    with pytest.raises(UserError, match=f"classes.txt.*{said}"):
+        load(tmp_path)
+
+
+def test_names_go_with_the_data_into_other_layouts(tmp_path):
+    for n, name in enumerate(("dog", "cat")):
+        save(tmp_path / "in" / name / "0.png", n, size=28)
+    words = ["data", "convert", str(tmp_path / "in"), str(tmp_path / "out"), "--to", "idx"]
+    done = CliRunner().invoke(cli, [*words, "--resolution", "28"], catch_exceptions=False)
+    assert done.exit_code == 0 and "classes.txt" in done.output
+    assert load(tmp_path / "out").classes == ("cat", "dog")
+
+
+def idx_bytes(count=40):
+    pixels = np.random.default_rng(0).integers(0, 256, (count, 28, 28), dtype=np.uint8)
+    return idx.bytes_of(pixels)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train-images.idx3-ubyte", "train-labels.idx1-ubyte"),
+        ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),  # a browser unpacked them
+        *(
+            (f"{a}train-images-idx3-ubyte", f"{a}train-labels-idx1-ubyte")
+            for a in ("raw/", "MNIST/raw/")
+        ),
+        (
+            "train-images-idx3-ubyte/train-images-idx3-ubyte",
+            "train-labels-idx1-ubyte/train-labels-idx1-ubyte",
+        ),
+        (
+            "train-images.idx3-ubyte/train-images-idx3-ubyte",
+            "train-labels-idx1-ubyte",
+        ),
+    ],
+)
+def test_mnist_is_read_as_people_have_it(tmp_path, names):
+    for name, data in zip(
+        names, (idx_bytes(), idx.bytes_of(np.arange(40, dtype=np.uint8) % 10)), strict=True
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    found = load(tmp_path)
+    assert len(found.images) == 40 and found.labels.tolist() == [n % 10 for n in range(40)]
+
+
+IMAGES, COLUMN = np.zeros((4, 28, 28), np.uint8), np.arange(4, dtype=np.uint8)[:, None]
+
+
+@pytest.mark.parametrize(
+    ("name", "names"),
+    [
+        ("pathmnist.npz", ("train_images", "train_labels", "test_images", "test_labels")),
+        ("mnist.npz", ("x_train", "y_train", "x_test", "y_test")),
+        ("train.npz", ("images", "labels", "other", "more")),
+        ("train.npz", ("x_train", "y_train", "x_test", "y_test")),
+    ],
+)
+def test_archives_of_medmnist_and_keras_are_read(tmp_path, name, names):
+    np.savez(
+        tmp_path / name, **dict(zip(names, (IMAGES, COLUMN, IMAGES[:2], COLUMN[:2]), strict=True))
+    )
+    assert load(tmp_path).labels.tolist() == [0, 1, 2, 3]
+    if name != "train.npz":
+        assert load(tmp_path, "test").labels.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["sample", "--out", "a.jpg"], "a.jpg should end in .png or .npz."),
+        (["sample", "--out", "a"], "a should end in .png or .npz."),
+        (["sample", "--format", "npz", "--out", "a.png"], "should end in .npz with --format npz"),
+        (["sample", "--format", "pngs", "--out", "a.png"], "--format pngs fills a folder"),
+        (["sample", "--timelapse", "--out", "t.png"], "t.png should end in .gif with --timelapse"),
+        (["sample", "--interpolate", "0:1", "--out", "t.jpg"], "end in .gif or .png with --interp"),
+        (["export", "--out", "a.pt"], "a.pt should end in .safetensors or .onnx or .pt2."),
+        (
+            ["export", "--format", "onnx", "--out", "a.pt2"],
+            "should end in .onnx with --format onnx",
+        ),
+        (["report", ".", "--out", "a.pdf"], "a.pdf should end in .html or .htm."),
+        (["data", "info", ".", "--grid", "2x2", "--out", "a.gif"], "a.gif should end in .png."),
+        (["train-classifier", "--out", "a.pt"], "a.pt should end in .safetensors."),
+    ],
+)
+def test_a_file_is_of_the_kind_that_its_name_says(words, said):
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 2 and said in done.output
