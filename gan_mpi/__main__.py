@@ -1,5 +1,6 @@
 """Run the command line; if any rank fails, the whole MPI job ends with it."""
 
+import io
 import platform
 import signal
 import sys
@@ -14,6 +15,9 @@ def main() -> None:
     A command returns its exit code, and then all ranks leave together.  What escapes it is
     the failure of this rank, and ends the job at once, unless all ranks are known to fail alike.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         from gan_mpi.cli import cli
 
@@ -62,10 +66,12 @@ def _all_fail_alike(error: BaseException) -> bool:
 def _show(error: BaseException) -> None:
     import click
 
-    from gan_mpi.errors import UserError
+    from gan_mpi.errors import UserError, printable
 
     if isinstance(error, click.ClickException):
-        error.show()
+        said = io.StringIO()
+        error.show(said)
+        sys.stderr.write(printable(said.getvalue()))
     elif isinstance(error, UserError):
         sys.stderr.write(f"Error: {error}\n")
     elif isinstance(error, (KeyboardInterrupt, click.Abort)):

@@ -13,7 +13,7 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str, exit_code: int = 1) -> None:
-        super().__init__(message)
+        super().__init__(printable(message.replace("\n", "\\n")))
         self.exit_code = exit_code
         self.on_all_ranks = False
 
@@ -22,6 +22,16 @@ class UserError(Exception):
         other = UserError(message, exit_code)
         other.on_all_ranks = self.on_all_ranks
         return other
+
+
+def printable(text: str) -> str:
+    """Return a text without control characters but line breaks and tabs, for a terminal or a log.
+
+    File names, archives and mirrors can hold any; they are written as Python would, such as \\x1b.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
 
 
 def flag(option: str) -> str:

@@ -1,13 +1,12 @@
 """Files written whole or not at all, and read no further than they promise."""
 
 import gzip
-import json
 import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from gan_mpi.errors import UserError, reason
 
@@ -56,6 +55,12 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def cache_folder() -> Path | None:
+    """Return where this user's cache of gan-mpi is, None for a user without a home."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(home) / "gan-mpi" if os.path.isabs(home) else None
+
+
 def append_line(path: Path, text: str) -> None:
     """Append a line in one write, on a line of its own after a crash too.  Raises UserError."""
     try:
@@ -64,30 +69,9 @@ def append_line(path: Path, text: str) -> None:
             if file.tell():
                 file.seek(-1, os.SEEK_END)
                 cut_off = file.read(1) != b"\n"
-            file.write(b"\n" * cut_off + text.encode() + b"\n")
+            file.write(b"\n" * cut_off + text.encode(errors="backslashreplace") + b"\n")
     except OSError as error:
         raise UserError(f"cannot write {path}: {reason(error)}.") from None
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the JSON objects of a file's lines, without those cut off or damaged by a crash.
-
-    There are none if there is no file.  Raises UserError if it cannot be read.
-    """
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {reason(error)}.") from None
-    records = []
-    for line in text.splitlines():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        records += [record] if isinstance(record, dict) else []
-    return records
 
 
 def sweep(folder: Path) -> None:

@@ -90,6 +90,27 @@ def test_each_scheduler_is_asked_in_its_own_words(scheduler, name):
     assert called.read_text().startswith(arguments)
 
 
+@pytest.mark.parametrize(
+    ("answer", "left"),
+    [("59:58", 3598), ("30:00\n10:00", 600), ("UNLIMITED\n5:00", 300)],
+)
+def test_a_task_of_an_array_asks_for_itself(scheduler, monkeypatch, answer, left):
+    """And the parts of a heterogeneous job are over with the first."""
+    called = scheduler("Slurm", answer)
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    end, warning = find_end(None, 0.0)
+    assert end.at - time.time() == pytest.approx(left, abs=3) and warning is None
+    assert "--jobs 7_3 " in called.read_text()
+
+
+def test_a_task_of_an_array_under_lsf_asks_for_itself(scheduler, monkeypatch):
+    called = scheduler("LSF", "1:01 L")
+    monkeypatch.setenv("LSB_JOBINDEX", "3")
+    assert find_end(None, 0.0)[0] is not None
+    assert called.read_text().strip().endswith("7[3]")
+
+
 @pytest.mark.parametrize("name", ANSWERS)
 def test_a_job_without_a_limit_and_a_scheduler_that_fails(scheduler, name):
     scheduler(name, WITHOUT_LIMIT[name])

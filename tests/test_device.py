@@ -23,8 +23,9 @@ ALL, LEFT, RIGHT = frozenset(range(8)), frozenset(range(4)), frozenset(range(4, 
 def test_cores_are_divided_among_the_ranks_that_may_run_on_them(masks, threads, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert [cores.thread_count(masks, rank) for rank in range(len(masks))] == threads
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert cores.thread_count(masks, 0) == 3
+    for asked, given in (("3", 3), ("2,1", 2), (" 1 ", 1), ("0", 1), ("many", threads[0])):
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+        assert cores.thread_count(masks, 0) == given
 
 
 @pytest.mark.parametrize(

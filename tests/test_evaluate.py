@@ -202,7 +202,8 @@ def test_the_best_is_kept_among_what_compares():
 
 def test_a_step_that_is_evaluated_again_has_its_last_figures(tmp_path):
     def line(step, samples, distance):
-        about = {"data": "mnist", "extractor": {"sha256": "a"}, "floor": {}}
+        extractor = {"name": "x", "sha256": "a", "accuracy": None}
+        about = {"data": "mnist", "extractor": extractor, "floor": {"frechet": 1.0}, "kimg": 0.0}
         figures = {"figures": {"frechet": distance}}
         return json.dumps({"step": step, "samples": samples, **about, **figures})
 

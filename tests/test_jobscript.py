@@ -112,6 +112,28 @@ def test_directives_are_documented_ones(scheduler):
     assert options == DOCUMENTED[scheduler]
 
 
+def test_values_with_blanks_are_quoted_and_a_prefix_is_not_doubled():
+    words = ("--name", "my job", "--directive", "#SBATCH --exclusive", *RUN)
+    text = script("slurm", *EIGHT, *words)
+    assert "#SBATCH '--job-name=my job'\n" in text or "#SBATCH --job-name='my job'\n" in text
+    assert text.count("#SBATCH --exclusive\n") == 1 and "#SBATCH #SBATCH" not in text
+
+
+def test_a_task_of_an_array_submits_itself_alone(tmp_path):
+    (tmp_path / "srun").write_text("#!/bin/sh\nexit 75\n")
+    (tmp_path / "sbatch").write_text(f'#!/bin/sh\necho "$@" >>{tmp_path}/log\n')
+    for name in ("srun", "sbatch"):
+        (tmp_path / name).chmod(0o755)
+    job = tmp_path / "job"
+    job.write_text(script("slurm", *EIGHT, *RUN).replace("source venv", "# source venv"))
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    for more in ({"SLURM_ARRAY_TASK_ID": "3"}, {}):
+        done = subprocess.run(["bash", job, "--steps", "9"], env=environment | more, check=False)
+        assert done.returncode == 75
+    said = (tmp_path / "log").read_text().splitlines()
+    assert said == [f"--array=3 {job} --steps 9", f"{job} --steps 9"]
+
+
 def test_what_the_job_runs_is_what_was_asked_for():
     text = script("slurm", *EIGHT, *COMMAND)
     (line,) = (line for line in text.splitlines() if line.startswith("srun "))
@@ -143,6 +165,16 @@ BAD = {
         ("flux", *EIGHT, "--mail", "m", *RUN),
         "'--mail': Flux has none; leave it out",
     ),
+    "line break": (
+        ("slurm", *EIGHT, "--account", "a\necho", *RUN),
+        "'--account': 'a\\necho' holds a control character",
+    ),
+    "array": (
+        ("pbs", *EIGHT, "--directive", "-J 0-3", *RUN),
+        "a task of an array cannot submit itself again under PBS",
+    ),
+    "blank": (("pbs", *EIGHT, "--account", "a b", *RUN), "would not read as one word"),
+    "empty": (("slurm", *EIGHT, "--account", "", *RUN), "'--account': it is empty"),
     "gpus": (
         ("flux", *EIGHT, "--gpus-per-node", "4", *RUN),
         "cannot be shared evenly by 8",
@@ -182,13 +214,19 @@ def test_a_site_file_sets_what_every_job_needs_and_an_option_wins(site):
     [
         ("acount = 1", "no option --acount; it may set scheduler, "),
         ("a = [", "jobscript.toml: "),
+        ("account = 5", 'account should be a text, such as "one"'),
+        ('module = "x/1"', 'module should be a list of texts, such as ["one", "other"]'),
+        ("nodes = true", "nodes should be a whole number, such as 2"),
+        ("nodes = 2.5", "nodes should be a whole number, such as 2"),
+        ("name = {a = 1}", 'name should be a text, such as "one"'),
+        ('name = "a\\nb"', "'--name': 'a\\nb' holds a control character"),
     ],
 )
 def test_a_wrong_site_file_is_named(site, text, said):
     site.write_text(text)
     result = jobscript("--scheduler", *LAUNCH["pbs.sh"], *RUN)
     assert isinstance(result.exception, UserError)
-    assert str(site) in str(result.exception)
+    assert str(site) in str(result.exception) or "--name" in said
     assert said in str(result.exception)
 
 

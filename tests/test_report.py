@@ -12,6 +12,10 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 STEPS = (0, 100, 200, 300)
 
 
+DATA = {"name": "mnist", "source": "mnist", "datadir": "mnist", "glyphs": None}
+DATA |= {"count": 60_000, "shape": [1, 28, 28], "sha256": "c" * 64}
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Two run directories as training leaves them; the second has another batch and extractor."""
@@ -23,7 +27,7 @@ def runs(tmp_path_factory):
         folder.mkdir()
         folders.append(folder)
         config = {"preset": "basic", "steps": 300, "batch": batch, "G": {"lr": 0.1}}
-        about = {"config": config, "data": {"name": "mnist", "count": 60_000}}
+        about = {"config": config, "data": DATA}
         (folder / "config.json").write_text(json.dumps(about))
         records = [record(step, batch) for step in STEPS[1:]]
         write_lines(folder / "stats.jsonl", records)
@@ -43,6 +47,7 @@ def runs(tmp_path_factory):
 def record(step, batch):
     figures = {"loss_G": 2 - step / 1000, "loss_D": 1.0, "D_real": 0.6, "D_fake": 0.4}
     speed = {"images_per_second": 1000.0, "communication": 0.1, "spread": 0.9}
+    speed |= {"epoch": 0.5, "seconds_per_step": 0.1, "time": 0.0}
     return {"step": step, "kimg": step * batch / 1000, **figures, **speed}
 
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import time
 
 import pytest
@@ -95,6 +96,25 @@ def test_term_and_int_to_one_rank(start, tmp_path, number):
 @NUMBERS
 def test_term_and_int_to_mpiexec(start, tmp_path, mpich, number):
     stop(start, tmp_path, "mpiexec", number)
+
+
+def test_a_closed_terminal_asks_for_a_stop_but_not_under_nohup(start, tmp_path):
+    def begin(run_dir):
+        process = start(*OPTIONS[:-1], run_dir)
+        wait_until_it_trains(process, tmp_path / run_dir)
+        process.send_signal(signal.SIGHUP)
+        return process
+
+    assert begin("run").wait(30) == 75
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what nohup does to what it starts
+    try:
+        process = begin("ignores")
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(1)
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(30) == 75
 
 
 def test_a_second_interrupt_ends_at_once(start, tmp_path):

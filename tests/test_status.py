@@ -14,8 +14,8 @@ from test_signals import OPTIONS, wait_until_it_trains
 
 from gan_mpi.cli import cli
 from gan_mpi.errors import UserError
-from gan_mpi.files import read_lines
 from gan_mpi.programs.status import page, read_status
+from gan_mpi.runs.stats import read_stats
 
 pytestmark = pytest.mark.launch
 WITHOUT_TORCH = """
@@ -96,7 +96,7 @@ def test_it_needs_neither_torch_nor_mpi(stopped):
 def test_a_run_that_died_is_said_to_be_silent(stopped, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(stopped[0], run)
-    records = read_lines(run / "stats.jsonl")
+    records = read_stats(run)
     for record in records:
         record["time"] -= 1000
     text = "".join(json.dumps(record) + "\n" for record in records)
@@ -139,5 +139,6 @@ def test_what_is_no_run_is_said(tmp_path):
     assert str(result.exception) == f"{tmp_path} is not a run directory, and holds none."
     (tmp_path / "config.json").write_text("{")
     said = str(status(tmp_path).exception)
-    assert said == f"{tmp_path / 'config.json'} is damaged."
+    again = f"gan-mpi train --resume {tmp_path} writes it anew"
+    assert said == f"{tmp_path / 'config.json'} is damaged; {again}."
     assert status(os.devnull, "--watch", "--json").exception.exit_code == 2

@@ -39,11 +39,13 @@ def test_the_grid_is_every_combination():
 
 
 def test_time_is_that_of_training_alone(tmp_path):
+    more = {"epoch": 0.1, "images_per_second": 1.0, "time": 0.0}
     records = [
-        {"step": 10, "kimg": 1.0, "seconds_per_step": 0.5},
-        {"step": 30, "kimg": 3.0, "seconds_per_step": 0.1},
+        {"step": 10, "kimg": 1.0, "seconds_per_step": 0.5, **more},
+        {"step": 30, "kimg": 3.0, "seconds_per_step": 0.1, **more},
     ]
-    about = {"data": "x", "samples": 9, "extractor": {"sha256": "a"}}
+    extractor = {"name": "x", "sha256": "a", "accuracy": None}
+    about = {"data": "x", "kimg": 0.0, "samples": 9, "extractor": extractor}
     evaluations = [
         {
             "step": step,

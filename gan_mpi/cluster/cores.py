@@ -1,6 +1,7 @@
 """How the cores of a node are divided among its ranks."""
 
 import os
+import re
 
 from gan_mpi.mpi import launcher
 
@@ -8,10 +9,12 @@ from gan_mpi.mpi import launcher
 def thread_count(masks: list[frozenset[int]], local_rank: int) -> int:
     """Divide the cores of a rank among the ranks of its node that may run on the same ones.
 
-    `masks` are the cores that each rank of the node may run on.  OMP_NUM_THREADS wins.
+    `masks` are the cores that each rank of the node may run on.  OMP_NUM_THREADS wins; of a list,
+    which OpenMP has for nested regions, its first number.
     """
-    if os.environ.get("OMP_NUM_THREADS", "").isdecimal():
-        return max(1, int(os.environ["OMP_NUM_THREADS"]))
+    asked = re.fullmatch(r"\s*(\d{1,6})\s*(,.*)?", os.environ.get("OMP_NUM_THREADS", ""))
+    if asked:
+        return max(1, int(asked[1]))
     mine = masks[local_rank]
     return max(1, len(mine) // sum(mask == mine for mask in masks))
 

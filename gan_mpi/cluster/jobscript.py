@@ -20,7 +20,8 @@ def write_script(job: Job) -> str:
     scheduler = SCHEDULERS[job.scheduler]
     directives = [line for line in scheduler.directives(job) if line]
     lines = ["#!/usr/bin/env bash"]
-    lines += [f"{scheduler.prefix} {line}" for line in [*directives, *job.directives]]
+    asked = [line.removeprefix(scheduler.prefix).strip() for line in job.directives]
+    lines += [f"{scheduler.prefix} {line}" for line in [*directives, *asked]]
     lines += ["set -euo pipefail", ""]
     lines += [scheduler.enter] if scheduler.enter else []
     if job.modules:

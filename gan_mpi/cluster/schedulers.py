@@ -1,7 +1,8 @@
 """What four schedulers are told and asked of a job: directives, launchers, the time left."""
 
+import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from gan_mpi.cluster.time_left import (
     flux_time_left,
@@ -40,9 +41,27 @@ class Job:
     container: str | None = None
     directives: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Refuse what would stand in a script as something else.  Raises UserError."""
+        for each in fields(self):
+            value = getattr(self, each.name)
+            for text in value if isinstance(value, tuple) else (value,):
+                _require_one_line(each.name, text)
+        if self.constraint and '"' in self.constraint:
+            raise invalid_value("constraint", f"{self.constraint!r} holds a quotation mark")
+
     @property
     def ranks(self) -> int:
         return self.nodes * self.ranks_per_node
+
+
+def _require_one_line(name: str, value: object) -> None:
+    """Raise UserError for a text with a line break or another control character."""
+    singular = {"modules": "module", "directives": "directive"}.get(name, name)
+    if isinstance(value, str) and not value.isprintable():
+        raise invalid_value(singular, f"{value!r} holds a control character, and must be one line")
+    if value == "":
+        raise invalid_value(singular, "it is empty; leave it out")
 
 
 @dataclass(frozen=True)
@@ -88,7 +107,8 @@ def _mpiexec_in_slurm(job: Job) -> str:
 
 
 def _only(value: str | None, form: str) -> str | None:
-    return None if value is None else form.format(value)
+    """Return a directive with a value, quoted if it must be; None without a value."""
+    return None if value is None else form.format(shlex.quote(value))
 
 
 def _warning(job: Job, directive: str) -> str | None:
@@ -109,7 +129,7 @@ def _slurm(job: Job) -> list[str | None]:
     """Options of sbatch(1)."""
     gpus = str(job.gpus_per_node) if job.gpus_per_node else None
     return [
-        f"--job-name={job.name}",
+        _only(job.name, "--job-name={}"),
         _only(job.account, "--account={}"),
         _only(job.partition, "--partition={}"),
         _only(job.qos, "--qos={}"),
@@ -134,7 +154,16 @@ def _srun(job: Job) -> str:
 
 
 def _pbs(job: Job) -> list[str | None]:
-    """Options of OpenPBS's qsub; it has no signal before the limit."""
+    """Options of OpenPBS's qsub; it has no signal before the limit, and reads no quotes."""
+    for option in ("name", "account", "partition", "constraint", "mail"):
+        value = getattr(job, option)
+        if value is not None and shlex.quote(value) != value:
+            raise invalid_value(option, f"{value!r} holds what PBS would not read as one word")
+    if any(directive.split()[:1] == ["-J"] for directive in job.directives):
+        raise invalid_value(
+            "directive",
+            "a task of an array cannot submit itself again under PBS; submit a script a task",
+        )
     _refuse(job, "PBS", qos="name its queue by --partition, or use --directive")
     cores = job.ranks_per_node * job.cpus_per_rank
     chunk = [f"{job.nodes}:ncpus={cores}:mpiprocs={job.ranks_per_node}"]
@@ -160,17 +189,17 @@ def _lsf(job: Job) -> list[str | None]:
     minutes = max(1, job.time // 60)
     gpus = str(job.gpus_per_node) if job.gpus_per_node else None
     return [
-        f"-J {job.name}",
+        _only(job.name, "-J {}"),
         _only(job.account, "-P {}"),
         _only(job.partition, "-q {}"),
         f"-n {job.ranks}",
         f'-R "span[ptile={job.ranks_per_node}] affinity[core({job.cpus_per_rank})]"',
-        _only(job.constraint, '-R "select[{}]"'),
+        None if job.constraint is None else f'-R "select[{job.constraint}]"',
         _only(gpus, '-gpu "num={}"'),
         f"-W {minutes // 60}:{minutes % 60:02d}",
         _warning(job, f"-wa USR1 -wt {WARNING // 60}"),
         '-Q "75"',
-        f"-o {job.name}.%J.log",
+        f"-o {shlex.quote(job.name)}.%J.log",
         _only(job.mail, "-N -u {}"),
     ]
 
@@ -191,7 +220,7 @@ def _flux(job: Job) -> list[str | None]:
         )
     gpus = job.gpus_per_node // job.ranks_per_node
     return [
-        f"--job-name={job.name}",
+        _only(job.name, "--job-name={}"),
         _only(job.account, "--bank={}"),
         _only(job.partition, "--queue={}"),
         _only(job.constraint, "--requires={}"),
@@ -201,7 +230,7 @@ def _flux(job: Job) -> list[str | None]:
         f"--gpus-per-slot={gpus}" if gpus else None,
         f"--time-limit={job.time}s",
         _warning(job, f"--signal=SIGUSR1@{WARNING}s"),
-        f"--output={job.name}-{{{{id}}}}.log",
+        f"--output={shlex.quote(job.name)}-{{{{id}}}}.log",
     ]
 
 
@@ -224,7 +253,7 @@ SCHEDULERS = {
         ("sbatch",),
         _slurm,
         _srun,
-        'sbatch "$0" "$@"',
+        'sbatch ${SLURM_ARRAY_TASK_ID:+--array="$SLURM_ARRAY_TASK_ID"} "$0" "$@"',
     ),
     "pbs": Scheduler(
         "PBS",
@@ -234,7 +263,8 @@ SCHEDULERS = {
         ("qsub",),
         _pbs,
         lambda job: _mpiexec(job, '"$PBS_NODEFILE"'),
-        'qsub "$0"',
+        '[ -z "${PBS_ARRAY_INDEX:-}" ] || { echo "PBS cannot submit one task of an array; submit '
+        'it again" >&2; exit 75; }\n  qsub "$0"',
         enter='cd "$PBS_O_WORKDIR"',
         signals="USR1 TERM",
     ),

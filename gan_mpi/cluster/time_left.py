@@ -1,5 +1,6 @@
 """How long a job may still run, as its scheduler says."""
 
+import os
 import re
 import subprocess
 import time
@@ -33,9 +34,18 @@ def _output(*command: str) -> str:
 
 
 def slurm_time_left(job: str) -> float | None:
-    """Seconds left, None where there is no limit; squeue's %L."""
-    left = _output("squeue", "--noheader", "--jobs", job, "--format", "%L")
-    return None if left in ("UNLIMITED", "NOT_SET") else seconds_of(left)
+    """Seconds left, None where there is no limit; squeue's %L.
+
+    A task of an array asks for itself: one of them has the number of the whole array.  The parts of
+    a heterogeneous job answer together, and the job is over with the first of them.
+    """
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    name = f"{array}_{task}" if array and task else job
+    left = _output("squeue", "--noheader", "--jobs", name, "--format", "%L").split()
+    limits = [seconds_of(each) for each in left if each not in ("UNLIMITED", "NOT_SET")]
+    if not left:
+        raise ValueError("squeue shows no such job")
+    return min(limits, default=None)
 
 
 def pbs_time_left(job: str) -> float | None:
@@ -53,7 +63,9 @@ def pbs_time_left(job: str) -> float | None:
 
 def lsf_time_left(job: str) -> float | None:
     """The estimated remaining run time of `bjobs -o time_left`, hours:minutes and a letter."""
-    text = _output("bjobs", "-noheader", "-o", "time_left", job)
+    index = os.environ.get("LSB_JOBINDEX", "0")  # of a task of an array
+    name = job if index == "0" else f"{job}[{index}]"
+    text = _output("bjobs", "-noheader", "-o", "time_left", name)
     if text in ("-", ""):
         return None
     clock = re.fullmatch(r"(\d+):(\d+)(?: [LEX])?", text)

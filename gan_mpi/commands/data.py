@@ -10,8 +10,10 @@ import click
 
 from gan_mpi.config.running import RunConfig
 from gan_mpi.config.training import DATASETS
+from gan_mpi.errors import printable
 from gan_mpi.options.fields import some_options
-from gan_mpi.options.params import GridSize, choice_option, number_option, out_option
+from gan_mpi.options.params import FiniteRange, GridSize, choice_option, number_option, out_option
+from gan_mpi.runs.log import say
 
 LAYOUTS = ("idx", "ctf", "npz")
 NAMES = tuple(name for name in DATASETS if name != "uniform")
@@ -55,7 +57,7 @@ def download(name: str, datadir: Path | None, mirror: tuple[str, ...]) -> int:
     with _progress() as report:
         files = get(name, datadir or Path(FOLDERS[name][0]), mirror or None, report)
     for file in files:
-        click.echo(file)
+        say(str(file))
     return 0
 
 
@@ -100,21 +102,21 @@ def info(folder: Path, grid: tuple[int, int] | None, out: Path, resolution: int 
 
     dataset = load_dataset(_source(folder, resolution))
     count, channels, height, width = dataset.images.shape
-    click.echo(f"{dataset.source}")
-    click.echo(f"{count} images of {channels}x{height}x{width}, SHA-256 {dataset.sha256}")
-    click.echo(
+    say(f"{dataset.source}")
+    say(f"{count} images of {channels}x{height}x{width}, SHA-256 {dataset.sha256}")
+    say(
         f"pixels {dataset.images.min()}..{dataset.images.max()}, mean "
         f"{dataset.images.mean():.2f}, standard deviation {dataset.images.std():.2f}"
     )
-    click.echo("labels: " + _histogram(dataset.labels))
+    say("labels: " + _histogram(dataset.labels))
     if dataset.classes:
         named = enumerate(dataset.classes)
-        click.echo("classes: " + ", ".join(f"{label} {name}" for label, name in named))
+        say("classes: " + ", ".join(f"{label} {name}" for label, name in named))
     for note in dataset.notes:
-        click.echo(note)
+        say(note)
     where = Path(dataset.source)
     beside = (where if where.is_dir() else where.parent).iterdir()
-    click.echo("files: " + ", ".join(sorted(path.name for path in beside)))
+    say("files: " + ", ".join(sorted(path.name for path in beside)))
     if grid:
         from gan_mpi.drawing.pictures import grid as arrange
         from gan_mpi.drawing.pictures import png
@@ -122,7 +124,7 @@ def info(folder: Path, grid: tuple[int, int] | None, out: Path, resolution: int 
 
         first = dataset.images[: grid[0] * grid[1]]
         write_aside(out, png(arrange(first, *grid), {"data": dataset.source}))
-        click.echo(f"{out}: the first {len(first)} images")
+        say(f"{out}: the first {len(first)} images")
     return 0
 
 
@@ -145,7 +147,7 @@ def convert(folder: Path, out: Path, layout: str, resolution: int | None) -> int
     from gan_mpi.datasets.convert import convert as run
 
     for file in run(_source(folder, resolution), out, layout, _note):
-        click.echo(file)
+        say(str(file))
     return 0
 
 
@@ -155,7 +157,7 @@ def convert(folder: Path, out: Path, layout: str, resolution: int | None) -> int
 @number_option("--sites", "Number of sites.", minimum=1, required=True)
 @click.option(
     "--skew",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     default=0.0,
     show_default=True,
     metavar="A",
@@ -186,7 +188,7 @@ def split(
     written = run(_source(folder, resolution), out, sites, skew, seed, layout, _note)
     for path, counts in written.items():
         each = ", ".join(f"{count} {name}" for name, count in counts.items())
-        click.echo(f"{path}: {each} images")
+        say(f"{path}: {each} images")
     return 0
 
 
@@ -198,7 +200,7 @@ def _source(folder: Path, resolution: int | None) -> Any:
 
 
 def _note(text: str) -> None:
-    click.echo(f"Note: {text}", err=True)
+    sys.stderr.write(printable(f"Note: {text}\n"))
 
 
 def _histogram(labels: Any) -> str:

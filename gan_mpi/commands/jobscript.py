@@ -12,6 +12,7 @@ from gan_mpi.cluster.schedulers import SCHEDULERS, Job
 from gan_mpi.cluster.time_left import seconds_of
 from gan_mpi.errors import UserError, reason
 from gan_mpi.options.params import choice_option, number_option
+from gan_mpi.runs.log import say
 
 SITE_FILE = "jobscript.toml"
 
@@ -49,22 +50,36 @@ class SiteCommand(click.Command):
             return {}
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, tomllib.TOMLDecodeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             why = reason(error) if isinstance(error, OSError) else str(error)
             raise UserError(f"{path}: {why}.", exit_code=2) from None
         options = {
-            option.removeprefix("--"): param.name
+            option.removeprefix("--"): param
             for param in self.params
             for option in param.opts
             if param.name not in ("command", "submit")
         }
-        for key in values:
+        for key, value in values.items():
             if key not in options:
                 raise UserError(
                     f"{path}: no option --{key}; it may set {', '.join(options)}.",
                     exit_code=2,
                 )
-        return {str(options[key]): value for key, value in values.items()}
+            if wanted := _lacks(options[key], value):
+                raise UserError(f"{path}: {key} should be {wanted}.", exit_code=2)
+        return {str(options[key].name): value for key, value in values.items()}
+
+
+def _lacks(option: click.Parameter, value: object) -> str:
+    """Return of what kind the value of an option should be in the file, "" if it is."""
+    if option.multiple:
+        fits = isinstance(value, list) and all(isinstance(each, str) for each in value)
+        return "" if fits else 'a list of texts, such as ["one", "other"]'
+    if isinstance(option.type, click.IntRange):
+        return "" if type(value) is int else "a whole number, such as 2"
+    if isinstance(option.type, TimeLimit) and type(value) is int:
+        return ""
+    return "" if isinstance(value, str) else 'a text, such as "one"'
 
 
 @click.command(cls=SiteCommand)
@@ -137,7 +152,7 @@ def jobscript(ctx: click.Context, submit: bool, **options: Any) -> int:
     options["mpi"] = options["mpi"] or _mpi_here()
     script = write_script(Job(**options))
     if not submit:
-        click.echo(script, nl=False)
+        say(script.removesuffix("\n"))
         return 0
     return _submit(SCHEDULERS[options["scheduler"]].submit, script)
 
@@ -176,5 +191,5 @@ def _submit(command: tuple[str, ...], script: str) -> int:
         raise UserError(
             f"--submit: {' '.join(command)} refused: {done.stderr.strip() or done.stdout.strip()}"
         )
-    click.echo(done.stdout.strip())
+    say(done.stdout.strip())
     return 0

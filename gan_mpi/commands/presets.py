@@ -9,6 +9,7 @@ import click
 from gan_mpi.config.presets import PRESETS, Preset
 from gan_mpi.config.resolve import new_config, run_config
 from gan_mpi.config.training import BEYOND, SITES, TrainConfig
+from gan_mpi.runs.log import say
 
 WIDTH = 88
 TRIED = "Tried on MNIST, in floors of the Frechet distance (1 is what real images have)"
@@ -25,9 +26,9 @@ def presets(name: str | None) -> int:
     if name is None:
         column = max(map(len, PRESETS))
         for known, preset in PRESETS.items():
-            click.echo(f"{known:{column}}  {preset.summary}")
+            say(f"{known:{column}}  {preset.summary}")
         return 0
-    click.echo(page(name))
+    say(page(name))
     return 0
 
 

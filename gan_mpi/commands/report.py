@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from gan_mpi.options.params import out_option
+from gan_mpi.runs.log import say
 
 
 @click.command()
@@ -22,5 +23,5 @@ def report(runs: tuple[Path, ...], out: Path) -> int:
 
     data = page(runs).encode()
     write_aside(out, data)
-    click.echo(f"{out}: {len(runs)} run(s), {len(data) / 1e6:.1f} MB")
+    say(f"{out}: {len(runs)} run(s), {len(data) / 1e6:.1f} MB")
     return 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gan_mpi.errors import UserError
+from gan_mpi.runs.log import say
 
 if TYPE_CHECKING:
     from gan_mpi.programs.status import Status
@@ -28,11 +29,11 @@ def status(place: Path, watch: bool, as_json: bool) -> int:
     if watch and as_json:
         raise click.UsageError("--watch and --json exclude each other; give one.")
     if as_json:
-        click.echo(json.dumps(_read(place), indent=2))
+        say(json.dumps(_read(place), indent=2))
     elif watch:
         _watch(place)
     else:
-        click.echo("\n".join(_lines(place)[0]))
+        say("\n".join(_lines(place)[0]))
     return 0
 
 

@@ -16,6 +16,8 @@ from gan_mpi.config.values import block_momentum, grid_size, interval, round_len
 from gan_mpi.errors import flag
 from gan_mpi.options.begin import begin
 from gan_mpi.options.fields import GroupedCommand, GroupedOption, config_options
+from gan_mpi.options.params import FiniteRange
+from gan_mpi.runs.log import say
 
 # Options that are written in a way of their own, and what understands them.
 WRITTEN: dict[str, Callable[[str], object]] = {
@@ -49,7 +51,7 @@ EXCLUSIVE = (
     "--kimg",
     cls=GroupedOption,
     group="Everyday",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     help="Length in thousands of real images, instead of --steps.",
 )
 @click.option(
@@ -120,6 +122,6 @@ def _show(given: Given) -> int:
 
     start = find_start(given)
     if launcher.speaks_first():
-        click.echo(json.dumps(describe_start(start), indent=2))
-        click.echo("Dry run; nothing was written.")
+        say(json.dumps(describe_start(start), indent=2))
+        say("Dry run; nothing was written.")
     return 0

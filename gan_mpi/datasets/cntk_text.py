@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from gan_mpi.errors import UserError, reason
-from gan_mpi.files import write_aside
+from gan_mpi.files import cache_folder, write_aside
 
 FILES = {"train": "Train-28x28_cntk_text.txt", "test": "Test-28x28_cntk_text.txt"}
 SIDE = 28  # pixels
@@ -179,6 +179,8 @@ def read_cached(path: Path) -> Arrays:
         raise UserError(f"cannot read {path}: {reason(error)}.") from None
     stamp = np.array([status.st_size, status.st_mtime_ns])
     cache = _cache_file(path)
+    if cache is None:
+        return read(path)
     arrays = _load_cache(cache, stamp)
     if arrays is None:
         arrays = read(path)
@@ -186,10 +188,10 @@ def read_cached(path: Path) -> Arrays:
     return arrays
 
 
-def _cache_file(path: Path) -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+def _cache_file(path: Path) -> Path | None:
+    folder = cache_folder()
     name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
-    return Path(home) / "gan-mpi" / f"cntk-text-{name}.npz"
+    return None if folder is None else folder / f"cntk-text-{name}.npz"
 
 
 def _load_cache(cache: Path, stamp: np.ndarray) -> Arrays | None:

@@ -9,6 +9,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from gan_mpi import __version__
 from gan_mpi.config.training import TrainConfig
+from gan_mpi.errors import printable
 
 LAST_TIME = 1500  # milliseconds of a GIF's last frame
 GAP = 2  # pixels between the tiles of a grid
@@ -101,7 +102,7 @@ def png(image: Image.Image, facts: Mapping[str, object]) -> bytes:
     """Return a PNG file with facts about the picture as text chunks."""
     info = PngInfo()
     for name, value in facts.items():
-        info.add_text(name, str(value))
+        info.add_text(name, printable(str(value)))
     buffer = io.BytesIO()
     image.save(buffer, format="png", pnginfo=info)
     return buffer.getvalue()

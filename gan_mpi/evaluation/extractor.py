@@ -4,7 +4,6 @@ A classifier is a safetensors file whose header says what it was trained on and 
 """
 
 import hashlib
-import os
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 
 from gan_mpi.errors import UserError, reason
 from gan_mpi.evaluation.lenet import LeNet, probabilities
+from gan_mpi.files import cache_folder
 from gan_mpi.networks.inference import inference
 from gan_mpi.runs.evaluations import Identity
 
@@ -99,10 +99,13 @@ def images_digest(images: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()
 
 
-def cache_path(digest: str) -> Path:
-    """Return where the classifier of training images with this SHA-256 is kept for all runs."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(home) / "gan-mpi" / f"classifier-{digest[:16]}.safetensors"
+def cache_path(digest: str) -> Path | None:
+    """Return where the classifier of training images with this SHA-256 is kept for all runs.
+
+    None for a user without a home.
+    """
+    folder = cache_folder()
+    return None if folder is None else folder / f"classifier-{digest[:16]}.safetensors"
 
 
 def bundled() -> dict[str, Path]:
@@ -123,10 +126,9 @@ def find_classifier(
     if given is not None:
         return _read(bundled().get(given, Path(given)))
     digest = images_digest(images)
-    places = [cache_path(digest)]
-    places += [] if run_dir is None else [run_dir / FILE]
-    for path in reversed(places):
-        if path.exists():
+    places = [None if run_dir is None else run_dir / FILE, cache_path(digest)]
+    for path in places:
+        if path is not None and path.exists():
             return _read(path)
     for path in bundled().values():
         if digest.encode() in path.read_bytes()[:HEADER]:

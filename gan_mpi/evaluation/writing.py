@@ -1,6 +1,5 @@
 """An evaluation, written and drawn."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 from gan_mpi.drawing import pictures
 from gan_mpi.files import append_line, write_aside
 from gan_mpi.runs.evaluations import METRICS_FILE, Evaluation
+from gan_mpi.runs.records import to_line
 
 PAIRS = 9  # samples shown with their nearest training images
 
@@ -23,7 +23,7 @@ def write_evaluation(
 
     `pairs` are uint8 (2, n, C, H, W); points (2, n, d) are not drawn.  `facts` go into the PNG.
     """
-    append_line(run_dir / METRICS_FILE, json.dumps(evaluation))
+    append_line(run_dir / METRICS_FILE, to_line(evaluation))
     if pairs.ndim == 5:
         shown = pairs[:, :PAIRS]
         extractor = {"extractor": evaluation["extractor"]["sha256"]}

@@ -8,7 +8,8 @@ from types import FrameType
 from gan_mpi.cluster.deadline import End
 from gan_mpi.errors import UserError
 
-STOPPING = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)
+# A closed terminal sends SIGHUP, which nohup has a process ignore.
+STOPPING = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 SAME_KEY_PRESS = 1.0  # seconds: a terminal and mpiexec both pass on the same Ctrl-C
 STOP_FILE = "STOP"
 LOOK_EVERY = 1.0  # seconds between looks for the file, which may be on a slow file system
@@ -22,6 +23,7 @@ class StopRequest:
         self.reason: str | None = None
         self.collapsed = False
         self._first_interrupt: float | None = None
+        self._ignored = {each for each in STOPPING if signal.getsignal(each) is signal.SIG_IGN}
 
     @property
     def requested(self) -> bool:
@@ -37,9 +39,13 @@ class StopRequest:
             self.reason, self.collapsed = None, False
 
     def install(self) -> None:
-        """Catch SIGUSR1, SIGTERM and SIGINT; called again after MPI has set its own handlers."""
+        """Catch STOPPING; called again after MPI has set its own handlers.
+
+        What the process was started to ignore, it ignores.
+        """
         for number in STOPPING:
-            signal.signal(number, self._handle)
+            ignored = number == signal.SIGHUP and number in self._ignored
+            signal.signal(number, signal.SIG_IGN if ignored else self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.reason = signal.Signals(number).name

@@ -2,9 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-import click
-
 from gan_mpi.cluster.deadline import End, find_end
+from gan_mpi.runs.log import warn
 
 if TYPE_CHECKING:
     from gan_mpi.lifecycle.phases import Phases
@@ -24,7 +23,7 @@ def begin(
     stop.install()
     end, unknown = find_end(time_limit, phases.began) if speaks_first() else (None, None)
     if unknown:
-        click.echo(f"Warning: {unknown}", err=True)
+        warn(unknown)
     phases.end("python")
     from gan_mpi.mpi.world import world
 

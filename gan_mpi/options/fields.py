@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from gan_mpi.config.presets import PRESETS
+from gan_mpi.options.params import FiniteRange
 
 PLAYERS = {"": "both players", "g": "the generator", "d": "the discriminator"}
 HEADINGS = (
@@ -131,6 +132,8 @@ def _type(config_field: Field, kind: type) -> Any:
         "min_open": "above" in meta,
         "max_open": "below" in meta,
     }
+    if kind is float:
+        return FiniteRange(**limits)
     if limits["min"] is None and limits["max"] is None:
         return kind
-    return click.IntRange(**limits) if kind is int else click.FloatRange(**limits)
+    return click.IntRange(**limits)

@@ -1,5 +1,6 @@
 """Kinds of values and options that commands share."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,18 @@ from gan_mpi.config.values import grid_size
 
 LAST_SEED = 2**48
 MOST_SEEDS = 1_000_000
+
+
+class FiniteRange(click.FloatRange):
+    """A number in a range, neither infinite nor NaN."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
 
 
 class SeedRange(click.ParamType):

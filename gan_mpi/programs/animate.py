@@ -1,6 +1,5 @@
 """Moving pictures: from one latent to another, and from one checkpoint to the next."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +24,7 @@ from gan_mpi.files import write_aside
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.runs import checkpoint
 from gan_mpi.runs.directory import list_checkpoints, newest_run
+from gan_mpi.runs.log import say
 
 STEP_TIME, FRAME_TIME = 300, 60  # milliseconds of a checkpoint's and of another frame
 COLUMNS = 12  # of a strip
@@ -80,7 +80,7 @@ def interpolate(
 
     comm.on_root(write)
     if comm.is_root:
-        sys.stdout.write(f"{out}: seed {ends[0]} to {ends[1]} in {frames} frames\n")
+        say(f"{out}: seed {ends[0]} to {ends[1]} in {frames} frames")
     return 0
 
 
@@ -128,7 +128,7 @@ def timelapse(
 
     comm.on_root(write)
     if comm.is_root:
-        sys.stdout.write(f"{out}: {len(paths)} checkpoints of {run_dir}\n")
+        say(f"{out}: {len(paths)} checkpoints of {run_dir}")
     return 0
 
 

@@ -13,6 +13,7 @@ from gan_mpi.cluster.probes import (
 from gan_mpi.lifecycle.phases import Phases
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.mpi.world import memory_kinds
+from gan_mpi.runs.log import say
 
 SOUND, UNSOUND = 0, 1  # exit codes
 LISTED = 64  # ranks; above that a line a node
@@ -40,11 +41,11 @@ def doctor(comm: Communicator, run_dir: Path, signals: SignalProbe, phases: Phas
             f"{run_dir}: {free_space(run_dir) / 1e9:.1f} GB free",
         ]
         for line in lines:
-            print(line)
+            say(line)
         for finding in findings:
-            print(f"found: {finding}.")
+            say(f"found: {finding}.")
         sound = "found nothing wrong" if not findings else f"{len(findings)} to mend"
-        print(f"{sound}, in {phases.total:.1f} s", flush=True)
+        say(f"{sound}, in {phases.total:.1f} s")
     return UNSOUND if findings else SOUND
 
 

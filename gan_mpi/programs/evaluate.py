@@ -1,7 +1,5 @@
 """Evaluate a trained generator: figures of its samples beside those of real images."""
 
-import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +12,9 @@ from gan_mpi.evaluation.writing import write_evaluation
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.parallel.data import share_dataset
 from gan_mpi.runs.evaluations import Evaluation, evaluation_lines
+from gan_mpi.runs.log import say, warn
 from gan_mpi.runs.record import DataRecord
+from gan_mpi.runs.records import to_line
 from gan_mpi.training.start import saved_source
 
 
@@ -41,9 +41,9 @@ def evaluate(
     train, _ = share_dataset(comm, data)
     comm.alike(lambda: _require_shape(trained.data, train))
     if train.sha256 != trained.data.sha256 and comm.is_root:
-        sys.stderr.write(
-            f"Warning: the generator was trained on {trained.data.source}, and is compared with "
-            f"{train.source}\n"
+        warn(
+            f"the generator was trained on {trained.data.source}, and is compared with "
+            f"{train.source}"
         )
     wanted = Wanted(samples, classifier, folder)
     reference = make_reference(comm, wanted, data, train, device)
@@ -52,9 +52,9 @@ def evaluate(
     evaluation: Evaluation = {"step": trained.step, "kimg": trained.images / 1000, **figures}
     comm.on_root(lambda: write_evaluation(folder, evaluation, pairs, trained.facts))
     if comm.is_root:
-        lines = [json.dumps(evaluation)] if as_json else evaluation_lines(evaluation)
+        lines = [to_line(evaluation)] if as_json else evaluation_lines(evaluation)
         first = [] if as_json else [f"{trained.path}:"]
-        sys.stdout.write("\n".join([*first, *lines]) + "\n")
+        say("\n".join([*first, *lines]))
     comm.close()
     return 0
 

@@ -3,7 +3,6 @@
 import io
 import json
 import logging
-import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ from gan_mpi.files import write_aside
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.networks.build import build_generator
 from gan_mpi.networks.pixels import RANGES
+from gan_mpi.runs.log import say
 from gan_mpi.runs.record import DataRecord
 
 CHECKED = 64  # images that the exported generator must draw as the original does
@@ -81,7 +81,7 @@ def export(
 
     said = comm.on_root(write)
     if comm.is_root:
-        sys.stdout.write(said + "\n")
+        say(said)
     return 0
 
 

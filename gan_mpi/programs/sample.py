@@ -2,7 +2,6 @@
 
 import io
 import math
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from gan_mpi.drawing.samples import (
 from gan_mpi.errors import UserError
 from gan_mpi.files import write_output
 from gan_mpi.mpi.comm import Communicator
+from gan_mpi.runs.log import say
 
 DEFAULT_GRID = (6, 6)
 CLASS_COLUMNS = 10  # samples of a class in a picture
@@ -58,7 +58,7 @@ def sample(
     comm.on_root(lambda: _write(Drawn(samples, plan, trained), picture_format, target))
     if comm.is_root:
         what = "points" if trained.data.are_points else "image(s)"
-        sys.stdout.write(f"{target}: {len(plan.seeds)} {what} from {trained.path}\n")
+        say(f"{target}: {len(plan.seeds)} {what} from {trained.path}")
     return 0
 
 

@@ -1,6 +1,5 @@
 """How runs are doing, from their files alone: no torch, no MPI, from a login node."""
 
-import json
 import time
 from pathlib import Path
 from typing import TypedDict
@@ -12,9 +11,8 @@ from gan_mpi.runs.directory import (
     read_warnings,
 )
 from gan_mpi.runs.segments import Segment, read_segments
-from gan_mpi.runs.stats import STATS_FILE, StatsRecord, duration, figures_of
+from gan_mpi.runs.stats import StatsRecord, duration, figures_of, last_stats
 
-TAIL = 1 << 16  # bytes, many times the longest line of stats.jsonl
 SILENCE = 5  # times the usual time between records, or at least QUIET, mean that it hangs
 QUIET = 120.0  # seconds
 WARNINGS = 3  # of log.txt, the last ones
@@ -50,14 +48,14 @@ def read_status(run_dir: Path) -> Status:
     """
     config = read_config(run_dir)
     segments = read_segments(run_dir)
-    records = _last_records(run_dir / STATS_FILE)
+    records = last_stats(run_dir)
     last: StatsRecord = records[-1] if records else {}
     segment: Segment = segments[-1] if segments else {}
     checkpoints = list_checkpoints(run_dir)
     state = segment.get("state", "starting")
     step = max(segment.get("last_step", 0), last.get("step", 0))
     left = None
-    if state == "running":
+    if state == "running" and last:
         left = (config["steps"] - step) * last["seconds_per_step"]
     to_go = None if left is None else left * len(segment["hosts"]) / 3600
     return {
@@ -82,24 +80,10 @@ def read_status(run_dir: Path) -> Status:
     }
 
 
-def _last_records(path: Path) -> list[StatsRecord]:
-    """Return the last two records at most, reading the end of the file alone."""
-    if not path.exists():
-        return []
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - TAIL))
-        lines = file.read().splitlines()[-3:]
-    records = []
-    for line in lines:
-        try:
-            records.append(json.loads(line))
-        except ValueError:  # cut off, at the end or by the seek
-            continue
-    return records[-2:]
-
-
 def _silence(records: list[StatsRecord]) -> float | None:
     """Return the seconds since the last record if they are too many."""
+    if not records:
+        return None
     since = time.time() - records[-1]["time"]
     usual = records[-1]["time"] - records[0]["time"]
     return since if since > max(QUIET, SILENCE * usual) else None

@@ -21,6 +21,7 @@ from gan_mpi.lifecycle.stopping import StopRequest
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.programs.train import STOPPED, train
 from gan_mpi.runs.evaluations import by_name, comparable, conditions, read_evaluations
+from gan_mpi.runs.log import say
 from gan_mpi.runs.stats import duration, read_stats
 
 RANKS = "ranks"  # the one name that is no option of train
@@ -148,7 +149,7 @@ def _make(folder: Path) -> None:
 
 def _say(comm: Communicator, text: str) -> None:
     if comm.is_root:
-        sys.stdout.write(text + "\n")
+        say(text)
         sys.stdout.flush()
 
 
@@ -187,11 +188,11 @@ def _summarise(folder: Path, names: Sequence[str], metric: str) -> None:
         )
     write_aside(folder / "study.json", (json.dumps(done, indent=1) + "\n").encode())
     for line in table(done, metric):
-        sys.stdout.write(line + "\n")
+        say(line)
     if done:
         facts = {"study": folder.name, "extractor": done[0]["conditions"][1]}
         write_aside(folder / "study.png", draw_study(done, metric, facts))
-        sys.stdout.write(f"{folder / 'study.png'}: {metric} against time\n")
+        say(f"{folder / 'study.png'}: {metric} against time")
 
 
 def table(results: Sequence[Result], metric: str) -> list[str]:

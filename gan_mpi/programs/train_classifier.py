@@ -1,7 +1,6 @@
 """Train the classifier in whose features generators are compared, over all ranks."""
 
 import json
-import sys
 import time
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from gan_mpi.networks.weights import draw_weights, torch_default
 from gan_mpi.parallel.bucket import average_gradients
 from gan_mpi.parallel.data import share_dataset, share_tests
 from gan_mpi.parallel.replicas import broadcast_network
+from gan_mpi.runs.log import say
 from gan_mpi.streams import DataOrder, Purpose, shard
 
 BATCH = 128  # images in one update, over all ranks
@@ -50,12 +50,12 @@ def train_classifier(
     train, _ = share_dataset(comm, source)
     test = share_tests(comm, source, train)
     comm.alike(lambda: _require_labels(train, test))
+    digest = images_digest(train.images)
+    target = comm.alike(lambda: _target(out, digest))
     _say(comm, f"{len(train.images)} images of {train.source}, {epochs} epochs")
     network = make_network(comm, train, seed, device)
     _fit(comm, make_player(network, ADAM, BATCH), network, train, seed, epochs)
     accuracy = measure_accuracy(comm, network, test)
-    digest = images_digest(train.images)
-    target = out or cache_path(digest)
     about = {
         "name": f"{train.name}-lenet",
         "data": digest,
@@ -77,6 +77,14 @@ def train_classifier(
     )
     comm.close()
     return 0
+
+
+def _target(out: Path | None, digest: str) -> Path:
+    """Return where to write the classifier.  Raises UserError if nothing says where."""
+    target = out or cache_path(digest)
+    if target is None:
+        raise UserError("--out: this user has no home for a cache; name a file.", exit_code=2)
+    return target
 
 
 def make_network(comm: Communicator, train: Dataset, seed: int, device: torch.device) -> LeNet:
@@ -144,5 +152,4 @@ def _require_labels(*datasets: Dataset) -> None:
 
 def _say(comm: Communicator, text: str) -> None:
     if comm.is_root:
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
+        say(text)

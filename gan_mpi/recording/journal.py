@@ -1,6 +1,5 @@
 """What a run leaves behind: status lines, statistics, checkpoints, sample grids and curves."""
 
-import json
 import time
 from dataclasses import dataclass
 from typing import cast
@@ -18,6 +17,7 @@ from gan_mpi.recording.monitor import Monitor
 from gan_mpi.recording.opening import slowest, started_line
 from gan_mpi.runs import checkpoint, stats
 from gan_mpi.runs.checkpoint import Checkpoint
+from gan_mpi.runs.records import to_line
 from gan_mpi.runs.stats import StatsRecord
 from gan_mpi.training.run import Run
 
@@ -98,7 +98,7 @@ class Journal:
     def _write(self, record: StatsRecord, with_lines: bool) -> None:
         run = self.run
         self.monitor.look(record)
-        append_line(run.directory / stats.STATS_FILE, json.dumps(record))
+        append_line(run.directory / stats.STATS_FILE, to_line(record))
         self.board.add_record(record)
         self.history.update("running")
         if with_lines:

@@ -4,14 +4,36 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from gan_mpi.config.given import OptionValue
 from gan_mpi.errors import UserError, reason
 from gan_mpi.files import write_aside
+from gan_mpi.runs.record import DataDict
+from gan_mpi.runs.records import fits
 
 CONFIG_FILE = "config.json"
 LOG_FILE = "log.txt"
+
+
+class KnownConfig(TypedDict):
+    """What is read of a configuration without the program that it was written by."""
+
+    preset: str
+    steps: int
+
+
+class Description(TypedDict):
+    """The part of config.json that says what a run is."""
+
+    config: KnownConfig
+    data: DataDict
+
+
+STARTS_AT_ONCE = 100
+# What a new run may find in its folder: what it was writing when it was killed, and what others
+# write of it: a scheduler, tee, a file system in whose place a deleted file is still open.
+BESIDE = re.compile(r"\..*\.tmp|\.nfs.*|.*\.(log|out|err|txt|[oe]\d+)|STOP", re.IGNORECASE)
 
 
 def checkpoint_path(run_dir: Path, step: int) -> Path:
@@ -40,31 +62,54 @@ def make_numbered(outdir: Path, description: str) -> Path:
     """
     try:
         outdir.mkdir(parents=True, exist_ok=True)
-        while True:
-            names = (re.match(r"(\d{5})-", path.name) for path in outdir.iterdir())
+        for _ in range(STARTS_AT_ONCE):
+            names = (re.match(r"\.?(\d{5,18})(?:-|$)", path.name) for path in outdir.iterdir())
             number = max((int(name[1]) for name in names if name), default=-1) + 1
-            run_dir = outdir / f"{number:05d}-{description}"
-            try:
-                run_dir.mkdir()
+            if (run_dir := _claim(outdir, number, description)) is not None:
                 return run_dir
-            except FileExistsError:
-                continue
     except OSError as error:
         raise UserError(f"--outdir: cannot make a folder in {outdir}: {reason(error)}.") from None
+    raise UserError(
+        f"--outdir: others took {STARTS_AT_ONCE} numbers in {outdir} before this start could; try "
+        "again, or name a folder with --run-dir."
+    )
+
+
+def _claim(outdir: Path, number: int, description: str) -> Path | None:
+    """Make and return a folder of this number, None if another start has taken the number.
+
+    A folder named by the number alone is held meanwhile, since others' descriptions may differ.
+    """
+    claim = outdir / f".{number:05d}"
+    try:
+        claim.mkdir()
+    except FileExistsError:
+        return None
+    try:
+        if any(outdir.glob(f"{number:05d}-*")):
+            return None
+        run_dir = outdir / f"{number:05d}-{description}"
+        run_dir.mkdir()
+        return run_dir
+    finally:
+        claim.rmdir()
 
 
 def make_named(run_dir: Path) -> Path:
-    """Make and return a run directory that is new, empty, or of a run that saved nothing yet.
+    """Make and return a run directory that is new, or of a run that saved nothing yet.
 
-    Raises UserError.
+    Logs may lie there, and what a killed start left.  Raises UserError.
     """
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        foreign = any(run_dir.iterdir()) and not (run_dir / CONFIG_FILE).exists()
+        others = [path.name for path in run_dir.iterdir() if not BESIDE.fullmatch(path.name)]
+        foreign = others and not (run_dir / CONFIG_FILE).exists()
     except OSError as error:
         raise UserError(f"--run-dir: cannot make {run_dir}: {reason(error)}.") from None
     if foreign:
-        raise UserError(f"--run-dir: {run_dir} holds files, but no run; name a new folder.")
+        raise UserError(
+            f"--run-dir: {run_dir} holds files, such as {others[0]}, but no run; name a new folder."
+        )
     return run_dir
 
 
@@ -96,22 +141,27 @@ def read_config(run_dir: Path) -> dict[str, Any]:
 def read_description(run_dir: Path) -> dict[str, Any]:
     """Return what config.json holds: 'config' and 'data'.  Raises UserError if there is no run."""
     try:
-        content = json.loads((run_dir / CONFIG_FILE).read_text())
+        content = json.loads((run_dir / CONFIG_FILE).read_text(encoding="utf-8"))
+        if not fits(content, Description):
+            raise ValueError("of another type")
         return {name: content[name] for name in ("config", "data")}
     except OSError as error:
         raise UserError(
             f"{run_dir} is not a run directory: {CONFIG_FILE}: {reason(error)}."
         ) from None
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{run_dir / CONFIG_FILE} is damaged.") from None
+    except (ValueError, RecursionError):
+        raise UserError(
+            f"{run_dir / CONFIG_FILE} is damaged; gan-mpi train --resume {run_dir} writes it anew."
+        ) from None
 
 
 def read_evaluation_options(run_dir: Path) -> dict[str, OptionValue]:
     """Return the options that a resumed run keeps, by config.json; none if it is damaged."""
     try:
-        return dict(json.loads((run_dir / CONFIG_FILE).read_text())["evaluation"])
-    except (OSError, ValueError, KeyError, TypeError):
+        options = json.loads((run_dir / CONFIG_FILE).read_text(encoding="utf-8"))["evaluation"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
+    return options if fits(options, dict[str, OptionValue]) else {}
 
 
 def read_warnings(run_dir: Path) -> list[str]:

@@ -1,11 +1,11 @@
 """The evaluations of a run: in metrics.jsonl, and as lines for people."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict, cast
 
-from gan_mpi.files import read_lines, write_aside
+from gan_mpi.files import write_aside
+from gan_mpi.runs.records import read_records, to_line
 
 METRICS_FILE = "metrics.jsonl"
 Conditions = tuple[str, str, int]  # data, SHA-256 of the extractor, samples
@@ -54,7 +54,7 @@ class Evaluation(TypedDict, total=False):
     alarms: dict[str, str]
 
 
-KEYS = {"step", "data", "samples", "extractor", "figures", "floor"}
+KEYS = "step", "kimg", "data", "samples", "extractor", "figures", "floor"
 # Name, legend and format of each figure; those of the nearest images have another floor.
 FIGURES = (
     ("frechet", "Frechet distance", ".4f"),
@@ -76,12 +76,12 @@ def read_evaluations(run_dir: Path) -> list[Evaluation]:
     Raises UserError.
     """
     newest: dict[tuple[int, Conditions], Evaluation] = {}
-    for line in read_lines(run_dir / METRICS_FILE):
-        record = cast(Evaluation, line)
-        if record.keys() >= KEYS:
-            key = record["step"], conditions(record)
-            newest.pop(key, None)
-            newest[key] = record
+    for record in read_records(run_dir / METRICS_FILE, Evaluation, KEYS):
+        if not all("frechet" in record[name] for name in ("figures", "floor")):  # type: ignore[literal-required]
+            continue
+        key = record["step"], conditions(record)
+        newest.pop(key, None)
+        newest[key] = record
     return list(newest.values())
 
 
@@ -110,7 +110,7 @@ def forget_evaluations_after(run_dir: Path, step: int) -> None:
     """Drop the evaluations of steps that a resumed run is going to do again."""
     if (run_dir / METRICS_FILE).exists():
         kept = [each for each in read_evaluations(run_dir) if each["step"] <= step]
-        text = "".join(json.dumps(evaluation) + "\n" for evaluation in kept)
+        text = "".join(to_line(evaluation) + "\n" for evaluation in kept)
         write_aside(run_dir / METRICS_FILE, text.encode())
 
 

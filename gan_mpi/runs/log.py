@@ -1,13 +1,41 @@
 """What rank 0 says: lines on the terminal and in log.txt, and a progress bar on a terminal."""
 
+import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from gan_mpi.errors import UserError, printable, reason
 from gan_mpi.files import append_line
 from gan_mpi.mpi import launcher
+
+
+def say(text: str) -> None:
+    """Print a line, in one write.
+
+    A reader that has gone away is no fault.  Raises UserError if it cannot be written otherwise.
+    """
+    try:
+        sys.stdout.write(printable(text) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _say_no_more()
+    except OSError as error:
+        _say_no_more()
+        raise UserError(f"cannot write to standard output: {reason(error)}.") from None
+
+
+def warn(text: str) -> None:
+    """Print a warning to stderr."""
+    with suppress(OSError):
+        sys.stderr.write(f"Warning: {printable(text)}\n")
+
+
+def _say_no_more() -> None:
+    """Let what Python still holds for standard output, and what follows, go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())  # type: ignore[union-attr]
 
 
 class Log:
@@ -31,7 +59,7 @@ class Log:
         """Print a warning to stderr, quiet or not, and keep it in log.txt."""
         if self.speaks:
             self._record(f"Warning: {text}")
-            sys.stderr.write(f"Warning: {text}\n")
+            warn(text)
 
     def attach(self, path: Path) -> None:
         """Append to this file from now on, starting with the lines before it.  Raises UserError."""
@@ -44,14 +72,21 @@ class Log:
         if self.path is None:
             self._before_file.append(text)
             return
-        append_line(self.path, text)
+        append_line(self.path, printable(text))
 
     def _show(self, text: str) -> None:
-        if self._bar is not None:
-            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
-        else:
-            sys.stdout.write(text + "\n")
-            sys.stdout.flush()
+        """Print a line; training goes on with log.txt if nobody can read it any more."""
+        try:
+            if self._bar is not None:
+                shown = printable(text)
+                self._bar.console.print(shown, markup=False, highlight=False, soft_wrap=True)
+            else:
+                sys.stdout.write(printable(text) + "\n")
+                sys.stdout.flush()
+        except OSError as error:
+            self.quiet = True
+            _say_no_more()
+            self.warning(f"standard output: {reason(error)}; what is said goes to log.txt alone")
 
     @contextmanager
     def progress(self, done: int, total: int) -> Iterator["ProgressBar"]:

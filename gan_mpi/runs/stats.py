@@ -1,13 +1,15 @@
 """What is reported of a run: means since the last status line, the line, and stats.jsonl."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypedDict, cast
 
-from gan_mpi.files import read_lines, write_aside
+from gan_mpi.files import write_aside
+from gan_mpi.runs.records import read_records, to_line
 
 STATS_FILE = "stats.jsonl"
+NEEDED = "step", "epoch", "kimg", "seconds_per_step", "images_per_second", "time"
+TAIL = 1 << 16  # bytes, many times the longest line
 Figures = Mapping[str, float]  # some of a record, by names that are not written out
 
 
@@ -57,13 +59,18 @@ def figures_of(record: StatsRecord) -> Figures:
 
 def read_stats(run_dir: Path) -> list[StatsRecord]:
     """Return the records of a run's stats.jsonl, without a last line cut off by a crash."""
-    return cast(list[StatsRecord], read_lines(run_dir / STATS_FILE))
+    return read_records(run_dir / STATS_FILE, StatsRecord, NEEDED)
+
+
+def last_stats(run_dir: Path) -> list[StatsRecord]:
+    """Return the last two records at most, reading the end of the file alone."""
+    return read_records(run_dir / STATS_FILE, StatsRecord, NEEDED, TAIL)[-2:]
 
 
 def forget_stats_after(run_dir: Path, step: int) -> None:
     """Drop the records of steps that a resumed run is going to do again."""
     kept = [record for record in read_stats(run_dir) if record["step"] <= step]
-    text = "".join(json.dumps(record) + "\n" for record in kept)
+    text = "".join(to_line(record) + "\n" for record in kept)
     write_aside(run_dir / STATS_FILE, text.encode())
 
 
