@@ -19,6 +19,7 @@ SOUND = {
     "spread": 0.9,
 }
 LATER = {"G": 200, "D": 400}
+EARLY = {"G": 50, "D": 100}
 # A generator that draws the same from any latent, in the place of dense's.
 ONE_OUTPUT = """
 from dataclasses import replace
@@ -36,6 +37,13 @@ from gan_mpi.__main__ import main
 with patch.dict(ARCHITECTURES, dense=replace(dense, generator=lambda *a: nn.Sequential(Same(*a)))):
     main()
 """
+
+
+def test_a_dead_discriminator_is_seen_early():
+    """From the same score for everything it teaches nothing, long before samples tell."""
+    dead = {**SOUND, "D_real": 0.5, "D_fake": 0.5, "spread": 0.01}
+    assert list(alarms(dead, EARLY)) == ["vanishing scores"]
+    assert alarms(dead, {"G": 49, "D": 100}) == {}
 
 
 def test_a_sound_run_raises_none():
@@ -63,7 +71,8 @@ def test_each_fault_raises_its_alarm_with_its_figure(changes, name, figure):
 
 def test_alike_samples_and_scores_are_no_fault_of_a_run_that_begins():
     alike = {**SOUND, "spread": 0.01, "D_real": 0.5, "D_fake": 0.5}
-    assert alarms(alike, {"G": 199, "D": 400}) == {}
+    assert alarms({**SOUND, "spread": 0.01}, {"G": 199, "D": 400}) == {}
+    assert alarms({**SOUND, "D_real": 0.5, "D_fake": 0.5}, {"G": 49, "D": 400}) == {}
     assert len(alarms(alike, LATER)) == 2
 
 

@@ -109,3 +109,10 @@ def test_each_node_reads_the_data_once_and_shares_one_copy(mpirun):
     assert values == (0, 0, 1, 1)
     assert files[0] == files[1] != files[2] == files[3]
     assert None not in files
+
+
+def test_what_is_not_a_number_is_in_no_smallest_or_largest(mpirun):
+    """MPI libraries answer that differently, and MPICH to each rank."""
+    assert mpirun(2, "extremes_of", [[1.0, 5.0], [3.0, 2.0]]) == [[[1.0, 2.0], [3.0, 5.0]]] * 2
+    said = "a NaN in MIN or MAX: MPI libraries differ in what they answer"
+    assert mpirun(2, "extremes_of", [[float("nan")]] * 2) == [said] * 2

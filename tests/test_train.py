@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from PIL import Image
 
 from gan_mpi.recording.opening import shares
@@ -92,6 +93,23 @@ def test_a_diverging_run_ends_with_exit_code_76_and_keeps_its_checkpoint(gan_mpi
     assert result.returncode == 76
     assert result.stderr.count("diverged: the loss of D is") == 1
     assert [step for step, _ in rundir.list_checkpoints(tmp_path / "run")] == [0]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--gradient-penalty", "1e38"), "diverged: the penalty gradient of D is inf in step 1."),
+        (("--r1", "1e38"), "diverged: the "),
+    ],
+)
+def test_nothing_that_is_not_finite_is_applied(gan_mpi, tmp_path, words, said):
+    """Penalties and gradients too: the losses beside them are finite."""
+    result = gan_mpi("train", *SMALL, *words, "--steps", "3", "--run-dir", "run", size=2)
+    assert result.returncode == 76, result.stdout
+    assert result.stderr.count(said) == 1
+    assert [step for step, _ in rundir.list_checkpoints(tmp_path / "run")] == [0]
+    for path in (tmp_path / "run").glob("*.json*"):
+        assert "Infinity" not in path.read_text() and "NaN" not in path.read_text()
 
 
 def test_a_generator_that_draws_no_finite_numbers_is_not_saved(gan_mpi, tmp_path):

@@ -57,6 +57,8 @@ class Communicator:
 
     def extremes(self, array: Array) -> tuple[Array, Array]:
         """Return the smallest and the largest of each element over ranks.  Collective."""
+        if array.dtype.kind == "f" and np.isnan(array).any():
+            raise ValueError("a NaN in MIN or MAX: MPI libraries differ in what they answer")
         low, high = array.copy(), array.copy()
         self.mpi.Allreduce(MPI.IN_PLACE, low, MPI.MIN)
         self.mpi.Allreduce(MPI.IN_PLACE, high, MPI.MAX)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from gan_mpi.arrays import Array
-from gan_mpi.errors import UserError
+from gan_mpi.errors import DIVERGED, UserError
 from gan_mpi.mpi.comm import Communicator
 
 
@@ -32,6 +32,20 @@ def check_replicas(comm: Communicator, **networks: nn.Module) -> None:
     if (low != high).any():
         everyone = np.stack(comm.allgather(mine))
         comm.alike(lambda: _name_the_first(names, everyone))
+
+
+def check_finite(comm: Communicator, **networks: nn.Module) -> None:
+    """Raise UserError, naming the tensor, unless networks that are alike are finite."""
+    for player, network in networks.items():
+        for name, tensor in network.state_dict().items():
+            if not tensor.isfinite().all():
+                comm.raise_alike(
+                    UserError(
+                        f"diverged: {player}.{name} is not finite any more. Checkpoints from "
+                        f"before that are kept; a lower --{player[0].lower()}-lr may help.",
+                        exit_code=DIVERGED,
+                    )
+                )
 
 
 def _name_the_first(names: list[str], digests: Array) -> None:

@@ -1,6 +1,7 @@
 """Train the classifier in whose features generators are compared, over all ranks."""
 
 import json
+import math
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from gan_mpi.cluster.device import place
 from gan_mpi.config.optimizer import OptimizerConfig
 from gan_mpi.datasets.dataset import Dataset, Source
 from gan_mpi.drawing.samples import in_chunks
-from gan_mpi.errors import UserError
+from gan_mpi.errors import DIVERGED, UserError
 from gan_mpi.evaluation.extractor import (
     cache_path,
     images_digest,
@@ -120,6 +121,10 @@ def _fit(
         loss = cross_entropy(logits, labels, reduction="sum")
         loss.backward()
         averages = average_gradients(comm, player.bucket, {"loss": loss}, hi - lo, False)
+        if not math.isfinite(averages.means["loss"]):
+            comm.raise_alike(
+                UserError(f"diverged: the loss is not finite in update {update}.", DIVERGED)
+            )
         player.update(LR * (1 - update / updates))
         total, seen = total + averages.means["loss"], seen + 1
         epoch, before = (round(at * epochs / updates, 9) // 1 for at in (update + 1, update))

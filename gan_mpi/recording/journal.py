@@ -7,7 +7,7 @@ from typing import cast
 from gan_mpi.clock import between
 from gan_mpi.files import append_line
 from gan_mpi.lifecycle.phases import Phases
-from gan_mpi.parallel.replicas import check_replicas
+from gan_mpi.parallel.replicas import check_finite, check_replicas
 from gan_mpi.recording.board import Board
 from gan_mpi.recording.closing import closing_lines
 from gan_mpi.recording.gallery import Gallery
@@ -136,6 +136,7 @@ class Journal:
         run = self.run
         with run.comm.clock.phase("saving"):
             check_replicas(run.comm, **run.state.networks)
+            check_finite(run.comm, **run.state.networks)
             begin = time.perf_counter()
             gathered = run.state.gather(run.comm)
             run.comm.on_root(lambda: self._save(gathered))

@@ -57,6 +57,7 @@ class Turn:
         real, latents = self._take_reals(), self._take_latents()
         fake = self._fakes(latents)
         measured = self._with_loss_D(measure(self.comm, state.game, real, fake))
+        self.comm.alike(lambda: check_finite("both players", measured, state.progress.step + 1))
         if state.balance.choose(measured["loss_D"], measured["loss_G"]) == "D":
             self._update_D(real, fake)
         else:
@@ -107,8 +108,9 @@ class Turn:
         state = self.state
         player = state.game.G if name == "G" else state.game.D
         step = state.progress.step + 1
-        self.comm.alike(lambda: check_finite(name, averages.means, step))
         norm = torch.linalg.vector_norm(player.bucket.gradients).item()
+        figures = {**averages.means, "gradient": norm}
+        self.comm.alike(lambda: check_finite(name, figures, step))
         with self.comm.clock.phase("optimizer"):
             player.update(self.lr[name])
         self.stopping |= averages.stop
@@ -117,13 +119,18 @@ class Turn:
         return averages.means
 
 
-def check_finite(player: str, means: dict[str, float], step: int) -> None:
-    """Raise UserError if a mean loss of a player is not finite."""
-    for name, loss in means.items():
-        if name.startswith("loss") and not math.isfinite(loss):
+def check_finite(player: str, figures: dict[str, float], step: int) -> None:
+    """Raise UserError if a mean figure of a player, or the norm of its gradient, is not finite.
+
+    Then nothing of the update has been applied.
+    """
+    for name, figure in figures.items():
+        if not math.isfinite(figure):
+            option = f"--{player.lower()}-lr" if len(player) == 1 else "--lr"
+            what = "loss" if name.startswith("loss") else name.replace("_", " ")
             raise UserError(
-                f"diverged: the loss of {player} is {loss} in step {step}. The last "
-                f"checkpoint is kept; a lower --{player.lower()}-lr may help.",
+                f"diverged: the {what} of {player} is {figure} in step {step}. The last "
+                f"checkpoint is kept; a lower {option} may help.",
                 exit_code=DIVERGED,
             )
 

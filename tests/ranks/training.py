@@ -283,3 +283,10 @@ def global_generators_stand_still(comm):
     Turn(comm, state, feed, NEVER).play()
     after = torch.get_rng_state(), np.random.get_state()[1]
     return [bool((before[0] == after[0]).all()), bool((before[1] == after[1]).all())]
+
+
+def extremes_of(comm, values):
+    try:
+        return [each.tolist() for each in comm.extremes(np.array(values[comm.rank]))]
+    except ValueError as error:
+        return str(error)
