@@ -3,7 +3,7 @@
 import gzip
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -12,6 +12,24 @@ from gan_mpi.errors import UserError, reason
 
 GZIP = b"\x1f\x8b"  # how such a file begins, whatever its name ends with
 AT_ONCE = 1 << 20  # bytes
+
+
+_guards: dict[Path, Callable[[], None]] = {}  # by folder
+
+
+def guard(folder: Path, check: Callable[[], None]) -> None:
+    """Call `check` before each change of a file in a folder, from now on; it may raise."""
+    _guards[folder.resolve()] = check
+
+
+def unguard(folder: Path) -> None:
+    """Change files in a folder unasked again."""
+    _guards.pop(folder.resolve(), None)
+
+
+def _ask_guard(folder: Path) -> None:
+    if _guards and (check := _guards.get(folder.resolve())):
+        check()
 
 
 def write_aside(path: Path, data: bytes) -> None:
@@ -26,8 +44,9 @@ def write_aside(path: Path, data: bytes) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+            _ask_guard(path.parent)
             os.replace(aside, path)
-        except OSError:
+        except (OSError, UserError):
             aside.unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)
@@ -63,6 +82,7 @@ def cache_folder() -> Path | None:
 
 def append_line(path: Path, text: str) -> None:
     """Append a line in one write, on a line of its own after a crash too.  Raises UserError."""
+    _ask_guard(path.parent)
     try:
         with path.open("ab+") as file:
             cut_off = False
@@ -74,8 +94,15 @@ def append_line(path: Path, text: str) -> None:
         raise UserError(f"cannot write {path}: {reason(error)}.") from None
 
 
+def remove(path: Path) -> None:
+    """Remove a file, if it is there."""
+    _ask_guard(path.parent)
+    path.unlink(missing_ok=True)
+
+
 def sweep(folder: Path) -> None:
     """Remove what a killed process was writing aside."""
+    _ask_guard(folder)
     for path in folder.glob(".*.tmp"):
         path.unlink(missing_ok=True)
 

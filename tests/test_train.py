@@ -4,6 +4,7 @@ import json
 
 import pytest
 from PIL import Image
+from test_resume import files
 
 from gan_mpi.recording.opening import shares
 from gan_mpi.runs import directory as rundir
@@ -23,7 +24,7 @@ def test_a_run_leaves_what_a_person_and_a_resume_need(gan_mpi, tmp_path):
         [
             *(f"checkpoint-{step:06d}.pt" for step in (0, 2, 4)),
             *(f"fakes-{step:06d}.png" for step in (0, 2, 4)),
-            *("config.json", "log.txt", "losses.png", "reals.png"),
+            *("claim-000001.json", "config.json", "log.txt", "losses.png", "reals.png"),
             *("segments.jsonl", "stats.jsonl"),
         ]
     )
@@ -48,11 +49,11 @@ def test_a_run_leaves_what_a_person_and_a_resume_need(gan_mpi, tmp_path):
     picture = Image.open(run_dir / "fakes-000004.png")
     assert picture.size == (6 * (56 + 2) + 2,) * 2
     assert picture.text["step"] == "4"
-    before = {path: path.stat().st_mtime_ns for path in run_dir.iterdir()}
+    before = files(run_dir)
     again = gan_mpi("train", "--resume", run)
     assert again.returncode == 0
     assert again.stdout.startswith(f"{run} is finished: it has 4 of 4 steps. Train longer: gan-")
-    assert {path: path.stat().st_mtime_ns for path in run_dir.iterdir()} == before
+    assert files(run_dir) == before
 
 
 def test_shares_of_any_size_are_announced():

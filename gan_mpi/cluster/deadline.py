@@ -47,6 +47,12 @@ def _scheduler_of_this_job() -> tuple[Scheduler | None, str]:
     return None, ""
 
 
+def job_name() -> str | None:
+    """Return the number of this job at its scheduler, None outside of one."""
+    scheduler, job = _scheduler_of_this_job()
+    return None if scheduler is None else f"{job} of {scheduler.name}"
+
+
 def _short(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return f"no program {error.filename}"

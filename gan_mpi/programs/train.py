@@ -1,9 +1,11 @@
 """The training loop, from the first step to the last, whatever the number of ranks."""
 
-from gan_mpi.cluster.deadline import End
+from pathlib import Path
+
+from gan_mpi.cluster.deadline import End, job_name
 from gan_mpi.cluster.device import Placement, place
 from gan_mpi.cluster.facts import require_agreement
-from gan_mpi.config.given import Given
+from gan_mpi.config.given import Given, text_of
 from gan_mpi.config.resolve import run_config
 from gan_mpi.config.running import RunConfig
 from gan_mpi.evaluation.reference import Reference, Wanted, make_reference
@@ -15,6 +17,7 @@ from gan_mpi.recording.journal import Journal
 from gan_mpi.recording.log_formats import log_format_of
 from gan_mpi.recording.monitor import Monitor
 from gan_mpi.recording.opening import open_run_dir, opening_lines, segment
+from gan_mpi.runs.claim import Claim
 from gan_mpi.runs.log import Log
 from gan_mpi.sites.rounds import Sites
 from gan_mpi.training.replicas import Replicas
@@ -38,13 +41,25 @@ def train(
     those of the start so far, `end` is when the job ends; root's counts.  Raises UserError, with
     exit code 76 if the losses diverge.
     """
-    phases = phases or Phases()
-    start, options, log = _prepare(comm, given, phases)
+    with Claim(job_name() or "", lambda: stop.requested) as claim:
+        return _train(comm, given, stop, phases or Phases(), end, claim)
+
+
+def _train(
+    comm: Communicator,
+    given: Given,
+    stop: StopRequest,
+    phases: Phases,
+    end: End | None,
+    claim: Claim,
+) -> int:
+    """Train with root's claim on the run directory.  Collective."""
+    start, options, log = _prepare(comm, given, phases, claim)
     if start.finished is not None:
         log.line(start.finished)
         return DONE
     ranks: Ranks = RANKS[start.config.average](comm, start)
-    run, reference = _open(comm, ranks, start, options, log, stop, phases)
+    run, reference = _open(comm, ranks, start, options, log, stop, phases, claim)
     journal = Journal(run, Monitor(run, reference))
     _write_first(journal, start, phases)
     lookout = Lookout(stop, end, run.directory, journal.slowest_evaluation)
@@ -62,17 +77,31 @@ def train(
     return _leave(run)
 
 
-def _prepare(comm: Communicator, given: Given, phases: Phases) -> tuple[Start, RunConfig, Log]:
-    """Return how the run starts, where it runs, and what speaks for it.  Collective."""
+def _prepare(
+    comm: Communicator, given: Given, phases: Phases, claim: Claim
+) -> tuple[Start, RunConfig, Log]:
+    """Return how the run starts, where it runs, and what speaks for it.  Collective.
+
+    A run directory that is named is claimed before anything of it is read.
+    """
     phases.end("imports")
     comm.barrier()
     require_agreement(comm)
+    comm.on_root(lambda: _claim_named(claim, given))
     start = comm.on_root(lambda: find_start(given))
     options = run_config(start.config.preset, {**start.remembered, **given})
     log = Log(comm.is_root, options.quiet)
     for warning in start.warnings:
         log.warning(warning)
     return start, options, log
+
+
+def _claim_named(claim: Claim, given: Given) -> None:
+    resumed, named = text_of(given, "resume"), text_of(given, "run_dir")
+    if named is not None:
+        claim.take(Path(named))
+    elif resumed is not None and Path(resumed).is_dir():
+        claim.take(Path(resumed))
 
 
 def _open(
@@ -83,6 +112,7 @@ def _open(
     log: Log,
     stop: StopRequest,
     phases: Phases,
+    claim: Claim,
 ) -> tuple[Run, Reference | None]:
     """Open the data, networks and run directory; return the run, and its test images if wanted.
 
@@ -100,7 +130,7 @@ def _open(
         log.warning(warning)
     about = segment(comm, state.progress.step, placement)
     reference = _reference(comm, ranks, start, options, placement, phases)
-    directory = comm.on_root(lambda: open_run_dir(options, state, start, about, log))
+    directory = comm.on_root(lambda: open_run_dir(options, state, start, about, log, claim))
     every = log_format_of(options, state.config).interval(state.config.steps)
     return Run(comm, options, state, ranks.dataset, log, directory, stop, every), reference
 

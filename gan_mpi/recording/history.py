@@ -14,6 +14,7 @@ class History:
         before = read_segments(run.directory) if run.comm.is_root else []
         saves = [segment.get("seconds_of_a_save", 0.0) for segment in before]
         self.slowest_save = max(saves, default=0.0)
+        self.id = before[-1].get("id", 0) if before else 0
 
     def begin(self, phases: Phases, seconds_to_start: float) -> None:
         """Note how long the start took; `phases` count on."""
@@ -28,6 +29,7 @@ class History:
         seconds, progress = self.phases.total, self.run.state.progress
         update_segment(
             self.run.directory,
+            self.id,
             last_step=progress.step,
             images=progress.images - self.first_images,
             seconds=round(seconds, 1),

@@ -21,6 +21,7 @@ from gan_mpi.mpi.comm import Communicator
 from gan_mpi.mpi.world import library_name
 from gan_mpi.runs import directory as rundir
 from gan_mpi.runs import stats
+from gan_mpi.runs.claim import Claim
 from gan_mpi.runs.evaluations import forget_evaluations_after
 from gan_mpi.runs.log import Log
 from gan_mpi.runs.record import DataRecord
@@ -133,9 +134,9 @@ def started_line(seconds: Mapping[str, float]) -> str:
 
 
 def open_run_dir(
-    options: RunConfig, state: State, start: Start, segment: Segment, log: Log
+    options: RunConfig, state: State, start: Start, segment: Segment, log: Log, claim: Claim
 ) -> Path:
-    """Make the run directory, or make it ready to go on; on root.
+    """Make the run directory and claim it, or make it ready to go on; on root.
 
     `segment` is this start's line for segments.jsonl.  Raises UserError.
     """
@@ -144,13 +145,14 @@ def open_run_dir(
         description = f"{config.preset}-{state.data.name}-b{config.batch}"
         run_dir = rundir.make_numbered(Path(options.outdir), description)
     else:
-        run_dir = start.run_dir if start.saved else rundir.make_named(start.run_dir)
+        run_dir = start.run_dir
+    claim.take(run_dir)
     sweep(run_dir)
     stats.forget_stats_after(run_dir, step)
     forget_evaluations_after(run_dir, step)
     about = {"config": asdict(config), "data": state.data.to_dict()}
     rundir.write_config(run_dir, {**about, "evaluation": remembered(options)})
-    append_segment(run_dir, segment)
+    append_segment(run_dir, {"id": claim.number, **segment})
     going_on = f", going on after step {step}" if start.saved else ""
     log.line(f"run directory: {run_dir}{going_on}")
     log.attach(run_dir / rundir.LOG_FILE)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gan_mpi.errors import UserError, invalid_value, reason
-from gan_mpi.files import write_aside
+from gan_mpi.files import remove, write_aside
 from gan_mpi.runs.directory import checkpoint_path, list_checkpoints
 from gan_mpi.runs.record import DataDict
 
@@ -89,7 +89,7 @@ def save_checkpoint(run_dir: Path, step: int, content: Checkpoint, best: int | N
     path = write_checkpoint(run_dir, step, content)
     for other, old in list_checkpoints(run_dir)[KEPT:]:
         if other != best:
-            old.unlink(missing_ok=True)
+            remove(old)
     return path
 
 

@@ -12,6 +12,7 @@ SEGMENTS_FILE = "segments.jsonl"
 class Segment(TypedDict, total=False):
     """A line of segments.jsonl."""
 
+    id: int  # the number of this start's claim on the run directory
     date: str  # ISO 8601, UTC
     first_step: int
     ranks: int
@@ -19,7 +20,7 @@ class Segment(TypedDict, total=False):
     devices: list[str]
     threads: list[int]  # by rank
     versions: dict[str, str]
-    state: str  # starting, running, done, or stopped and why
+    state: str  # starting, running, done, stopped and why, or lost: ended without a word
     last_step: int
     images: int  # of this start
     seconds: float  # since the process began
@@ -30,11 +31,21 @@ class Segment(TypedDict, total=False):
 
 NEEDED = "date", "first_step", "ranks", "hosts"
 # What a start has not said before its first status line.
+UNENDED = ("starting", "running")
 FRESH: Segment = {"state": "starting", "last_step": 0, "seconds": 0.0, "node_hours": 0.0}
 
 
 def append_segment(run_dir: Path, about: Segment) -> None:
-    """Add the line of a new start.  Raises UserError."""
+    """Add the line of a new start, which holds the run: older ones that run are lost.
+
+    Raises UserError.
+    """
+    before = read_records(run_dir / SEGMENTS_FILE, Segment, NEEDED)
+    if any(each.get("state", "starting") in UNENDED for each in before):
+        for each in before:
+            if each.get("state", "starting") in UNENDED:
+                each["state"] = "lost"
+        _write(run_dir, before)
     append_line(run_dir / SEGMENTS_FILE, to_line(about))
 
 
@@ -44,9 +55,13 @@ def read_segments(run_dir: Path) -> list[Segment]:
     return [cast(Segment, {**FRESH, **each}) for each in lines]
 
 
-def update_segment(run_dir: Path, **figures: Any) -> None:
-    """Change what the last line says, that of this start.  Raises UserError."""
-    *before, last = read_records(run_dir / SEGMENTS_FILE, Segment, NEEDED)
-    changed = cast(Segment, {**last, **figures})
-    lines = [to_line(about) + "\n" for about in (*before, changed)]
+def update_segment(run_dir: Path, number: int, **figures: Any) -> None:
+    """Change what the line of a start says, by its id.  Raises UserError."""
+    segments = read_records(run_dir / SEGMENTS_FILE, Segment, NEEDED)
+    changed = [{**each, **figures} if each.get("id") == number else each for each in segments]
+    _write(run_dir, cast(list[Segment], changed))
+
+
+def _write(run_dir: Path, segments: list[Segment]) -> None:
+    lines = [to_line(about) + "\n" for about in segments]
     write_aside(run_dir / SEGMENTS_FILE, "".join(lines).encode())
