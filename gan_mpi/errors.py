@@ -13,7 +13,7 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str, exit_code: int = 1) -> None:
-        super().__init__(printable(message.replace("\n", "\\n")))
+        super().__init__(printable(message.replace("\n", "\\n").replace("\t", "\\t")))
         self.exit_code = exit_code
         self.on_all_ranks = False
 

@@ -117,6 +117,10 @@ def test_wrong_cifar_files_are_named(cifar, tmp_path):
         (lambda: write_python_batch(python, np.zeros((2, 3072))), "not unsigned bytes"),
         (lambda: python.write_bytes(pickle.dumps([1])), "lacks data or labels"),
         (lambda: python.write_bytes(b"\x80\x02}("), "is truncated or damaged"),
+        (lambda: python.write_bytes(b"\x80\x02}r\x63\0\0\0."), "it keeps value 99 of 2"),
+        (lambda: python.write_bytes(b"\x80\x02)q\0h\0\x86."), "lacks data or labels"),
+        (lambda: python.write_bytes(b"\x80\x02N\x85q\0h\0\x86."), "it uses a tuple twice"),
+        (lambda: python.write_bytes(b"\x80\x02}2."), "it holds DUP, as no batch does"),
     ):
         write()
         message = sentence(load_dataset, source)

@@ -28,6 +28,31 @@ def test_its_checkpoint_is_read_and_would_be_written_with_the_same_keys(run):
     assert {"G_ema", "replay", "balance", "window", "G_optimizer"} <= saved.keys()
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda saved: saved.pop("progress"), "it lacks progress; take the version that wrote it."),
+        (lambda saved: saved["config"].update(magic=1), "not known here: magic; take"),
+        (lambda saved: saved["config"]["G"].update(magic=1), "not known here: magic; take"),
+        (lambda saved: saved["data"].update(shape="x"), "its data are described otherwise"),
+        (lambda saved: saved["config"].pop("ema"), None),  # an older version's has fewer
+    ],
+)
+def test_a_checkpoint_of_another_version_is_named(gan_mpi, run, change, said):
+    (path,) = run.glob("checkpoint-*.pt")
+    saved = checkpoint.read_checkpoint(path)
+    change(saved)
+    saved["version"] = "9.9"
+    path.write_bytes(checkpoint.pack(saved))
+    for words in (["sample", path, "--out", run / "x.png"], ["train", "--resume", run, "-n"]):
+        done = gan_mpi(*words)
+        if said is None:
+            assert done.returncode == 0, done.stderr
+        else:
+            assert done.returncode == 1 and done.stderr.count("Error: ") == 1, done.stderr
+            assert "was written by gan-mpi 9.9, and this is " in done.stderr and said in done.stderr
+
+
 def test_it_goes_on_with_its_data(gan_mpi, run):
     before = checkpoint.read_checkpoint(run / "checkpoint-000004.pt")
     result = gan_mpi("train", "--resume", run, "--datadir", KEPT / "shades", "--steps", "6")

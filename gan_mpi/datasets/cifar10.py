@@ -3,7 +3,9 @@
 Source of both: Krizhevsky's page of the data set.
 """
 
+import io
 import pickle
+import pickletools
 import re
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,10 @@ from gan_mpi.errors import UserError, reason
 CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
     *("dog", "frog", "horse", "ship", "truck"),
+)
+NOT_IN_BATCHES = (
+    *("DUP", "PERSID", "BINPERSID", "INST", "OBJ", "EXT1", "EXT2", "EXT4"),
+    *("NEXT_BUFFER", "READONLY_BUFFER"),
 )
 SHAPE = (3, 32, 32)
 PIXELS = 3072
@@ -60,15 +66,14 @@ def _binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _python(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    pickled = _bytes(path)
     try:
-        with path.open("rb") as file:
-            batch = _Unpickler(file, encoding="bytes").load()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {reason(error)}.") from None
+        _scan(pickled)
+        batch = _Unpickler(io.BytesIO(pickled), encoding="bytes").load()
     except _Refused as error:
         raise UserError(f"{path} is no batch of CIFAR-10: {error}.") from None
     except Exception as error:  # noqa: BLE001 - a damaged pickle can raise anything
-        raise UserError(f"{path} is truncated or damaged: {error}.") from None
+        raise UserError(f"{path} is truncated or damaged: {str(error)[:200]}.") from None
     named = {_text(k): v for k, v in batch.items()} if isinstance(batch, dict) else {}
     data, labels = named.get("data"), named.get("labels")
     if not isinstance(data, _Array) or not isinstance(labels, list):
@@ -102,6 +107,27 @@ class _Refused(Exception):
     """A pickle that asks for more than an array."""
 
 
+def _scan(data: bytes) -> None:
+    """Raise _Refused for a pickle that would cost more than its size: memory, or time.
+
+    A memo of a large number takes memory up to it, and tuples of tuples that share their parts take
+    time without end where they are looked up.
+    """
+    last, tuples, memo = "", set(), 0
+    for count, (op, argument, _) in enumerate(pickletools.genops(data)):
+        if op.name in NOT_IN_BATCHES:
+            raise _Refused(f"it holds {op.name}, as no batch does")
+        if op.name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            place = memo if argument is None else int(argument)
+            memo = max(memo, place + 1) if op.name != "MEMOIZE" else memo + 1
+            if place > count:
+                raise _Refused(f"it keeps value {place} of {count}")
+            tuples |= {place} if last.startswith("TUPLE") else set()
+        if op.name in ("GET", "BINGET", "LONG_BINGET") and argument in tuples:
+            raise _Refused("it uses a tuple twice, as no batch does")
+        last = op.name
+
+
 class _DType:
     """Stands in for numpy.dtype; keeps the name only."""
 
@@ -132,7 +158,7 @@ class _Array:
             raw = raw.encode("latin1") if isinstance(raw, str) else raw
             return np.frombuffer(raw, np.uint8).reshape(shape)
         except (TypeError, ValueError, AttributeError) as error:
-            raise UserError(f"{path} is no batch of CIFAR-10: {error}.") from None
+            raise UserError(f"{path} is no batch of CIFAR-10: {str(error)[:200]}.") from None
 
 
 def _encode(text: str, encoding: str) -> bytes:

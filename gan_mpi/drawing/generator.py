@@ -43,6 +43,7 @@ class SavedGenerator:
 
 def read_generator(path: Path, saved: checkpoint.Checkpoint, ema: bool) -> SavedGenerator:
     """Return the generator in a checkpoint: its averaged copy, if there is one and it is wanted."""
+    checkpoint.require_known(path, saved, checkpoint.TO_DRAW)
     weights = saved["G_ema"]["network"] if ema and "G_ema" in saved else saved["G"]
     progress = saved["progress"]
     return SavedGenerator(

@@ -2,20 +2,27 @@
 
 import hashlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
 import torch
 from torch import Tensor
 
+from gan_mpi import __version__
+from gan_mpi.config.optimizer import OptimizerConfig
+from gan_mpi.config.training import TrainConfig
 from gan_mpi.errors import UserError, invalid_value, reason
 from gan_mpi.files import remove, write_aside
 from gan_mpi.runs.directory import checkpoint_path, list_checkpoints
 from gan_mpi.runs.record import DataDict
+from gan_mpi.runs.records import fits
 
 FORMAT = 2
 KEPT = 3  # the last ones
+TO_DRAW = "version", "config", "data", "progress", "G"
+TO_GO_ON = (*TO_DRAW, "D", "window", "losses", "balance")
 # The end of a zip file: this, and 18 bytes, the last two of which are its comment's length.
 ZIP_END = b"PK\x05\x06"
 DIGEST = "sha256:"
@@ -144,6 +151,28 @@ def read_checkpoint(path: Path) -> Checkpoint:
     except OSError as error:
         raise UserError(f"cannot read {path}: {reason(error)}.") from None
     return unpack(data, path)
+
+
+def require_known(path: Path, saved: Checkpoint, needed: Sequence[str] = TO_GO_ON) -> None:
+    """Raise UserError unless a checkpoint holds what this version of gan-mpi needs of one."""
+    lacking = [name for name in needed if name not in saved]
+    settings = saved["config"] if isinstance(saved.get("config"), dict) else {}
+    known = {each.name for each in fields(TrainConfig)}
+    players = [settings.get(player) for player in ("G", "D")]
+    of_players = {each.name for each in fields(OptimizerConfig)}
+    unknown = sorted(settings.keys() - known)
+    for each in players:
+        unknown += sorted(each.keys() - of_players) if isinstance(each, dict) else ["G or D"]
+    if not lacking and not unknown and fits(saved["data"], DataDict):
+        return
+    why = f"it lacks {', '.join(lacking)}" if lacking else "its data are described otherwise"
+    if unknown and not lacking:
+        why = f"it has settings that are not known here: {', '.join(map(str, unknown[:5]))}"
+    version = saved.get("version")
+    raise UserError(
+        f"{path} was written by gan-mpi {version}, and this is {__version__}: {why}; take the "
+        "version that wrote it."
+    )
 
 
 def newest_valid(run_dir: Path, warn: Callable[[str], None]) -> tuple[Path, Checkpoint]:

@@ -63,7 +63,8 @@ def find_start(given: Given) -> Start:
     if run_dir is None or not (resumed or rundir.list_checkpoints(run_dir)):
         return _new_start(given, run_dir)
     warnings: list[str] = []
-    _, saved = checkpoint.newest_valid(run_dir, warnings.append)
+    path, saved = checkpoint.newest_valid(run_dir, warnings.append)
+    checkpoint.require_known(path, saved)
     before = DataRecord.from_dict(saved["data"])
     source = saved_source(before)
     if "datadir" in given or "glyphs" in given:
@@ -104,6 +105,7 @@ def _new_start(given: Given, run_dir: Path | None) -> Start:
     if (transfer := text_of(given, "transfer")) is not None:
         checkpoint_of_run = checkpoint.find_checkpoint(Path(transfer), None, start.warnings.append)
         start.transferred = Transfer(*checkpoint_of_run)
+        checkpoint.require_known(*checkpoint_of_run)
     elif config.train != "both":
         idle = "discriminator" if config.train == "generator" else "generator"
         start.warnings.append(
