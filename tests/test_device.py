@@ -3,8 +3,9 @@
 import os
 
 import pytest
+import torch
 
-from gan_mpi.cluster import cores
+from gan_mpi.cluster import cores, device
 from gan_mpi.mpi import launcher
 
 ALL, LEFT, RIGHT = frozenset(range(8)), frozenset(range(4)), frozenset(range(4, 8))
@@ -49,3 +50,27 @@ def test_a_binding_that_leaves_most_cores_idle_is_named(masks, allotted, warns, 
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
     said = cores.idle_cores(masks, [1] * len(masks))
     assert "--bind-to none" in said or not warns
+
+
+class Node:
+    """Ranks of one node, each with what it says."""
+
+    def __init__(self, everyone):
+        self.everyone = everyone
+
+    def node_allgather(self, mine):
+        return self.everyone
+
+
+@pytest.mark.parametrize(
+    ("uuids", "said"),
+    [
+        (["a", "b"], ""),  # each its own, as number 0, by --gpus-per-task
+        (["a", "a", "b"], "3 ranks share 2 GPU(s) on a node"),
+        (["", ""], ""),
+        (["a", ""], ""),
+    ],
+)
+def test_gpus_are_told_apart_by_their_uuids(uuids, said, monkeypatch):
+    monkeypatch.setattr(device, "_identity", lambda _: uuids[0])
+    assert device.sharing(Node(uuids), torch.device("cuda", 0)) == said

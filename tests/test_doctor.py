@@ -165,3 +165,23 @@ def test_the_launcher_of_the_other_mpi(other_mpiexec, tmp_path):
     said = "Error: found: the launcher started 2 processes for another MPI than the "
     assert done.stderr.count(said) == 1
     assert f"start it with {MPIEXEC[0]}." in done.stderr
+
+
+WORLD = "from gan_mpi.mpi.world import leave, world; print('ranks:', world().world_size); leave()"
+
+
+@pytest.mark.launch
+@pytest.mark.parametrize(("size", "ranks"), [(2, 2), (None, 1)])
+def test_mpich_begins_where_slurms_pmix_has_left_its_variables(start, mpich, size, ranks):
+    """As in an interactive shell of a step; MPI_Init would abort."""
+    left = {"PMIX_NAMESPACE": "slurm.pmix.1.0", "PMIX_RANK": "0", "SLURM_STEP_ID": "0"}
+    out, err = start(size=size, code=WORLD, **left, SLURM_STEP_NUM_TASKS="1").communicate()
+    assert out.count(f"ranks: {ranks}") == ranks, err
+
+
+@pytest.mark.launch
+def test_ranks_that_pmix_started_for_mpich_are_told_so(start, mpich):
+    started = {"PMIX_NAMESPACE": "slurm.pmix.1.0", "PMIX_RANK": "0", "SLURM_STEP_NUM_TASKS": "2"}
+    process = start("doctor", code="from gan_mpi.__main__ import main; main()", **started)
+    _, err = process.communicate()
+    assert process.returncode == 1 and "2 processes for another MPI than the MPICH" in err

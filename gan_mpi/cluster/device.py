@@ -26,7 +26,7 @@ def place(comm: Communicator, requested: str) -> Placement:
     `requested` is auto, cpu, cuda or cuda:N.  auto is the GPU whose number is the local rank
     modulo the GPUs of the node, or the CPU with the node's cores divided among its ranks.
     """
-    device, sharing = comm.agree(lambda: _choose_device(comm, requested))
+    device = comm.agree(lambda: _choose_device(comm, requested))
     masks = comm.node_allgather(frozenset(os.sched_getaffinity(0)))
     threads = thread_count(masks, comm.local_rank)
     torch.set_num_threads(threads)
@@ -35,13 +35,13 @@ def place(comm: Communicator, requested: str) -> Placement:
     torch.backends.cudnn.deterministic = True
     idle = idle_cores(masks, comm.node_allgather(threads))
     idle = idle if device.type == "cpu" else ""
-    return Placement(device, threads, tuple(filter(None, (sharing, idle))))
+    return Placement(device, threads, tuple(filter(None, (sharing(comm, device), idle))))
 
 
-def _choose_device(comm: Communicator, requested: str) -> tuple[torch.device, str]:
+def _choose_device(comm: Communicator, requested: str) -> torch.device:
     gpus = torch.cuda.device_count() if requested != "cpu" else 0
     if requested == "cpu" or (requested == "auto" and not gpus):
-        return torch.device("cpu"), ""
+        return torch.device("cpu")
     if not gpus:
         raise invalid_value("device", f"{requested}, but torch sees no GPU here", exit_code=1)
     if not has_threads():
@@ -57,6 +57,20 @@ def _choose_device(comm: Communicator, requested: str) -> tuple[torch.device, st
     if index >= gpus:
         raise invalid_value("device", f"{requested}, but torch sees {gpus} GPU(s)", exit_code=1)
     torch.cuda.set_device(index)
-    shared = requested == "auto" and comm.local_size > gpus
-    sharing = f"{comm.local_size} ranks share {gpus} GPU(s) on a node" if shared else ""
-    return torch.device("cuda", index), sharing
+    return torch.device("cuda", index)
+
+
+def sharing(comm: Communicator, device: torch.device) -> str:
+    """Warn where ranks of a node compute on one GPU, else "".  Collective.
+
+    GPUs are told apart by their UUIDs: a launcher may show each rank its own as number 0.
+    """
+    mine = "" if device.type == "cpu" else _identity(device)
+    used = [each for each in comm.node_allgather(mine) if each]
+    if len(set(used)) == len(used):
+        return ""
+    return f"{len(used)} ranks share {len(set(used))} GPU(s) on a node"
+
+
+def _identity(device: torch.device) -> str:
+    return str(getattr(torch.cuda.get_device_properties(device), "uuid", device))

@@ -1,5 +1,6 @@
 """MPI in this process: begun, matched with its launcher, left, aborted."""
 
+import os
 import sys
 import time
 
@@ -35,6 +36,23 @@ def _check_library() -> None:
         raise _mismatch()
 
 
+def _settle_pmix() -> None:
+    """Let MPICH, which knows no PMIx, begin where a step of Slurm's has left its variables.
+
+    In an interactive shell of such a step they are there for mpiexec's ranks, and for a single
+    process, and MPI_Init would abort.  Raises UserError if Slurm's PMIx started these very ranks.
+    """
+    if "PMIX_NAMESPACE" not in os.environ or "MPICH" not in MPI.Get_library_version():
+        return
+    if "PMI_SIZE" in os.environ:  # of MPICH's own launcher
+        os.environ.setdefault("MPIR_CVAR_PMI_VERSION", "1")
+    elif launcher.process_count() > 1:
+        raise _mismatch()
+    else:
+        for name in [name for name in os.environ if name.startswith("PMIX_")]:
+            del os.environ[name]
+
+
 def _mismatch() -> UserError:
     # These processes cannot wait for each other, and Open MPI's launcher ends them all when the
     # first one leaves with a code: let the one that speaks be first.
@@ -53,6 +71,7 @@ def _mismatch() -> UserError:
 def _initialise() -> Communicator:
     if not MPI.Is_initialized():
         _check_library()
+        _settle_pmix()
         MPI.Init_thread(MPI.THREAD_MULTIPLE)
     if MPI.COMM_WORLD.size == 1 and launcher.process_count() > 1:
         raise _mismatch()
