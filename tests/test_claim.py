@@ -16,7 +16,17 @@ from gan_mpi.runs import claim
 from gan_mpi.runs.claim import Claim
 from gan_mpi.runs.segments import read_segments
 
-TRAIN = ("train", "--glyphs", "64", "--batch", "16", "--checkpoint-every", "20", "--run-dir", "run")
+TRAIN = (
+    "train",
+    "--glyphs",
+    "64",
+    "--batch",
+    "16",
+    "--checkpoint-every",
+    "200",
+    "--run-dir",
+    "run",
+)
 QUICK = """
 from gan_mpi.runs import claim
 claim.BEAT, claim.STILL, claim.PAUSE = 0.2, 1.5, 0.05
@@ -152,16 +162,16 @@ def trains(run):
 
 
 @pytest.mark.launch
-def test_a_suspended_start_is_replaced_and_ends_when_it_wakes(start, tmp_path):
+def test_a_suspended_start_is_replaced_and_ends_when_it_wakes(start, tmp_path, mpich):
     run = tmp_path / "run"
-    first = start(*TRAIN, "--steps", "100000", code=QUICK)
+    first = start(*TRAIN, "--steps", "20000", code=QUICK)
     wait_for(lambda: trains(run))
-    refused = start(*TRAIN, "--steps", "100000", code=QUICK)
+    refused = start(*TRAIN, "--steps", "20000", code=QUICK)
     _, said = refused.communicate(timeout=60)
     assert refused.returncode == 2 and said.count("Error: ") == 1
     assert "run is being trained by another start" in said
     first.send_signal(signal.SIGSTOP)
-    second = start(*TRAIN, "--steps", "100000", code=QUICK)
+    second = start(*TRAIN, "--steps", "20000", code=QUICK)
     wait_for(lambda: (run / "claim-000002.json").exists() and len(read_segments(run)) == 2)
     first.send_signal(signal.SIGCONT)
     _, said = first.communicate(timeout=60)
