@@ -164,14 +164,14 @@ def trains(run):
 @pytest.mark.launch
 def test_a_suspended_start_is_replaced_and_ends_when_it_wakes(start, tmp_path, mpich):
     run = tmp_path / "run"
-    first = start(*TRAIN, "--steps", "20000", code=QUICK)
+    first = start(*TRAIN, "--steps", "100000", code=QUICK)
     wait_for(lambda: trains(run))
-    refused = start(*TRAIN, "--steps", "20000", code=QUICK)
+    refused = start(*TRAIN, "--steps", "100000", code=QUICK)
     _, said = refused.communicate(timeout=60)
     assert refused.returncode == 2 and said.count("Error: ") == 1
     assert "run is being trained by another start" in said
     first.send_signal(signal.SIGSTOP)
-    second = start(*TRAIN, "--steps", "20000", code=QUICK)
+    second = start(*TRAIN, "--steps", "100000", code=QUICK)
     wait_for(lambda: (run / "claim-000002.json").exists() and len(read_segments(run)) == 2)
     first.send_signal(signal.SIGCONT)
     _, said = first.communicate(timeout=60)
