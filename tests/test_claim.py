@@ -150,6 +150,15 @@ def test_a_start_that_fails_leaves_no_folder_of_its_own(gan_mpi, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_the_folder_of_a_failed_start_stays_where_another_has_taken_it(tmp_path):
+    run = tmp_path / "run"
+    with pytest.raises(UserError, match="it fails"), Claim() as first:
+        first.take(run)
+        (run / "claim-000001.json").rename(run / "claim-000002.json")  # in effect
+        raise UserError("it fails")
+    assert [path.name for path in run.iterdir()] == ["claim-000002.json"]
+
+
 def wait_for(condition):
     deadline = time.monotonic() + 60
     while not condition():
@@ -162,16 +171,16 @@ def trains(run):
 
 
 @pytest.mark.launch
-def test_a_suspended_start_is_replaced_and_ends_when_it_wakes(start, tmp_path, mpich):
+def test_a_suspended_start_is_replaced_and_ends_when_it_wakes(start, tmp_path):
     run = tmp_path / "run"
-    first = start(*TRAIN, "--steps", "100000", code=QUICK)
+    first = start(*TRAIN, "--steps", "20000", code=QUICK)
     wait_for(lambda: trains(run))
-    refused = start(*TRAIN, "--steps", "100000", code=QUICK)
+    refused = start(*TRAIN, "--steps", "20000", code=QUICK)
     _, said = refused.communicate(timeout=60)
     assert refused.returncode == 2 and said.count("Error: ") == 1
     assert "run is being trained by another start" in said
     first.send_signal(signal.SIGSTOP)
-    second = start(*TRAIN, "--steps", "100000", code=QUICK)
+    second = start(*TRAIN, "--steps", "20000", code=QUICK)
     wait_for(lambda: (run / "claim-000002.json").exists() and len(read_segments(run)) == 2)
     first.send_signal(signal.SIGCONT)
     _, said = first.communicate(timeout=60)

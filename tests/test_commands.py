@@ -227,3 +227,27 @@ def test_wrong_options_of_sample(arguments, said):
     result = run("sample", *arguments)
     assert said in result.output
     assert result.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["sample", "--out", "a.jpg"], "a.jpg should end in .png or .npz."),
+        (["sample", "--out", "a"], "a should end in .png or .npz."),
+        (["sample", "--format", "npz", "--out", "a.png"], "should end in .npz with --format npz"),
+        (["sample", "--format", "pngs", "--out", "a.png"], "--format pngs fills a folder"),
+        (["sample", "--timelapse", "--out", "t.png"], "t.png should end in .gif with --timelapse"),
+        (["sample", "--interpolate", "0:1", "--out", "t.jpg"], "end in .gif or .png with --interp"),
+        (["export", "--out", "a.pt"], "a.pt should end in .safetensors or .onnx or .pt2."),
+        (
+            ["export", "--format", "onnx", "--out", "a.pt2"],
+            "should end in .onnx with --format onnx",
+        ),
+        (["report", ".", "--out", "a.pdf"], "a.pdf should end in .html or .htm."),
+        (["data", "info", ".", "--grid", "2x2", "--out", "a.gif"], "a.gif should end in .png."),
+        (["train-classifier", "--out", "a.pt"], "a.pt should end in .safetensors."),
+    ],
+)
+def test_a_file_is_of_the_kind_that_its_name_says(words, said):
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 2 and said in done.output

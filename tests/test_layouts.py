@@ -7,6 +7,7 @@ from conftest import MAIN
 from PIL import Image
 
 from gan_mpi.cli import cli
+from gan_mpi.datasets import idx
 from gan_mpi.datasets.convert import convert
 from gan_mpi.datasets.dataset import Source
 from gan_mpi.datasets.find import load_dataset
@@ -210,3 +211,87 @@ def test_such_data_train_and_sample_on_two_ranks(gan_mpi, tmp_path, layout):
     assert done.returncode == 0, done.stderr
     with Image.open(tmp_path / "samples.png") as picture:
         assert picture.mode == "RGB"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("cat\n", "names 1 classes, and a label is 1"),
+        ("cat\ncat\n", "names cat twice"),
+        ("cat\n\ndog\n", "a name of a class a line"),
+        ("\n".join(map(str, range(257))), "names 257 classes; at most 256"),
+    ],
+)
+def test_a_wrong_file_of_names_is_refused(tmp_path, content, said):
+    labels = np.array([0, 1], np.uint8)
+    np.savez(tmp_path / "train.npz", images=np.zeros((2, 8, 8), np.uint8), labels=labels)
+    (tmp_path / "classes.txt").write_text("cat\ndog\n\n")
+    assert load(tmp_path).classes == ("cat", "dog")
+    (tmp_path / "classes.txt").write_text(content)
+    with pytest.raises(UserError, match=f"classes.txt.*{said}"):
+        load(tmp_path)
+
+
+def test_names_go_with_the_data_into_other_layouts(tmp_path):
+    for n, name in enumerate(("dog", "cat")):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        Image.new("L", (28, 28), n).save(tmp_path / "in" / name / "0.png")
+    words = ["data", "convert", str(tmp_path / "in"), str(tmp_path / "out"), "--to", "idx"]
+    done = CliRunner().invoke(cli, [*words, "--resolution", "28"], catch_exceptions=False)
+    assert done.exit_code == 0 and "classes.txt" in done.output
+    assert load(tmp_path / "out").classes == ("cat", "dog")
+
+
+def idx_bytes(count=40):
+    pixels = np.random.default_rng(0).integers(0, 256, (count, 28, 28), dtype=np.uint8)
+    return idx.bytes_of(pixels)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train-images.idx3-ubyte", "train-labels.idx1-ubyte"),
+        ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),  # a browser unpacked them
+        *(
+            (f"{a}train-images-idx3-ubyte", f"{a}train-labels-idx1-ubyte")
+            for a in ("raw/", "MNIST/raw/")
+        ),
+        (
+            "train-images-idx3-ubyte/train-images-idx3-ubyte",
+            "train-labels-idx1-ubyte/train-labels-idx1-ubyte",
+        ),
+        (
+            "train-images.idx3-ubyte/train-images-idx3-ubyte",
+            "train-labels-idx1-ubyte",
+        ),
+    ],
+)
+def test_mnist_is_read_as_people_have_it(tmp_path, names):
+    for name, data in zip(
+        names, (idx_bytes(), idx.bytes_of(np.arange(40, dtype=np.uint8) % 10)), strict=True
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    found = load(tmp_path)
+    assert len(found.images) == 40 and found.labels.tolist() == [n % 10 for n in range(40)]
+
+
+IMAGES, COLUMN = np.zeros((4, 28, 28), np.uint8), np.arange(4, dtype=np.uint8)[:, None]
+
+
+@pytest.mark.parametrize(
+    ("name", "names"),
+    [
+        ("pathmnist.npz", ("train_images", "train_labels", "test_images", "test_labels")),
+        ("mnist.npz", ("x_train", "y_train", "x_test", "y_test")),
+        ("train.npz", ("images", "labels", "other", "more")),
+        ("train.npz", ("x_train", "y_train", "x_test", "y_test")),
+    ],
+)
+def test_archives_of_medmnist_and_keras_are_read(tmp_path, name, names):
+    np.savez(
+        tmp_path / name, **dict(zip(names, (IMAGES, COLUMN, IMAGES[:2], COLUMN[:2]), strict=True))
+    )
+    assert load(tmp_path).labels.tolist() == [0, 1, 2, 3]
+    if name != "train.npz":
+        assert load(tmp_path, "test").labels.tolist() == [0, 1]

@@ -23,7 +23,7 @@ class StopRequest:
         self.reason: str | None = None
         self.collapsed = False
         self._first_interrupt: float | None = None
-        self._ignored = {each for each in STOPPING if signal.getsignal(each) is signal.SIG_IGN}
+        self._under_nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
     @property
     def requested(self) -> bool:
@@ -39,12 +39,9 @@ class StopRequest:
             self.reason, self.collapsed = None, False
 
     def install(self) -> None:
-        """Catch STOPPING; called again after MPI has set its own handlers.
-
-        What the process was started to ignore, it ignores.
-        """
+        """Catch STOPPING; called again after MPI has set its own handlers."""
         for number in STOPPING:
-            ignored = number == signal.SIGHUP and number in self._ignored
+            ignored = number == signal.SIGHUP and self._under_nohup
             signal.signal(number, signal.SIG_IGN if ignored else self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

@@ -114,7 +114,7 @@ class Claim:
         last = max(claims, default=0)
         if last:
             self._wait_for(claims[last])
-        path = run_dir / f"claim-{last + 1:06d}.json"
+        path = run_dir / _name(last + 1)
         if not _make(path, self._line()):
             return False
         for older in claims.values():
@@ -172,15 +172,21 @@ class Claim:
                     os.close(descriptor)
 
     def _leave_nothing(self) -> None:
-        """Remove a folder that was made for a start that then failed, if it holds nothing else."""
-        if not self._made_folder or not self.number or self._folder is None:
+        """Remove a folder that was made for a start that then failed, if its claim is all there is.
+
+        The claim of another, who took the folder since, is another's.
+        """
+        if not self._made_folder or self._folder is None:
             return
         with suppress(OSError):
             inside = list(self._folder.iterdir())
-            if all(NAME.fullmatch(path.name) for path in inside):
-                for path in inside:
-                    path.unlink()
+            if [path.name for path in inside] == [_name(self.number)]:
+                inside[0].unlink()
                 self._folder.rmdir()
+
+
+def _name(number: int) -> str:
+    return f"claim-{number:06d}.json"
 
 
 def _claims(run_dir: Path) -> dict[int, Path]:
