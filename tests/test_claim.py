@@ -34,6 +34,9 @@ from gan_mpi.__main__ import main
 main()
 """
 
+# One thread: those of two runs on few cores would wait for each other's turns.
+HOW = {"code": QUICK, "OMP_NUM_THREADS": "1"}
+
 
 @pytest.fixture
 def quick(monkeypatch):
@@ -173,14 +176,14 @@ def trains(run):
 @pytest.mark.launch
 def test_a_suspended_start_is_replaced_and_ends_when_it_wakes(start, tmp_path):
     run = tmp_path / "run"
-    first = start(*TRAIN, "--steps", "20000", code=QUICK)
+    first = start(*TRAIN, "--steps", "20000", **HOW)
     wait_for(lambda: trains(run))
-    refused = start(*TRAIN, "--steps", "20000", code=QUICK)
+    refused = start(*TRAIN, "--steps", "20000", **HOW)
     _, said = refused.communicate(timeout=60)
     assert refused.returncode == 2 and said.count("Error: ") == 1
     assert "run is being trained by another start" in said
     first.send_signal(signal.SIGSTOP)
-    second = start(*TRAIN, "--steps", "20000", code=QUICK)
+    second = start(*TRAIN, "--steps", "20000", **HOW)
     wait_for(lambda: (run / "claim-000002.json").exists() and len(read_segments(run)) == 2)
     first.send_signal(signal.SIGCONT)
     _, said = first.communicate(timeout=60)
@@ -194,5 +197,5 @@ def test_a_suspended_start_is_replaced_and_ends_when_it_wakes(start, tmp_path):
     assert states == [(1, "lost"), (2, "stopped (SIGUSR1)")]
     steps = [json.loads(line)["step"] for line in (run / "stats.jsonl").read_text().splitlines()]
     assert steps == sorted(set(steps))
-    third = start(*TRAIN, "--steps", str(steps[-1] + 5), code=QUICK)
+    third = start(*TRAIN, "--steps", str(steps[-1] + 5), **HOW)
     assert third.wait(60) == 0
