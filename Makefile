@@ -3,7 +3,7 @@ PYTHON ?= python
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 
-.PHONY: format lint types shell check-style test long cluster check
+.PHONY: format lint types shell check-style test long cluster figures check
 format:
 	$(PYTHON) -m ruff format .
 	$(PYTHON) -m ruff check --fix .
@@ -13,13 +13,15 @@ lint:
 types:
 	$(PYTHON) -m mypy
 shell:
-	shellcheck -s bash launch/*.s* tests/golden/* tests/cluster/*.sh findings/*.sh .ci/run
+	shellcheck -s bash launch/*.s* tests/golden/* tests/cluster/*.sh findings/*.sh docs/*.sh .ci/run
 test:
 	$(PYTHON) -m pytest
 long:
 	$(PYTHON) -m pytest -m "long or hours" -v -rP --no-header --durations=0 | tee tests/long-$$(date +%F).log
 cluster:
 	$(PYTHON) -m pytest -m cluster -rs --durations=0
+figures: # GAN_MPI_DATA=DIR make figures, a day; FIGURES=federated makes one group
+	docs/figures.sh $$GAN_MPI_DATA/mnist $(FIGURES) | tee tests/figures-$$(date +%F).log
 
 check-style: lint types shell
 check: check-style test

@@ -17,7 +17,14 @@ from gan_mpi.commands.train import train
 from gan_mpi.commands.train_classifier import train_classifier
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class InOrder(click.Group):
+    """A group that lists its commands as they were added: in the order of use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=InOrder, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="gan-mpi")
 def cli() -> None:
     """Train generative adversarial networks on any number of MPI ranks.
@@ -27,15 +34,18 @@ def cli() -> None:
     """
 
 
-cli.add_command(train)
-cli.add_command(sample)
-cli.add_command(evaluate)
-cli.add_command(train_classifier)
-cli.add_command(export)
-cli.add_command(presets)
-cli.add_command(data)
-cli.add_command(jobscript)
-cli.add_command(doctor)
-cli.add_command(status)
-cli.add_command(report)
-cli.add_command(study)
+for command in (
+    train,
+    sample,
+    evaluate,
+    report,
+    status,
+    study,
+    export,
+    data,
+    presets,
+    train_classifier,
+    jobscript,
+    doctor,
+):
+    cli.add_command(command)

@@ -39,6 +39,8 @@ class Purpose(IntEnum):
     VALIDATION_DROPOUT = 21
     VALIDATION_LABELS = 22
     SPLIT = 23
+    BOOTSTRAP_REAL = 24
+    BOOTSTRAP_FAKE = 25
 
 
 def random_words(seed: int, purpose: Purpose, start: int, stop: int, width: int) -> np.ndarray:

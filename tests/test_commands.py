@@ -1,6 +1,7 @@
 """The command line without any training: help, options, configuration."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -19,7 +20,8 @@ from gan_mpi.config.running import RunConfig
 from gan_mpi.config.training import TrainConfig
 from gan_mpi.errors import UserError
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+TOP = Path(__file__).parents[1]
+README = "".join(path.read_text() for path in (TOP / "README.md", *(TOP / "docs").glob("*.md")))
 HELPED = [(), *((name,) for name in cli.commands)]
 
 
@@ -152,7 +154,21 @@ def test_a_transfer_from_an_empty_variable_is_none_of_a_new_run(gan_mpi):
 
 def test_dry_run_prints_the_configuration_and_writes_nothing(gan_mpi, tmp_path):
     result = gan_mpi("train", "-n", "--full", "--g-optimizer", "adam", "--lr", "0.001")
-    config = json.loads(result.stdout.partition("Dry run")[0])["config"]
+    said, brace, rest = result.stdout.partition("\n{")
+    config = json.loads(brace + rest.partition("Dry run")[0])["config"]
+    assert said.splitlines() == [
+        "data: 10000 images of 1x28x28 from 10000 drawn glyphs",
+        "ranks: 1, started without mpiexec",
+        f"device: cpu, {len(os.sched_getaffinity(0))} thread(s) a rank",
+        f"gan-mpi {__version__}, preset basic, seed 0, fp32",
+        "networks: dense, images signed, 100 uniform latents, loss sum",
+        "batch 1024: 1024 images in every update; each step trains D, D, G",
+        "G: adam, lr 0.001, beta1 0.5, beta2 0.999, epsilon 1e-08, constant",
+        "D: fsadagrad, lr 0.001, momentum 0.998572, beta2 0.999999, constant",
+        "length: 40000 steps, 81920.0 kimg; status line every 800 steps",
+        "checkpoints: every 1000 steps and at the end; of them the last 3 are kept",
+        "run directory: a new one in runs, with the number 00000",
+    ]
     assert (config["steps"], config["batch"], config["d_steps"]) == (40_000, 1024, 2)
     assert (config["G"]["optimizer"], config["G"]["lr"], config["G"]["beta1"]) == (
         "adam",

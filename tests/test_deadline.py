@@ -160,7 +160,7 @@ def test_a_time_limit_stops_all_ranks_with_75(gan_mpi, tmp_path):
     result = gan_mpi(*OPTIONS, *limit, size=2)
     assert result.returncode == 75, result.stdout + result.stderr
     assert time.time() - began < 13
-    assert "(--time-limit 0:13); loss of G" in result.stdout
+    assert "(--time-limit 0:13); losses: G" in result.stdout
     (segment,) = read_segments(tmp_path / "run")
     assert segment["state"] == "stopped (--time-limit 0:13)"
     assert segment["node_hours"] == pytest.approx(segment["seconds"] / 3600, abs=1e-4)

@@ -11,7 +11,7 @@ from conftest import IS_MPICH, MPIEXEC, environment
 
 import gan_mpi
 from gan_mpi.cluster.facts import Facts
-from gan_mpi.programs.doctor import ranges, table
+from gan_mpi.programs.doctor import ranges, shared_cores, table
 
 PACKAGE = Path(gan_mpi.__file__).parent
 TOP = Path(__file__).parents[1]
@@ -133,6 +133,29 @@ def test_many_ranks_are_a_line_a_node():
     assert len(table(facts[:64])) == 65
 
 
+def test_ranks_that_share_cores_are_named():
+    """Four on two cores are a note; two on one core beside a free one are the launcher's fault."""
+
+    def of(*masks):
+        return shared_cores(
+            [Facts(rank, "n1", mask, 1, "", 0, {}, "", "", ()) for rank, mask in enumerate(masks)]
+        )
+
+    note = "4 ranks of n1 share cores 0-1: the result is right, but they wait for each other"
+    assert of(*[(0, 1)] * 4) == ([], [note])
+    fault = "2 ranks of n1 share core 0, of 2 that ranks there have; bind each rank to cores of its"
+    assert of((0,), (0,), (1,)) == ([f"{fault} own"], [])
+    assert of((0, 1), (0, 1)) == of((0,), (1,)) == ([], [])
+
+
+@pytest.mark.launch
+def test_twice_as_many_ranks_as_cores_are_told_so_and_may(launch):
+    many = 2 * os.cpu_count()
+    result = launch("doctor", size=many)
+    assert (result.returncode, findings(result.stdout)) == (0, [])
+    assert f"note: {many} ranks of " in result.stdout
+
+
 def test_ranges():
     assert ranges(()) == ""
     assert ranges((3,)) == "3"
@@ -167,7 +190,10 @@ def test_the_launcher_of_the_other_mpi(other_mpiexec, tmp_path):
     assert f"start it with {MPIEXEC[0]}." in done.stderr
 
 
-WORLD = "from gan_mpi.mpi.world import leave, world; print('ranks:', world().world_size); leave()"
+WORLD = (
+    "import sys; from gan_mpi.mpi.world import leave, world; "
+    "sys.stdout.write(f'ranks: {world().world_size}\\n'); leave()"
+)
 
 
 @pytest.mark.launch

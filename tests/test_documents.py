@@ -17,6 +17,7 @@ from gan_mpi.cli import cli
 
 TOP = Path(__file__).parents[1]
 README = (TOP / "README.md").read_text()
+DOCS = {path.name: path.read_text() for path in (TOP / "docs").glob("*.md")}
 SCRIPTS = sorted((TOP / "launch").glob("*.s*"))
 
 
@@ -45,20 +46,21 @@ def test_what_launch_scripts_start_is_understood(script):
     parse(cli, [*words, "--steps", "20"])
 
 
-def test_the_commands_of_the_readmes_are_understood():
+def test_the_commands_of_the_documents_are_understood():
     """Every gan-mpi line in a code block parses; DIR and RUN are folders, NAME a preset."""
     launch = (TOP / "launch" / "README.md").read_text()
-    blocks = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    text = "\n".join([README, launch, *DOCS.values()])
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines()]
-    lines += re.findall(r"`(gan-mpi [^`]+)`", README + launch)
+    lines += re.findall(r"`(gan-mpi [^`]+)`", text)
     found = 0
     for line in lines:
         _, found_it, arguments = line.partition("gan-mpi ")
-        arguments = shlex.split(arguments, comments=True)
+        arguments = shlex.split(arguments.partition(" > ")[0], comments=True)
         if not found_it or not arguments or arguments[0] not in cli.commands:
             continue
         arguments = [part for part in arguments if part not in ("...", "--help")]
-        parse(cli, [{"NAME": "basic"}.get(part, part) for part in arguments])
+        parse(cli, [{"NAME": "basic", "3": "RUN"}.get(part, part) for part in arguments])
         found += 1
     assert found >= 10
 
@@ -74,8 +76,17 @@ def parse(group, arguments):
 
 
 def test_the_readme_leads_to_files_that_are_there():
-    for target in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (TOP / target).exists(), target
+    for folder, text in [(TOP, README), *((TOP / "docs", text) for text in DOCS.values())]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", text):
+            assert (folder / target).exists(), target
+
+
+def test_the_readme_fits_a_first_look():
+    assert len(README.splitlines()) <= 160
+    assert (
+        max(len(line) for line in README.splitlines() if not line.startswith(("|", "python3")))
+        < 150
+    )
 
 
 def test_every_exit_code_of_the_help_is_in_the_readme():
@@ -83,8 +94,9 @@ def test_every_exit_code_of_the_help_is_in_the_readme():
     codes = re.findall(r"\b(\d+) \w+", text.partition("Exit codes:")[2].partition("Everyday")[0])
     assert codes == ["0", "1", "2", "64", "75", "76"]
     for code in codes:
-        assert f"| {code} |" in README
+        assert f"| {code} |" in DOCS["runs.md"]
 
 
 def test_the_changelog_knows_this_version():
     assert f"## {__version__}\n" in (TOP / "CHANGELOG.md").read_text()
+    assert f"version: {__version__}\n" in (TOP / "CITATION.cff").read_text()

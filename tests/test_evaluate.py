@@ -17,9 +17,9 @@ from gan_mpi.runs.evaluations import best_evaluation, read_evaluations
 
 @pytest.fixture(scope="module")
 def glyphs(tmp_path_factory):
-    """A folder with 500 training and 300 test images of glyphs."""
+    """A folder with 499 training and 300 test images of glyphs."""
     folder = tmp_path_factory.mktemp("glyphs")
-    for prefix, count, first in (("train", 500, 0), ("t10k", 300, 10_000)):
+    for prefix, count, first in (("train", 499, 0), ("t10k", 300, 10_000)):
         images, labels = draw_glyphs(count, first)
         write_idx_files(folder, prefix, images[:, 0], labels)
     return folder
@@ -83,7 +83,7 @@ def test_any_number_of_ranks_evaluates_alike(mpirun, gan_mpi, tmp_path, classifi
     for command in (images, (*points, "--run-dir", "points")):
         assert gan_mpi(*command, code=MAIN_WITH_FEW_POINTS).returncode == 0
     runs = [str(tmp_path / "images"), str(tmp_path / "points")]
-    found = mpirun(3, "evaluations_on_sizes", [1, 2, 3], runs, 333)[0]
+    found = mpirun(3, "evaluations_on_sizes", [1, 2, 3], runs, None)[0]
     for number, figures_of_run in enumerate(found["1"]):
         for size in ("2", "3"):
             other = found[size][number]
@@ -94,7 +94,7 @@ def test_any_number_of_ranks_evaluates_alike(mpirun, gan_mpi, tmp_path, classifi
     images, points = found["1"]
     assert images["extractor"]["name"].startswith("glyphs")
     counts = [images[name] for name in ("samples", "floor_samples", "real")]
-    assert counts == [333, 333, 300]
+    assert counts == [499, 499, 300]
     assert images["figures"]["frechet"] > 3 * images["floor"]["frechet"] > 0
     assert 0 <= images["floor"]["kl_uniform"] < 0.1
     assert images["floor"]["memorised"] == pytest.approx(0.01, abs=0.004)
@@ -109,7 +109,7 @@ def test_any_number_of_ranks_evaluates_alike(mpirun, gan_mpi, tmp_path, classifi
 
 def test_the_figures_are_printed_beside_their_floor(gan_mpi, tmp_path, classifier, small):
     gan_mpi("train", *small, "--steps", "3", "--run-dir", "run")
-    result = gan_mpi("evaluate", "run", "--samples", "100", size=2)
+    result = gan_mpi("evaluate", "run", size=2)
     assert result.returncode == 0, result.stderr
     record = read_evaluations(tmp_path / "run")[-1]
     shown = {line.split("  ")[0]: line.split() for line in result.stdout.splitlines()}
@@ -117,8 +117,22 @@ def test_the_figures_are_printed_beside_their_floor(gan_mpi, tmp_path, classifie
     assert shown["Frechet distance"][3] == f"{record['floor']['frechet']:.4f}"
     assert shown["recall"][1:] == [f"{record[kind]['recall']:.4f}" for kind in ("figures", "floor")]
     assert f"SHA-256 {record['extractor']['sha256'][:16]}" in result.stdout
-    as_json = gan_mpi("evaluate", "run", "--samples", "100", "--json").stdout
+    in_floors = record["figures"]["frechet"] / record["floor"]["frechet"]
+    assert f"  {in_floors:.2f} floors (499, 300)\n" in result.stdout
+    assert f"± {record['figures']['kernel_error']:.6f}, 95 %" in result.stdout
+    as_json = gan_mpi("evaluate", "run", "--json").stdout
     assert json.loads(as_json)["figures"]["density"] == pytest.approx(record["figures"]["density"])
+
+
+def test_another_number_of_samples_has_a_distance_and_no_floors(gan_mpi, classifier, small):
+    """Both carry a bias that falls with the number; of a few images it is all there is."""
+    gan_mpi("train", *small, "--steps", "3", "--run-dir", "run")
+    some = gan_mpi("evaluate", "run", "--samples", "300").stdout
+    assert "Frechet distance" in some and "floors (" not in some
+    assert "no floors: they are of 499 training images, and want as many samples" in some
+    few = gan_mpi("evaluate", "run", "--samples", "255").stdout
+    assert "Frechet distance   " not in few and "kernel distance   " in few
+    assert "no Frechet distance: it wants 256 samples, training and test images or more" in few
 
 
 def test_what_cannot_be_evaluated_is_named(
@@ -163,7 +177,7 @@ def test_what_cannot_be_evaluated_is_named(
 def test_training_keeps_the_best_and_a_resume_repeats_the_figures(
     mpirun, tmp_path, classifier, glyphs
 ):
-    given = {"datadir": str(glyphs), "batch": 32, "evaluate_every": 10, "samples": 100}
+    given = {"datadir": str(glyphs), "batch": 32, "evaluate_every": 10}
     runs = [
         {**given, "steps": 60, "run_dir": "whole"},
         {**given, "steps": 25, "run_dir": "parts"},
@@ -204,7 +218,7 @@ def test_a_step_that_is_evaluated_again_has_its_last_figures(tmp_path):
     def line(step, samples, distance):
         extractor = {"name": "x", "sha256": "a", "accuracy": None}
         about = {"data": "mnist", "extractor": extractor, "floor": {"frechet": 1.0}, "kimg": 0.0}
-        figures = {"figures": {"frechet": distance}}
+        figures = {"figures": {"frechet": distance, "kernel": 0.0}}
         return json.dumps({"step": step, "samples": samples, **about, **figures})
 
     lines = [line(1, 10, 5.0), line(2, 10, 4.0), line(1, 20, 3.0), line(1, 10, 2.0)]
@@ -216,7 +230,7 @@ def test_a_step_that_is_evaluated_again_has_its_last_figures(tmp_path):
 def test_a_run_that_goes_on_is_evaluated_and_kept_as_before(gan_mpi, tmp_path, classifier, small):
     """Nobody has to repeat the options, and what one evaluated besides decides nothing."""
     run = ("--run-dir", "run", "--checkpoint-every", "1")
-    first = ("--evaluate-every", "2", "--samples", "100", "--steps", "4")
+    first = ("--evaluate-every", "2", "--samples", "300", "--steps", "4")
     assert gan_mpi("train", *small, *run, *first).returncode == 0
     metrics = tmp_path / "run" / "metrics.jsonl"
     records = read_evaluations(tmp_path / "run")

@@ -1,10 +1,11 @@
 """No rank dies alone: whatever fails on one ends all, promptly, with a code and one sentence."""
 
 import subprocess
+import sys
 import time
 
 import pytest
-from conftest import IS_MPICH, write_idx
+from conftest import IS_MPICH, MPIEXEC, environment, write_idx
 
 from gan_mpi.mpi import launcher
 from gan_mpi.mpi.comm import free_bytes
@@ -175,3 +176,43 @@ def test_the_launcher_of_another_mpi_is_refused(launch, tmp_path):
 def test_free_bytes():
     assert free_bytes("/") > 0
     assert free_bytes("/no/such/folder") == 0
+
+
+SIGNALLED = """
+import os, signal, sys
+from gan_mpi.__main__ import main
+if sys.argv[-1] == "--tell":
+    sys.argv.pop()
+    from gan_mpi.training.turn import Turn
+    play = Turn.play
+    def signalled(turn):
+        if turn.comm.rank == 1:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return play(turn)
+    Turn.play = signalled
+main()
+"""
+OPTIONS = {0: (), 2: ("--batch", "0"), 75: ("--tell",), 76: ("--lr", "1e38")}
+
+
+@pytest.mark.launch
+@pytest.mark.parametrize(
+    "code", [*(pytest.param(c, marks=pytest.mark.long) for c in (0, 2)), 75, 76]
+)
+def test_all_ranks_leave_with_one_code(tmp_path, code):
+    """MPICH's mpiexec combines the codes of its ranks bit by bit: 75 and 76 would make 79."""
+    own = '"$@"; code=$?; echo $code > code-$$; exit $code'
+    train = ("train", "--glyphs", "50", "--batch", "30", "--steps", "8", *OPTIONS[code])
+    words = ("sh", "-c", own, "sh", sys.executable, "-c", SIGNALLED, *train)
+    done = subprocess.run(
+        [*MPIEXEC, "-n", "3", *words],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    codes = [path.read_text().strip() for path in tmp_path.glob("code-*")]
+    assert codes == [str(code)] * 3

@@ -1,14 +1,19 @@
 """Several hosts, made of namespaces with an sshd each: tests/cluster/hosts.sh."""
 
+import contextlib
+import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from conftest import HERE, IS_MPICH, MPIEXEC, cluster_script, environment
+from test_claim import QUICK, trains, wait_for
 from test_resume import apart, last_state
 
 import gan_mpi
@@ -17,6 +22,7 @@ from gan_mpi.runs.segments import read_segments
 pytestmark = pytest.mark.cluster
 LAUNCH = HERE.parent / "launch" / "hostfile.sh"
 PACKAGE = Path(gan_mpi.__file__).parent
+CLAIMED = ("train", "--glyphs", "64", "--batch", "16", "--checkpoint-every", "200")
 STEPS = 4
 UPDATES = 3 * STEPS
 TRAIN = ("--precision", "fp64", "--batch", "64", "--steps", str(STEPS))
@@ -49,6 +55,30 @@ class Hosts:
             timeout=120,
             check=False,
         )
+
+    def on(self, host, *command):
+        """Call a command on a host."""
+        cluster_script("hosts.sh", "exec", self.base, host, *command)
+
+    @contextlib.contextmanager
+    def started(self, host, *arguments, folder):
+        """Start gan-mpi on a host; it is ended with the block."""
+        program = [sys.executable, "-c", QUICK, *arguments]
+        process = subprocess.Popen(
+            [HERE / "cluster" / "hosts.sh", "exec", self.base, host, *program],
+            cwd=folder,
+            env={**self.env, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
 
     def sent(self, host):
         return int(cluster_script("hosts.sh", "bytes", self.base, host))
@@ -142,3 +172,49 @@ def test_doctor_finds_a_host_whose_clock_is_wrong(hosts, tmp_path):
     (found,) = hosts.doctor(tmp_path, "env", *late)
     seconds = re.search(r"the clock of h2 is ([\d.]+) s behind rank 0's", found)[1]
     assert float(seconds) == pytest.approx(90, abs=2)
+
+
+def holder(run):
+    """Return the process that holds a run, as its own host numbers it."""
+    (path,) = run.glob("claim-*.json")
+    return json.loads(path.read_text())["process"]
+
+
+def test_two_hosts_take_a_run_from_each_other_and_harm_nothing(hosts, tmp_path):
+    """A second start is refused; a suspended one is replaced; a killed one is too, within 60 s."""
+    run, train = tmp_path / "run", (*CLAIMED, "--steps", "20000", "--run-dir", "run")
+    with contextlib.ExitStack() as stack:
+
+        def start(host):
+            return stack.enter_context(hosts.started(host, *train, folder=tmp_path))
+
+        first = start("h1")
+        wait_for(lambda: trains(run))
+        refused = start("h2")
+        _, said = refused.communicate(timeout=60)
+        assert refused.returncode == 2, said
+        assert "run is being trained by another start (process " in said and " on h1)" in said
+        hosts.on("h1", "kill", "-STOP", holder(run))
+        suspended = holder(run)
+        second = start("h2")
+        wait_for(lambda: (run / "claim-000002.json").exists() and len(read_segments(run)) == 2)
+        hosts.on("h1", "kill", "-CONT", suspended)
+        os.killpg(first.pid, signal.SIGCONT)  # nsenter stops with its child
+        _, said = first.communicate(timeout=60)
+        assert first.returncode == 1 and said.count("Error: ") == 1, said
+        assert "another start has taken run while this one stood still" in said
+        wait_for(lambda: read_segments(run)[1]["state"] == "running")
+        hosts.on("h2", "kill", "-KILL", holder(run))
+        second.wait(60)
+        third, began = start("h1"), time.monotonic()
+        wait_for(
+            lambda: len(read_segments(run)) == 3 and read_segments(run)[2]["state"] == "running"
+        )
+        assert time.monotonic() - began < 60
+        hosts.on("h1", "kill", "-USR1", holder(run))
+        assert third.wait(60) == 75
+    states = [(each["id"], each["state"]) for each in read_segments(run)]
+    assert states == [(1, "lost"), (2, "lost"), (3, "stopped (SIGUSR1)")]
+    steps = [json.loads(line)["step"] for line in (run / "stats.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps))
+    last_state(run)

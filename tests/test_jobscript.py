@@ -134,6 +134,24 @@ def test_a_task_of_an_array_submits_itself_alone(tmp_path):
     assert said == [f"--array=3 {job} --steps 9", f"{job} --steps 9"]
 
 
+@pytest.mark.parametrize(
+    ("scheduler", "variable"),
+    [("slurm", "SLURM_ARRAY_TASK_ID"), ("pbs", "PBS_ARRAY_INDEX"), ("lsf", "LSB_JOBINDEX")],
+)
+def test_the_number_of_an_arrays_task_is_filled_in_and_nothing_else(scheduler, variable):
+    """In single quotes on the command line, so that only the job knows it."""
+    flags = ("--run-dir", "--datadir", "--outdir", "--classifier")
+    of_task = (f"my runs/${variable}", f"${{{variable}}}x", f"${variable}S", "$HOME")
+    words = [word for pair in zip(flags, of_task, strict=True) for word in pair]
+    text = script(scheduler, *EIGHT, "--", "train", *words)
+    (line,) = (line for line in text.splitlines() if " gan-mpi " in line)
+    echo = "printf '%s\n' " + line.partition(" gan-mpi ")[2].removesuffix(' "$@" &')
+    said = subprocess.run(
+        ["bash", "-c", echo], check=False, env={variable: "7 8"}, capture_output=True, text=True
+    )
+    assert said.stdout.splitlines()[2::2] == ["my runs/7 8", "7 8x", f"${variable}S", "$HOME"]
+
+
 def test_what_the_job_runs_is_what_was_asked_for():
     text = script("slurm", *EIGHT, *COMMAND)
     (line,) = (line for line in text.splitlines() if line.startswith("srun "))

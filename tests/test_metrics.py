@@ -55,6 +55,14 @@ def test_the_kernel_distance_is_that_of_its_definition(on_sizes):
     assert on_sizes["1"]["kernel"] == pytest.approx(sum(own) - 2 * cross, rel=1e-9)
 
 
+@pytest.mark.parametrize(("shift", "low", "high"), [(0.5, 0.8, 1.25), (0.0, 1.0, 2.5)])
+def test_the_interval_of_the_kernel_distance_is_as_wide_as_it_scatters(mpirun, shift, low, high):
+    """Of 40 pairs of sets; where both have one law, a bootstrap is known to be too wide."""
+    distances, errors = mpirun(1, "kernels_of_many", 40, 300, 6, shift)[0]
+    ratio = np.mean(errors) / (1.96 * np.std(distances, ddof=1))
+    assert low < ratio < high, ratio
+
+
 def test_precision_recall_density_and_coverage_are_those_of_the_reference_code(
     on_sizes,
 ):

@@ -32,6 +32,18 @@ SIZES = {
         G_206B,
         [25 + 1, 2, 25 * 64 + 64, 2 * 64, 1024 * 1024 + 1024, 2 * 1024, 1024 + 1],
     ),
+    "small": (
+        [
+            16 * 256 + 256,
+            2 * 256,
+            256 * 3136 + 3136,
+            2 * 64,
+            64 * 64 * 16 + 64,
+            2 * 64,
+            64 * 16 + 1,
+        ],
+        [32 * 16 + 32, 32 * 64 * 16 + 64, 3136 + 1],
+    ),
     "dcgan": (
         G_206B,
         [25 + 1, 2, 25 * 64 + 64, 2 * 64, 4096 * 1024 + 1024, 2 * 1024, 1024 + 1],
@@ -99,6 +111,7 @@ SIDES = {
         [(128, 7, 7), (128, 14, 14), (1, 28, 28)],
         [(1, 12, 12), (64, 4, 4)],
     ),
+    "small": ([(64, 7, 7), (64, 14, 14), (1, 28, 28)], [(32, 14, 14), (64, 7, 7)]),
     "dcgan": ([(128, 7, 7), (128, 14, 14), (1, 28, 28)], [(1, 15, 15), (64, 8, 8)]),
     "paddle-mnist": (
         [(256, 3, 3), (128, 7, 7), (64, 14, 14), (1, 28, 28)],
@@ -176,6 +189,7 @@ def test_initial_weights_are_the_originals(preset):
         "paddle-mnist": lambda fan_in: ("weight", 0, 0.02),
         "paddle-cifar": lambda fan_in: ("weight", 0, 0.02),
         "paddle-uniform": lambda fan_in: ("weight", 0, math.sqrt(1 / fan_in)),
+        "small": lambda fan_in: ("weight", 0, 0.02),
         "lightning": lambda fan_in: ("both", 0, math.sqrt(1 / (3 * fan_in))),
     }
     rules["federated"] = rules["lightning"]

@@ -146,6 +146,16 @@ def test_a_transfer_from_another_network_is_refused(runs):
     assert not (folder / "refused").exists()
 
 
+def test_a_wrong_transfer_says_what_differs(runs, gan_mpi):
+    given = ("--glyphs", "20", "--batch", "6", "--steps", "1", "--run-dir", "new")
+    given += ("--transfer", runs[0] / "both")
+    labelled = gan_mpi("train", *given, "--conditional")
+    assert labelled.returncode == 2
+    assert ": --conditional is projection here and was no there." in labelled.stderr
+    wider = gan_mpi("train", *given, "--latent-dim", "7", "--network", "small")
+    assert "--network is small here and was dense there, --latent-dim is 7 here" in wider.stderr
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(
     "preset",

@@ -53,11 +53,16 @@ def record(step, batch):
 
 def evaluation(step, batch, sha256):
     figures = {"frechet": 9.0 - step / 50 + 8 * (step == 300), "precision": 0.5}
-    figures |= {"recall": 0.4, "histogram": [0.7, 0.3], "missing": []}
+    figures |= {"kernel": 0.01, "recall": 0.4, "histogram": [0.7, 0.3], "missing": []}
     floor = {"frechet": 0.25, "precision": 0.9, "recall": 0.9, "histogram": [0.5, 0.5]}
     extractor = {"name": "mnist-lenet", "sha256": sha256, "accuracy": 0.99}
     about = {"data": "mnist", "samples": 100, "real": 100, "floor_samples": 100}
-    about |= {"extractor": extractor, "figures": figures, "floor": floor}
+    about |= {
+        "class_names": ["cat", "dog"],
+        "extractor": extractor,
+        "figures": figures,
+        "floor": floor,
+    }
     return {"step": step, "kimg": step * batch / 1000, **about}
 
 
@@ -68,10 +73,15 @@ def write_lines(path, records):
 def test_one_file_holds_everything(runs):
     text = page(runs[:1])
     assert not re.search(r"(src|href)=\"(?!data:)", text)
-    assert "//" not in re.sub(r"http://www.w3.org/2000/svg|// Charts", "", text)
+    assert "//" not in re.sub(r"http://www.w3.org/2000/svg|// (Charts|then what)", "", text)
     assert "&lt;b&gt;step&lt;/b&gt; 200 &amp; so on" in text
     assert text.count("data:image/png") == 1 + 1 + len(STEPS)  # shown, real, the slider's
-    assert "5.0000 at step 200" in text and "What differs" not in text
+    assert (
+        "5.0000, 20.00 floors (100, 100)" in text
+        and "at step 200" in text
+        and "What differs" not in text
+    )
+    assert "<th>cat</th>" in text and "<th>dog</th>" in text
     assert "torch 2.13" in text and "node1" in text and "G.lr" in text
 
 
@@ -90,7 +100,7 @@ def test_runs_are_compared_where_they_can_be(runs):
             owners = {series["label"].split(":")[0] for series in chart["series"]}
             assert len(owners) == 1
     losses = charts(both)[0]["series"]
-    assert [each["label"] for each in losses][:2] == ["run-0: G", "run-0: D"]
+    assert [each["label"] for each in losses][:2] == ["1. run-0: G", "1. run-0: D"]
     assert losses[0]["points"][0] == (6.4, 1.9)
 
 
@@ -123,9 +133,31 @@ def test_pictures_are_in_the_order_of_steps(runs, tmp_path):
     assert steps == [999999, 1000000]
 
 
+def test_a_folder_a_number_or_nothing_names_runs(gan_mpi, tmp_path, runs):
+    """A study's folder holds files too; a shell's * names them with the runs."""
+    study = tmp_path / "study"
+    study.mkdir()
+    for run in runs:
+        shutil.copytree(run, study / run.name)
+    (study / "study.json").write_text("[]")
+    for places in ([study], sorted(study.iterdir())):
+        assert "report.html: 2 run(s)" in gan_mpi("report", *places).stdout
+    for number in (3, 100_003):
+        shutil.copytree(runs[0], tmp_path / "runs" / f"{number:05d}-basic-mnist-b64")
+    assert "report.html: 1 run(s)" in gan_mpi("report").stdout
+    for number in ("3", "00003", "100003"):
+        gan_mpi("report", number)
+        assert f"{int(number):05d}-basic-mnist-b64" in (tmp_path / "report.html").read_text()
+    wrong = gan_mpi("report", "7")
+    assert wrong.returncode == 2
+    assert "there is no run 7 in 'runs', and no folder of that name" in wrong.stderr
+
+
 def test_what_is_no_run_is_named(gan_mpi, tmp_path, runs):
     result = gan_mpi("report", tmp_path)
-    assert result.returncode == 1 and "is not a run directory" in result.stderr
+    assert result.returncode == 1 and "is not a run directory, and holds none" in result.stderr
+    result = gan_mpi("report")
+    assert result.returncode == 1 and "there is no run in 'runs'; name one" in result.stderr
     fresh = tmp_path / "fresh"
     fresh.mkdir()
     shutil.copy(runs[0] / "config.json", fresh)
@@ -179,15 +211,37 @@ def test_it_works_in_a_browser(browser, tmp_path, runs, width, scheme):
     context.close()
 
 
+def test_ten_runs_can_be_told_apart_and_their_table_shows_that_it_scrolls(browser, tmp_path, runs):
+    folders = [tmp_path / f"run-with-a-long-name-{number}" for number in range(10)]
+    for folder in folders:
+        shutil.copytree(runs[0], folder)
+    (folders[0] / "config.json").write_text((runs[1] / "config.json").read_text())
+    path = tmp_path / "report.html"
+    path.write_text(page(folders))
+    tab = browser.new_page(viewport={"width": 1200, "height": 800})
+    tab.goto(path.as_uri())
+    tab.wait_for_selector(".chart svg .cursor", state="attached")
+    marks = tab.locator(".chart").first.locator("text.mark").all()
+    told = {(each.text_content(), each.evaluate("e => getComputedStyle(e).fill")) for each in marks}
+    assert {number for number, _ in told} == {str(n) for n in range(1, 11)}
+    assert len({colour for _, colour in told}) == 10
+    table = tab.locator("#differences .wide")
+    assert table.evaluate("e => e.scrollWidth > e.clientWidth"), "ten columns are too wide"
+    assert "gradient" in table.evaluate("e => getComputedStyle(e).backgroundImage")
+    assert table.get_attribute("tabindex") == "0"
+    tab.close()
+
+
 def reads_off_by_mouse_and_keys(tab):
     chart = tab.locator(".chart").first
     slider = chart.locator("[role=slider]")
     box = slider.bounding_box()
     slider.hover(position={"x": 60, "y": 50})
-    assert "run-0: G -, run-0: D -, run-1: G 1.9" in slider.get_attribute("aria-valuetext")
+    assert "1. run-0: G -, 1. run-0: D -, 2. run-1: G 1.9" in slider.get_attribute("aria-valuetext")
     slider.hover(position={"x": box["width"] - 12, "y": 50})
     assert "at 19.2 thousand real images" in chart.inner_text()
     assert "run-0: G 1.7" in chart.inner_text()
+    assert "run-1: G 1.7 (end, 9.6)" in chart.inner_text(), "the shorter run's last figure"
     slider.focus()
     slider.press("Home")
     assert "at 3.2 thousand" in chart.inner_text()
@@ -205,7 +259,10 @@ def slides_by_mouse_and_keys(tab):
     assert output.inner_text().startswith("step 300")
     slider.focus()
     slider.press("ArrowLeft")
-    assert output.inner_text() == "step 200, Frechet 5.000 (20.0 floors)"
+    assert (
+        output.inner_text()
+        == "step 200, Frechet 5.0000, 20.00 floors (100, 100) kernel distance 0.010000"
+    )
     assert image.get_attribute("src") != last
     box = slider.bounding_box()
     slider.click(position={"x": 2, "y": box["height"] / 2})

@@ -99,9 +99,9 @@ def uninterrupted(base, tmp_path_factory):
     return last_state(slurm.folder / "run")
 
 
-def submit(slurm, minutes, *command):
+def submit(slurm, minutes, *command, more=()):
     options = ("--scheduler", "slurm", "--nodes", 2, "--ranks-per-node", 2)
-    options += ("--time", minutes, "--venv", "venv", "--mpi", MPI, "--submit")
+    options += ("--time", minutes, "--venv", "venv", "--mpi", MPI, "--submit", *more)
     jobscript = (sys.executable, "-m", "gan_mpi", "jobscript")
     return slurm.submit(*jobscript, *options, "--", *command)
 
@@ -197,3 +197,46 @@ def test_a_requeued_job_goes_on(slurm, uninterrupted):
     assert slurm.wait(job) == 0, slurm.output(job)
     assert slurm.about(job)["Restarts"] == "1"
     assert_same_bits(uninterrupted, last_state(slurm.folder / "run"))
+
+
+def test_the_tasks_of_an_array_stop_and_submit_themselves_alone(slurm, uninterrupted):
+    """Two tasks on two nodes each, of which each has a run of its own, and one successor."""
+    train = ("train", "--run-dir", "run-$SLURM_ARRAY_TASK_ID", *SMALL, "--steps", STEPS)
+    job = submit(slurm, "10", *train, more=("--directive", "--array=0-1"))
+    tasks = [f"{job}_{number}" for number in range(2)]
+    for task in tasks:
+        slurm.wait_until_it_trains(task)
+    slurm("scancel", "--signal=USR1", "--batch", job)
+    for number, task in enumerate(tasks):
+        assert slurm.wait(task) == 75, slurm.output(task)
+        again = f"{slurm.resubmitted(task)}_{number}"
+        assert slurm.wait(again) == 0, slurm.output(again)
+        assert len(read_segments(slurm.folder / f"run-{number}")) == 2
+        assert_same_bits(uninterrupted, last_state(slurm.folder / f"run-{number}"))
+    logs = sorted(path.name for path in slurm.folder.glob("slurm-*.out"))
+    assert len(logs) == 4, "a task submitted more than its own successor"
+    assert sorted(path.name for path in slurm.folder.glob("run-*")) == ["run-0", "run-1"]
+
+
+def test_a_requeue_waits_while_the_old_job_saves_and_another_job_is_refused(slurm):
+    """As when a node is given up that is still at work: both are the same job to Slurm."""
+    job = run_of(slurm, steps=10_000)
+    slurm.wait_until_it_trains(job)
+    train = f"{sys.executable} -m gan_mpi train --resume run"
+    other = slurm.submit("sbatch", "-N1", "-n1", "--wrap", train)
+    assert slurm.wait(other) == 2
+    assert "run is being trained by another start (process " in slurm.output(other)
+    assert f", job {job} of Slurm); wait for its end" in slurm.output(other)
+    requeued = slurm.submit("sbatch", "-N1", "-n1", "--wrap", f"SLURM_JOB_ID={job} exec {train}")
+    deadline = time.monotonic() + 60
+    while "run is held by an older start of this job; waits" not in slurm.output(requeued):
+        assert time.monotonic() < deadline, slurm.output(requeued)
+        time.sleep(0.2)
+    slurm("scancel", "--signal=TERM", "--full", job)
+    slurm.wait_until_it_trains(requeued)
+    slurm("scancel", "--signal=TERM", "--full", requeued)
+    slurm.wait(requeued)
+    first, second = read_segments(slurm.folder / "run")
+    assert first["state"].startswith("stopped") and second["state"].startswith("stopped")
+    assert second["first_step"] == first["last_step"] + 1, "nothing was lost"
+    assert "Warning" not in slurm.output(requeued).replace("Warning: run is held", "")

@@ -14,7 +14,7 @@ from gan_mpi.runs.directory import list_checkpoints
 from gan_mpi.runs.evaluations import read_evaluations
 
 GRID = ("--vary", "batch=16", "--vary", "ranks=1,2")
-POINTS = ("--", "--preset", "paddle-uniform", "--samples", "50", "--kimg", "0.3")
+POINTS = ("--", "--preset", "paddle-uniform", "--samples", "300", "--kimg", "0.3")
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_time_is_that_of_training_alone(tmp_path):
     evaluations = [
         {
             "step": step,
-            "figures": {"frechet": value},
+            "figures": {"frechet": value, "kernel": 0.0},
             "floor": {"frechet": 0.1},
             **about,
         }
@@ -72,6 +72,7 @@ def test_a_study_of_two_options(study, tmp_path):
     first = study(*GRID, "--only", "2", *POINTS)
     assert first.returncode == 0, first.stderr
     assert "1/1: batch16-ranks2 on 2 rank(s)" in first.stdout
+    assert "1 run(s) of 19 steps, 0 thousand real images in all; --kimg or" in first.stdout
     whole = study(*GRID, *POINTS)
     assert whole.returncode == 0, whole.stderr
     rows = [line.split() for line in whole.stdout.splitlines() if "batch" in line]
@@ -96,7 +97,7 @@ def test_what_is_wrong_with_a_study_is_said_before_any_work(study, tmp_path):
     cases = {
         ("--vary", "batch"): ("'batch' is not like batch=32,128,512", 2),
         ("--vary", "batch=16", "--vary", "batch=32"): ("names one option twice", 2),
-        ("--vary", "bach=16"): ("No such option", 2),
+        ("--vary", "bach=16"): ("of the options of train: No such option", 2),
         ("--vary", "batch=16,x"): ("'x' is not a valid integer", 2),
         ("--vary", "ranks=1,4"): ("ranks=4, but mpiexec started 2", 2),
         ("--vary", "seed=0", "--only", "2"): ("--only: 2, but there are 1 settings", 2),
@@ -109,6 +110,7 @@ def test_what_is_wrong_with_a_study_is_said_before_any_work(study, tmp_path):
             arguments,
             result.stderr,
         )
+        assert "Usage: gan-mpi train" not in result.stderr
     assert not (tmp_path / "study").exists()
 
 

@@ -1,11 +1,14 @@
 """Which device and how many threads each rank of a node computes with."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 
 from gan_mpi.cluster.cores import idle_cores, thread_count
+from gan_mpi.cluster.processors import processor
 from gan_mpi.errors import invalid_value
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.mpi.world import has_threads
@@ -18,6 +21,11 @@ class Placement:
     device: torch.device
     threads: int
     warnings: tuple[str, ...] = ()
+
+
+def capability() -> str:
+    """Return this processor's name, and the instruction set that torch uses of it."""
+    return f"{processor()} ({torch.backends.cpu.get_cpu_capability()})"
 
 
 def place(comm: Communicator, requested: str) -> Placement:
@@ -74,3 +82,14 @@ def sharing(comm: Communicator, device: torch.device) -> str:
 
 def _identity(device: torch.device) -> str:
     return str(getattr(torch.cuda.get_device_properties(device), "uuid", device))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread: the same order of sums and the same bits on any machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,5 +1,6 @@
 """Batch scripts that stop in time and submit themselves again."""
 
+import re
 import shlex
 
 from gan_mpi.cluster.schedulers import SCHEDULERS, Job
@@ -31,7 +32,7 @@ def write_script(job: Job) -> str:
         lines.append("# shellcheck source=/dev/null")
         lines.append(f"source {shlex.quote(job.venv + '/bin/activate')}")
     lines += [f"export OMP_NUM_THREADS={job.cpus_per_rank}", ""]
-    lines += [f'{scheduler.launch(job)} {_program(job)} "$@" &', "job=$!"]
+    lines += [f'{scheduler.launch(job)} {_program(job, scheduler.task)} "$@" &', "job=$!"]
     lines += [f"trap '{scheduler.forward}' {scheduler.signals}", "", *WAIT]
     if scheduler.resubmit:
         again = "# stopped in time, with a checkpoint: go on in a new job"
@@ -40,9 +41,17 @@ def write_script(job: Job) -> str:
     return "\n".join([*lines, 'exit "$code"', ""])
 
 
-def _program(job: Job) -> str:
-    words = shlex.join(["gan-mpi", *job.command])
+def _program(job: Job, task: str) -> str:
+    words = " ".join(_quote(word, task) for word in ["gan-mpi", *job.command])
     if job.container is None:
         return words
     gpus = "--nv " if job.gpus_per_node else ""
     return f'apptainer exec {gpus}--bind "$PWD" {shlex.quote(job.container)} {words}'
+
+
+def _quote(word: str, task: str) -> str:
+    """Return a word for a shell, in which only the number of an array's task is filled in."""
+    if not task:
+        return shlex.quote(word)
+    parts = re.split(rf"\$(?:{task}\b|{{{task}}})", word)
+    return f'"${{{task}}}"'.join(shlex.quote(part) if part else "" for part in parts) or "''"

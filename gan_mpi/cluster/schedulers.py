@@ -72,7 +72,7 @@ class Scheduler:
     that a job has left, None without a limit; raises OSError, subprocess.SubprocessError or
     ValueError if the scheduler does not say.  `directives` and `launch` give the lines of a job;
     `forward` passes the pre-timeout signal on; `resubmit` is empty where a directive says that 75
-    means once more.
+    means once more.  `task` is the variable that tells an array's tasks apart, if there is one.
     """
 
     name: str
@@ -86,6 +86,7 @@ class Scheduler:
     enter: str = ""
     forward: str = 'kill -USR1 "$job"'
     signals: str = "USR1"
+    task: str = ""
 
 
 def _mpiexec(job: Job, hosts: str) -> str:
@@ -254,6 +255,7 @@ SCHEDULERS = {
         _slurm,
         _srun,
         'sbatch ${SLURM_ARRAY_TASK_ID:+--array="$SLURM_ARRAY_TASK_ID"} "$0" "$@"',
+        task="SLURM_ARRAY_TASK_ID",
     ),
     "pbs": Scheduler(
         "PBS",
@@ -267,6 +269,7 @@ SCHEDULERS = {
         'it again" >&2; exit 75; }\n  qsub "$0"',
         enter='cd "$PBS_O_WORKDIR"',
         signals="USR1 TERM",
+        task="PBS_ARRAY_INDEX",
     ),
     "lsf": Scheduler(
         "LSF",
@@ -277,6 +280,7 @@ SCHEDULERS = {
         _lsf,
         lambda job: _mpiexec(job, '"$LSB_DJOB_HOSTFILE"'),
         "",
+        task="LSB_JOBINDEX",
     ),
     "flux": Scheduler(
         "Flux",

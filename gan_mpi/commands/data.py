@@ -24,7 +24,7 @@ def data() -> None:
     """Get data sets, and look at what a folder holds."""
 
 
-@data.command()
+@data.command(short_help="Get a data set from a public mirror, and check it.")
 @click.argument("name", type=click.Choice(NAMES))
 @click.option(
     "--datadir",
@@ -86,7 +86,7 @@ def _progress() -> Iterator[Any]:
         yield report
 
 
-@data.command()
+@data.command(short_help="Say what the data in a folder are, and draw some.")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option(
     "--grid",
@@ -128,7 +128,7 @@ def info(folder: Path, grid: tuple[int, int] | None, out: Path, resolution: int 
     return 0
 
 
-@data.command()
+@data.command(short_help="Write data in another layout.")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @choice_option(
@@ -151,7 +151,7 @@ def convert(folder: Path, out: Path, layout: str, resolution: int | None) -> int
     return 0
 
 
-@data.command()
+@data.command(short_help="Divide data among sites.")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @number_option("--sites", "Number of sites.", minimum=1, required=True)

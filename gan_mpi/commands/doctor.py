@@ -9,7 +9,7 @@ from gan_mpi.errors import UserError
 WRONG_LAUNCHER = 64  # exit code
 
 
-@click.command()
+@click.command(short_help="Say whether a job started like this would work.")
 @click.option(
     "--run-dir",
     type=click.Path(path_type=Path),

@@ -6,11 +6,11 @@ import click
 
 from gan_mpi.config.running import RunConfig
 from gan_mpi.options.fields import GroupedCommand, some_options
-from gan_mpi.options.params import checkpoint_option, checkpoint_step, no_ema_option
+from gan_mpi.options.params import checkpoint_option, checkpoint_step, no_ema_option, run_argument
 
 
-@click.command(cls=GroupedCommand)
-@click.argument("run_or_checkpoint", required=False, type=click.Path(path_type=Path))
+@click.command(cls=GroupedCommand, short_help="Say how good a generator is, beside real images.")
+@run_argument
 @checkpoint_option
 @no_ema_option
 @some_options(("datadir", "samples", "classifier"), RunConfig)
@@ -27,7 +27,9 @@ def evaluate(
     """Say how good the generator of a run, or of one checkpoint file, is.
 
     Its samples are compared with the test images of the data that it was trained on, and beside
-    each figure stands the floor: the same figure of training images in the place of samples. The
+    each figure stands the floor: the same figure of training images in the place of samples. A
+    distance of 2 floors is twice that of real images; it is quoted with the number of training
+    images, which that of the samples must be, and that of test images. The
     record is appended to metrics.jsonl beside the checkpoint, with a picture of the samples that
     are nearest to training images. Any number of ranks gets the same figures.
     """
@@ -42,7 +44,7 @@ def evaluate(
         run_or_checkpoint,
         step,
         datadir,
-        samples or RunConfig.samples,
+        samples,
         classifier,
         as_json,
         not no_ema,

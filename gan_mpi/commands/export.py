@@ -11,13 +11,14 @@ from gan_mpi.options.params import (
     format_of,
     no_ema_option,
     out_option,
+    run_argument,
 )
 
 ENDINGS = {"safetensors": ".safetensors", "onnx": ".onnx", "pt2": ".pt2"}
 
 
-@click.command()
-@click.argument("run_or_checkpoint", required=False, type=click.Path(path_type=Path))
+@click.command(short_help="Hand a generator to other programs.")
+@run_argument
 @checkpoint_option
 @no_ema_option
 @choice_option(

@@ -82,7 +82,7 @@ def _lacks(option: click.Parameter, value: object) -> str:
     return "" if isinstance(value, str) else 'a text, such as "one"'
 
 
-@click.command(cls=SiteCommand)
+@click.command(cls=SiteCommand, short_help="Print a batch script, or submit it.")
 @choice_option("--scheduler", list(SCHEDULERS), "Whose script to write.", required=True)
 @number_option("--nodes", "Nodes of the job.", minimum=1, default=1)
 @number_option(

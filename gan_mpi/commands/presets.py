@@ -15,7 +15,7 @@ WIDTH = 88
 TRIED = "Tried on MNIST, in floors of the Frechet distance (1 is what real images have)"
 
 
-@click.command()
+@click.command(short_help="List the systems that can be trained, or describe one.")
 @click.argument("name", required=False, type=click.Choice(list(PRESETS)))
 def presets(name: str | None) -> int:
     """List the systems that can be trained, or describe the one of NAME.

@@ -17,13 +17,14 @@ from gan_mpi.options.params import (
     number_option,
     out_option,
     require_ending,
+    run_argument,
 )
 
 ENDINGS = {"png": ".png", "npz": ".npz", "pngs": ""}
 
 
-@click.command()
-@click.argument("run_or_checkpoint", required=False, type=click.Path(path_type=Path))
+@click.command(short_help="Draw images, the way between two, or a timelapse.")
+@run_argument
 @checkpoint_option
 @no_ema_option
 @click.option(
@@ -67,7 +68,11 @@ ENDINGS = {"png": ".png", "npz": ".npz", "pngs": ""}
     "a .png.",
 )
 @number_option(
-    "--frames", "Images on that way.  [default: 60]", minimum=2, maximum=1000, metavar=None
+    "--frames",
+    "Images on that way.  [default: 60, of a strip 10]",
+    minimum=2,
+    maximum=1000,
+    metavar=None,
 )
 @click.option(
     "--timelapse",
@@ -116,7 +121,8 @@ def sample(
 
         target = out or Path("interpolation.gif")
         one = classes[0] if classes else None
-        way = (comm, run_or_checkpoint, step, ends, frames or 60, target)
+        count = frames or (10 if target.suffix.lower() == ".png" else 60)
+        way = (comm, run_or_checkpoint, step, ends, count, target)
         return interpolate(*way, one, not no_ema)
     if timelapse:
         from gan_mpi.programs.animate import timelapse as draw_all

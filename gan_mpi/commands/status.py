@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gan_mpi.errors import UserError
+from gan_mpi.options.params import RunPath
 from gan_mpi.runs.log import say
 
 if TYPE_CHECKING:
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 PAUSE = 2.0  # seconds between looks of --watch
 
 
-@click.command()
-@click.argument("place", metavar="RUN|ROOT", type=click.Path(path_type=Path))
+@click.command(short_help="Say how runs are doing, from their files alone.")
+@click.argument("place", metavar="[RUN|NUMBER|FOLDER]", required=False, type=RunPath())
 @click.option("--watch", is_flag=True, help="Look again every two seconds until it ends.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
-def status(place: Path, watch: bool, as_json: bool) -> int:
-    """Say how a run is doing, or a line of each run in the folder ROOT.
+def status(place: Path | None, watch: bool, as_json: bool) -> int:
+    """Say how a run is doing, by default the newest, or a line of each in a folder of runs.
 
     It reads files only, so that a login node or another job can ask: progress, speed, time left,
     node-hours used and to go, age of the checkpoint, losses, warnings, and each start of the run.
@@ -37,19 +37,16 @@ def status(place: Path, watch: bool, as_json: bool) -> int:
     return 0
 
 
-def _read(place: Path) -> "Status | list[Status]":
-    from gan_mpi.programs.status import find_runs, read_status
-    from gan_mpi.runs.directory import CONFIG_FILE
+def _read(place: Path | None) -> "Status | list[Status]":
+    from gan_mpi.programs.status import read_status
+    from gan_mpi.runs.find import runs_at
 
-    if (place / CONFIG_FILE).exists():
-        return read_status(place)
-    runs = find_runs(place)
-    if not runs:
-        raise UserError(f"{place} is not a run directory, and holds none.")
-    return [read_status(run) for run in runs]
+    runs = runs_at(place)
+    alone = place is None or runs == [place]
+    return read_status(runs[0]) if alone else [read_status(run) for run in runs]
 
 
-def _lines(place: Path) -> tuple[list[str], bool]:
+def _lines(place: Path | None) -> tuple[list[str], bool]:
     """Return what to print, and whether anything is still running."""
     from gan_mpi.programs.status import page, summary
 
@@ -59,7 +56,7 @@ def _lines(place: Path) -> tuple[list[str], bool]:
     return summary(status) if isinstance(status, list) else page(status), running
 
 
-def _watch(place: Path) -> None:
+def _watch(place: Path | None) -> None:
     from rich.live import Live
     from rich.text import Text
 

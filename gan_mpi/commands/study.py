@@ -32,7 +32,7 @@ class Varied(click.ParamType):
         return name.strip("- "), choices
 
 
-@click.command()
+@click.command(short_help="Train a grid of settings, and compare them.")
 @click.option(
     "--vary",
     type=Varied(),
@@ -76,7 +76,11 @@ def study(
         raise click.UsageError("--vary names one option twice; give all its values at once.")
 
     def given(words: list[str]) -> Given:
-        options_of_run = parse([*options, *words], ctx)
+        try:
+            options_of_run = parse([*options, *words], ctx)
+        except click.UsageError as error:
+            said = f"of the options of train: {error.format_message()}"
+            raise click.UsageError(said, ctx) from None
         if wrong := options_of_run.keys() & {"run_dir", "resume", "outdir"}:
             flag = "--" + min(wrong).replace("_", "-")
             raise click.UsageError(f"{flag} does not go with study; give study --dir DIR.")
@@ -90,7 +94,7 @@ def study(
     for chosen in itertools.product(*of_train.values()):
         pairs = zip(of_train, chosen, strict=True)
         given([word for name, value in pairs for word in (f"--{name}", value)])
-    comm, stop, _, end = begin(text_of(parse(options, ctx), "time_limit"))
+    comm, stop, _, end = begin(text_of(given([]), "time_limit"))
     from gan_mpi.programs.study import study as run
 
     return run(comm, folder, varied, given, metric, only, stop, end)

@@ -1,6 +1,5 @@
 """gan-mpi train."""
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -30,13 +29,15 @@ WRITTEN: dict[str, Callable[[str], object]] = {
 }
 EXCLUSIVE = (
     ("steps", "kimg"),
+    ("fast", "steps"),
+    ("fast", "kimg"),
     ("datadir", "glyphs"),
     ("run_dir", "resume"),
     ("transfer", "resume"),
 )
 
 
-@click.command(cls=GroupedCommand)
+@click.command(cls=GroupedCommand, short_help="Train a generator and a discriminator on all ranks.")
 @config_options(RunConfig, TrainConfig)
 @click.option(
     "--fast/--full",
@@ -60,7 +61,7 @@ EXCLUSIVE = (
     cls=GroupedOption,
     group="Everyday",
     is_flag=True,
-    help="Print the resolved configuration and exit.",
+    help="Say what would run: data, ranks, device, shares, length, saves and configuration.",
 )
 def train(dry_run: bool, **options: Any) -> int:
     """Train a generator and a discriminator on all ranks of mpiexec.
@@ -118,10 +119,9 @@ def check(given: Given) -> None:
 
 def _show(given: Given) -> int:
     from gan_mpi.mpi import launcher
-    from gan_mpi.training.start import describe_start, find_start
 
-    start = find_start(given)
     if launcher.speaks_first():
-        say(json.dumps(describe_start(start), indent=2))
-        say("Dry run; nothing was written.")
+        from gan_mpi.programs.plan import plan
+
+        say("\n".join([*plan(given), "Dry run; nothing was written."]))
     return 0

@@ -11,7 +11,11 @@ from gan_mpi.options.fields import GroupedCommand, some_options
 from gan_mpi.options.params import number_option, out_option
 
 
-@click.command("train-classifier", cls=GroupedCommand)
+@click.command(
+    "train-classifier",
+    cls=GroupedCommand,
+    short_help="Train the classifier that evaluate looks through.",
+)
 @some_options(("datadir", "glyphs", "resolution", "dataset"), RunConfig, TrainConfig)
 @number_option(
     "--seed",

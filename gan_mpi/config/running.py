@@ -42,13 +42,16 @@ class RunConfig:
         type=str,
         metavar="DIR",
     )
-    resume: str | None = setting(None, "Everyday", "Continue this run.", type=str, metavar="RUN")
+    resume: str | None = setting(
+        None, "Everyday", "Continue this run.", type=str, metavar="RUN|NUMBER", is_run=True
+    )
     transfer: str | None = setting(
         None,
         "Everyday",
         "Start a new run from the networks of this run or checkpoint file.",
         type=str,
-        metavar="RUN",
+        metavar="RUN|NUMBER|CHECKPOINT",
+        is_run=True,
     )
     device: str = setting(
         "auto",
@@ -89,7 +92,14 @@ class RunConfig:
         metavar="STEPS",
         shown_default="never",
     )
-    samples: int = setting(10_000, "Evaluation", "Samples that an evaluation draws.", minimum=6)
+    samples: int | None = setting(
+        None,
+        "Evaluation",
+        "Samples that an evaluation draws; with another number than the default no floors.",
+        type=int,
+        minimum=6,
+        shown_default="as many as training images, at most 10000",
+    )
     classifier: str | None = setting(
         None,
         "Evaluation",

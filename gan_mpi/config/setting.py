@@ -8,7 +8,7 @@ def setting(default: Any, group: str, help: str, **limits: Any) -> Any:
     """Return a dataclass field with all that its command-line option needs.
 
     `limits` may hold `flags` (other spellings), `choices`, `minimum`, `maximum`, `above` and
-    `below` (exclusive), `type` (where the default is None), `metavar`, `shown_default`, and `alone`
-    (what the option means without a value).
+    `below` (exclusive), `type` (where the default is None), `metavar`, `shown_default`, `alone`
+    (what the option means without a value), and `is_run` (a run's number will do).
     """
     return field(default=default, metadata={"group": group, "help": help, **limits})

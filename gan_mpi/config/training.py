@@ -6,7 +6,7 @@ from gan_mpi.config.optimizer import DEFAULT, OptimizerConfig
 from gan_mpi.config.presets import PRESETS
 from gan_mpi.config.setting import setting
 
-NETWORKS = ("dense", "dcgan", "dcgan-206b", "paddle", "paddle-points", "lightning")
+NETWORKS = ("dense", "dcgan", "dcgan-206b", "paddle", "paddle-points", "lightning", "small")
 LOSSES = ("sum", "mean", "nonsaturating", "minimax", "least-squares", "hinge", "wasserstein")
 WITHOUT_TARGETS = ("hinge", "wasserstein")
 DATASETS = ("mnist", "fashion-mnist", "cifar10", "uniform")
@@ -18,7 +18,7 @@ class TrainConfig:
     """What decides the result.  A resume may change the number of steps, and nothing else.
 
     First comes what makes one or another of the originals; then rounds of sites, and what no
-    original had, both off by default.  (n): a number in the list of github.com/soumith/ganhacks.
+    original had, both off by default.
     """
 
     preset: str = setting(
@@ -176,8 +176,8 @@ class TrainConfig:
     conditional: str = setting(
         "no",
         BEYOND,
-        "Give the labels to both players, to D by projection or through an auxiliary classifier "
-        "(12, 16). Alone it means projection.",
+        "Give the labels to both players, to D by projection or through an auxiliary classifier. "
+        "Alone it means projection.",
         choices=("no", "projection", "auxiliary"),
         alone="projection",
     )
@@ -203,34 +203,32 @@ class TrainConfig:
     real_targets: str = setting(
         "1",
         BEYOND,
-        "What D should say of a real: a number, or a range to draw from for each, such as "
-        "0.7-1.2 (6).",
+        "What D should say of a real: a number, or a range to draw from for each, such as 0.7-1.2.",
         metavar="X[-Y]",
     )
     fake_targets: str = setting(
         "0",
         BEYOND,
-        "What D should say of a fake: a number, or a range such as 0-0.3 (6).",
+        "What D should say of a fake: a number, or a range such as 0-0.3.",
         metavar="X[-Y]",
     )
     flip: float = setting(
         0.0,
         BEYOND,
-        "Share of reals and fakes whose target is one minus what it should be (6).",
+        "Share of reals and fakes whose target is one minus what it should be.",
         minimum=0,
         below=0.5,
     )
     instance_noise: float = setting(
         0.0,
         BEYOND,
-        "Deviation of normal noise on all that D sees, falling to 0 at the end of the run (13).",
+        "Deviation of normal noise on all that D sees, falling to 0 at the end of the run.",
         minimum=0,
     )
     replay: int = setting(
         0,
         BEYOND,
-        "Keep so many fakes for every place in the batch, and show D an old one half of the time "
-        "(8).",
+        "Keep so many fakes for every place in the batch, and show D an old one half of the time.",
         minimum=0,
         maximum=10_000,
     )
@@ -238,14 +236,14 @@ class TrainConfig:
         0.0,
         BEYOND,
         "Share of the units, or maps, that is dropped after each hidden layer of G, in training "
-        "and when sampling (17).",
+        "and when sampling.",
         minimum=0,
         below=1,
     )
     g_activation: str = setting(
         "own",
         BEYOND,
-        "Activation of G's hidden layers: its own, relu, or leaky with slope 0.2 (5).",
+        "Activation of G's hidden layers: its own, relu, or leaky with slope 0.2.",
         choices=("own", "relu", "leaky"),
     )
     d_activation: str = setting(
@@ -258,7 +256,7 @@ class TrainConfig:
         "own",
         BEYOND,
         "Normalisation in G: its own; instance, of each image by itself, in the place of batch "
-        "norm (4); or none.",
+        "norm; or none.",
         choices=("own", "instance", "none"),
     )
     d_norm: str = setting(

@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from gan_mpi.runs.evaluations import Evaluation
+from gan_mpi.runs.evaluations import Evaluation, by_name, distance
 from gan_mpi.runs.stats import StatsRecord, figures_of
 
 
@@ -21,7 +21,7 @@ class Result(TypedDict):
     steps: list[int]
     seconds_at: list[float]
     figures: list[float]
-    floor: float
+    floor: float | None  # none where it would not compare
     best: int  # place in the lists
     conditions: list[str | int]
 
@@ -66,10 +66,11 @@ def draw_losses(
 
 
 def _draw_distance(axes: Any, evaluations: Sequence[Evaluation], name_x: str) -> None:
-    """Draw the Frechet distance, its floor, and the best of it; logarithmic."""
+    """Draw the distance that all evaluations have, its floor, and the best of it; logarithmic."""
+    name = distance(evaluations)
     along = [each["kimg"] if name_x == "kimg" else each["step"] for each in evaluations]
-    values = [each["figures"]["frechet"] for each in evaluations]
-    extractor, floor = evaluations[-1]["extractor"], evaluations[-1]["floor"]
+    values = [by_name(each["figures"])[name] for each in evaluations]
+    extractor, floor = evaluations[-1]["extractor"], by_name(evaluations[-1]["floor"]).get(name)
     axes.plot(along, values, marker="o", markersize=4, label="samples")
     best = int(np.argmin(values))
     axes.plot(along[best], values[best], "*", color="black", markersize=11)
@@ -80,16 +81,17 @@ def _draw_distance(axes: Any, evaluations: Sequence[Evaluation], name_x: str) ->
         textcoords="offset points",
         horizontalalignment="left" if 2 * best < len(values) else "right",
     )
-    axes.axhline(
-        floor["frechet"],
-        color="grey",
-        linestyle=":",
-        label=f"floor, {floor['frechet']:.3g}",
-    )
-    axes.set_yscale("log")
-    axes.set_ylabel("Frechet distance")
+    _draw_floor(axes, floor)
+    if name == "frechet":
+        axes.set_yscale("log")
+    axes.set_ylabel(f"{name.capitalize()} distance")
     axes.grid(alpha=0.3)
     axes.legend(title=f"{extractor['name']} {extractor['sha256'][:8]}")
+
+
+def _draw_floor(axes: Any, floor: float | None) -> None:
+    if floor is not None:
+        axes.axhline(floor, color="grey", linestyle=":", label=f"floor, {floor:.3g}")
 
 
 def draw_study(results: Sequence[Result], metric: str, facts: Mapping[str, object]) -> bytes:
@@ -115,8 +117,7 @@ def draw_study(results: Sequence[Result], metric: str, facts: Mapping[str, objec
             markersize=12,
             color=line.get_color(),
         )
-    floor = results[0]["floor"]
-    axes.axhline(floor, color="grey", linestyle=":", label=f"floor, {floor:.3g}")
+    _draw_floor(axes, results[0]["floor"])
     if metric == "frechet":
         axes.set_yscale("log")
     axes.set_xlabel("minutes of training")

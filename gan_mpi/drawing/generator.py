@@ -12,7 +12,7 @@ from gan_mpi.game.precision import DTYPES
 from gan_mpi.networks.build import build_generator
 from gan_mpi.networks.generator import Generator
 from gan_mpi.runs import checkpoint
-from gan_mpi.runs.directory import newest_run
+from gan_mpi.runs.find import newest_trained
 from gan_mpi.runs.log import warn
 from gan_mpi.runs.record import DataRecord
 
@@ -63,5 +63,5 @@ def find_generator(source: Path | None, step: int | None, ema: bool = True) -> S
     Without a source it is that of the newest run in 'runs'.  Warns on stderr of newer checkpoints
     that cannot be read.  Raises UserError.
     """
-    checkpoint_of_step = checkpoint.find_checkpoint(source or newest_run(Path("runs")), step, warn)
+    checkpoint_of_step = checkpoint.find_checkpoint(source or newest_trained(), step, warn)
     return read_generator(*checkpoint_of_step, ema)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from gan_mpi.cluster.device import one_thread
 from gan_mpi.mpi.comm import Communicator
-from gan_mpi.networks.inference import one_thread
 from gan_mpi.streams import shard
 
 PARTS = 64  # of a set, each summed by one rank; added in one order on any number of ranks

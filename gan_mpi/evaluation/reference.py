@@ -28,8 +28,10 @@ from gan_mpi.evaluation.extractor import (
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.networks.generator import Generator
 from gan_mpi.parallel.data import share_tests
-from gan_mpi.runs.evaluations import Conditions, Evaluation, Figures
-from gan_mpi.streams import DataOrder
+from gan_mpi.runs.evaluations import FEWEST, Conditions, Evaluation, Figures
+from gan_mpi.streams import DataOrder, Purpose
+
+MOST_SAMPLES = 10_000  # training images in the place of samples
 
 
 @dataclass
@@ -49,7 +51,7 @@ class Features:
 class Wanted:
     """How many samples an evaluation draws, and which classifier sees them."""
 
-    samples: int
+    samples: int | None = None  # None: as many as the floor is of
     classifier: str | None = None  # None: that of the data
     run_dir: Path | None = None  # may hold it
 
@@ -104,8 +106,8 @@ def _require_shape(extractor: Extractor, train: Dataset) -> None:
 class Reference:
     """The real images of a data set, to compare generators with.
 
-    `floor` has the figures of training images in the place of samples: what a perfect generator
-    would get; and what Memory says of test images.
+    `floor` has the figures of `floor_samples` training images in the place of samples, what a
+    perfect generator would get, if as many samples are drawn; and what Memory says of test images.
     """
 
     def __init__(
@@ -114,22 +116,24 @@ class Reference:
         extractor: Extractor,
         train: Dataset,
         test: Dataset,
-        samples: int,
+        samples: int | None,
     ) -> None:
-        """Take the features of the test images and of so many training images.  Collective."""
-        comm.alike(lambda: check_counts(samples, train, test))
-        self.comm, self.extractor, self.samples = comm, extractor, samples
-        self.name = train.name
+        """Take the features of the test images and of training images.  Collective."""
+        self.floor_samples = min(MOST_SAMPLES, len(train.images))
+        self.samples = samples or self.floor_samples
+        comm.alike(lambda: check_counts(self.samples, train, test))
+        self.comm, self.extractor = comm, extractor
+        self.name, self.class_names = train.name, list(train.classes)
         self.real = self._extract(test.images)
         self.moments = frechet.moments(comm, self.real.features)
-        self.kernel = kernel.mean_kernel(comm, self.real.features)
+        self.kernel = kernel.mean_kernel(comm, self.real.features, Purpose.BOOTSTRAP_REAL)
         self.radii = neighbours.squared_radii(comm, self.real.features)
         is_image = len(train.shape) == 3
         self.memory = memory.Memory(comm, train.images, test.images) if is_image else None
-        chosen = DataOrder(0, len(train.images)).indices(0, min(samples, len(train.images)))
-        self.floor_samples = len(chosen)
-        drawn = self._extract(train.images[np.sort(chosen)])
-        self.floor = self._compare(drawn)
+        self.floor: Figures = {}
+        if self.samples == self.floor_samples:
+            chosen = DataOrder(0, len(train.images)).indices(0, self.floor_samples)
+            self.floor = self._compare(self._extract(train.images[np.sort(chosen)]))
         if self.memory:
             self.floor |= self.memory.floor
 
@@ -155,6 +159,7 @@ class Reference:
             "real": self.real.count,
             "floor_samples": self.floor_samples,
             "extractor": self.extractor.identity,
+            **({"class_names": self.class_names} if self.class_names else {}),
             "figures": figures,
             "floor": self.floor,
             "seconds": time.perf_counter() - begin,
@@ -181,13 +186,14 @@ class Reference:
 
     def _compare(self, drawn: Features) -> Figures:
         """Return the figures of a set of samples against the test images.  Collective."""
-        moments = frechet.moments(self.comm, drawn.features)
-        own = kernel.mean_kernel(self.comm, drawn.features)
+        figures: Figures = {}
+        if min(drawn.count, self.real.count, self.floor_samples) >= FEWEST:
+            moments = frechet.moments(self.comm, drawn.features)
+            figures["frechet"] = frechet.frechet_distance(self.moments, moments)
+        own = kernel.mean_kernel(self.comm, drawn.features, Purpose.BOOTSTRAP_FAKE)
         cross = kernel.mean_cross_kernel(self.comm, drawn.features, self.real.features)
-        figures: Figures = {
-            "frechet": frechet.frechet_distance(self.moments, moments),
-            "kernel": kernel.kernel_distance(self.kernel, own, cross),
-        }
+        distance, error = kernel.kernel_distance(self.kernel, own, cross)
+        figures |= {"kernel": distance, "kernel_error": error}
         figures |= neighbours.compare(self.comm, self.real.features, self.radii, drawn.features)
         if self.extractor.classes:
             shares = classes.histogram(drawn.probabilities)

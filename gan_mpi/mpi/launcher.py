@@ -8,6 +8,7 @@ from pathlib import Path
 
 RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "MPI_RANK")
 SIZE_VARIABLES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+LOCAL_VARIABLES = ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE")
 
 
 def _first_number(names: Iterable[str]) -> int | None:
@@ -33,6 +34,11 @@ def node_name() -> str:
 def process_count() -> int:
     """Return how many processes the launcher started, 1 where it does not say."""
     return _first_number(SIZE_VARIABLES) or 1
+
+
+def local_count() -> int:
+    """Return how many of them the launcher started on this node, where it says; else all."""
+    return _first_number(LOCAL_VARIABLES) or process_count()
 
 
 def speaks_first() -> bool:

@@ -7,7 +7,7 @@ from torch import nn
 
 from gan_mpi.config.training import TrainConfig
 from gan_mpi.errors import UserError, invalid_value
-from gan_mpi.networks import dcgan, dense, lightning, paddle
+from gan_mpi.networks import dcgan, dense, lightning, paddle, small
 from gan_mpi.networks.generator import Generator, PlainGenerator
 from gan_mpi.networks.pixels import RANGES
 from gan_mpi.networks.variations import (
@@ -53,6 +53,7 @@ ARCHITECTURES = {
     "lightning": Architecture(
         lightning.lightning_generator, lightning.lightning_discriminator, torch_default
     ),
+    "small": Architecture(small.small_generator, small.small_discriminator, dcgan_normal),
 }
 
 

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 from torch import nn
+
+from gan_mpi.cluster.device import one_thread
 
 
 @contextmanager
@@ -17,14 +18,3 @@ def inference(network: nn.Module) -> Iterator[None]:
             yield
     finally:
         network.train(was_training)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute on one thread: the same order of sums and the same bits on any machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn.functional import group_norm, layer_norm, normalize, one_hot
 from torch.nn.utils.parametrize import register_parametrization
 
+from gan_mpi.cluster.device import one_thread
 from gan_mpi.networks.generator import Generator
-from gan_mpi.networks.inference import one_thread
 from gan_mpi.networks.layers import View
 from gan_mpi.parallel.batch_norm import BatchNorm
 from gan_mpi.streams import Purpose, uniforms

@@ -15,6 +15,7 @@ def begin(
     time_limit: str | None,
 ) -> "tuple[Communicator, StopRequest, Phases, End | None]":
     """Find out when the job ends, catch signals, and start MPI.  Collective."""
+    from gan_mpi.cluster.processors import VARIABLES, settle_processors
     from gan_mpi.lifecycle.phases import Phases
     from gan_mpi.lifecycle.stopping import StopRequest
     from gan_mpi.mpi.launcher import speaks_first
@@ -29,5 +30,11 @@ def begin(
 
     comm = world()
     stop.install()
+    lowest = settle_processors(comm)
+    if lowest and comm.is_root:
+        warn(
+            "the ranks' processors have different instruction sets; all use those of "
+            f"{VARIABLES[0]}={lowest}"
+        )
     phases.end("MPI")
     return comm, stop, phases, end

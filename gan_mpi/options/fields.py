@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from gan_mpi.config.presets import PRESETS
-from gan_mpi.options.params import FiniteRange
+from gan_mpi.options.params import FiniteRange, RunPath
 
 PLAYERS = {"": "both players", "g": "the generator", "d": "the discriminator"}
 HEADINGS = (
@@ -126,6 +126,8 @@ def _type(config_field: Field, kind: type) -> Any:
     meta = config_field.metadata
     if "choices" in meta:
         return click.Choice(meta["choices"])
+    if meta.get("is_run"):
+        return RunPath(str)
     limits = {
         "min": meta.get("minimum", meta.get("above")),
         "max": meta.get("maximum", meta.get("below")),

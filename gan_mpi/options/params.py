@@ -1,6 +1,7 @@
 """Kinds of values and options that commands share."""
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 import click
 
 from gan_mpi.config.values import grid_size
+from gan_mpi.errors import UserError
+from gan_mpi.runs.find import named_run
 
 LAST_SEED = 2**48
 MOST_SEEDS = 1_000_000
@@ -90,6 +93,19 @@ class TwoSeeds(click.ParamType):
         if max(int(first), int(last)) >= LAST_SEED:
             self.fail(f"{value!r} goes beyond 2**48.", param, ctx)
         return int(first), int(last)
+
+
+class RunPath(click.Path):
+    """A run directory, or a run in 'runs' by its number."""
+
+    def __init__(self, path_type: type = Path) -> None:
+        super().__init__(path_type=path_type)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return super().convert(named_run(os.fspath(value)), param, ctx)
+        except UserError as error:
+            self.fail(str(error), param, ctx)
 
 
 class GridSize(click.ParamType):
@@ -208,6 +224,10 @@ def checkpoint_step(text: str) -> int | None:
         )
     return None if text == "last" else int(text)
 
+
+run_argument = click.argument(
+    "run_or_checkpoint", metavar="[RUN|NUMBER|CHECKPOINT]", required=False, type=RunPath()
+)
 
 no_ema_option = click.option(
     "--no-ema",

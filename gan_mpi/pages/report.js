@@ -60,7 +60,8 @@ class Chart {
     this.place.setAttribute("aria-valuemin", 0);
     this.place.setAttribute("aria-valuemax", this.xs.length - 1);
     this.legend = html(box, "ul");
-    this.values = spec.series.map((series) => this.entry(series));
+    this.lines = [];
+    this.values = spec.series.map((series, i) => this.entry(series, i));
     this.where = html(html(this.legend, "li"), "b");
     this.place.addEventListener("keydown", (event) => this.key(event));
     for (const kind of ["pointermove", "pointerdown"])
@@ -68,12 +69,18 @@ class Chart {
     new ResizeObserver(() => this.draw()).observe(this.place);
   }
 
-  entry(series) {
+  entry(series, i) {
     const item = html(this.legend, "li");
+    for (const kind of ["pointerenter", "pointerleave"])
+      item.addEventListener(kind, () => this.single(kind === "pointerenter" ? i : undefined));
     const sample = element(item, "svg", { viewBox: "0 0 22 10", "aria-hidden": "true" });
     element(sample, "path", { d: "M0 5H22", ...this.look(series) });
     item.append(series.label + " ");
     return html(item, "b");
+  }
+
+  single(i) {
+    this.lines.forEach((line, j) => line.classList.toggle("aside", i !== undefined && i !== j));
   }
 
   look(series) {
@@ -100,13 +107,18 @@ class Chart {
     for (const tick of ticks(first, first + span, false))
       element(svg, "text", { x: this.x(tick), y: HEIGHT - BOTTOM + 15, "text-anchor": "middle" }, short(tick));
     element(svg, "text", { x: width - RIGHT, y: HEIGHT - 4, "text-anchor": "end" }, spec.x);
-    for (const series of spec.series) {
+    this.lines = spec.series.map((series) => {
+      const group = element(svg, "g");
       const d = series.points.map(([px, py], i) => `${i ? "L" : "M"}${this.x(px).toFixed(1)} ${y(py).toFixed(1)}`);
-      element(svg, "path", { d: d.join(""), ...this.look(series) });
+      element(group, "path", { d: d.join(""), ...this.look(series) });
       if (series.points.length < 30)
         for (const [px, py] of series.points)
-          element(svg, "circle", { cx: this.x(px), cy: y(py), r: 2.5, style: `fill: var(--c${series.colour})` });
-    }
+          element(group, "circle", { cx: this.x(px), cy: y(py), r: 2.5, style: `fill: var(--c${series.colour})` });
+      const [endX, endY] = series.points.at(-1);
+      const place = { x: this.x(endX) - 4, y: y(endY) - 4, "text-anchor": "end" };
+      element(group, "text", { class: "mark", ...place, style: `fill: var(--c${series.colour})` }, series.mark);
+      return group;
+    });
     this.cursor = element(svg, "line", { class: "cursor", y1: TOP, y2: HEIGHT - BOTTOM });
     this.show();
   }
@@ -134,9 +146,10 @@ class Chart {
     const at = this.xs[this.at], texts = [];
     for (const x of ["x1", "x2"]) this.cursor.setAttribute(x, this.x(at));
     this.spec.series.forEach((series, i) => {
-      const ended = at > series.points.at(-1)[0];
-      const found = ended ? undefined : series.points.findLast((p) => p[0] <= at);
-      this.values[i].textContent = found ? short(found[1]) : "-";
+      const ended = at > series.points.at(-1)[0]; // then what it ended with, and where
+      const found = series.points.findLast((p) => p[0] <= at);
+      const where = ended ? ` (end, ${short(found[0])})` : "";
+      this.values[i].textContent = found ? short(found[1]) + where : "-";
       texts.push(`${series.label} ${this.values[i].textContent}`);
     });
     this.where.textContent = `at ${short(at)} ${this.spec.x}`;

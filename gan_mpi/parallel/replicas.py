@@ -1,12 +1,14 @@
 """Replicas that begin alike, and are compared."""
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gan_mpi.arrays import Array
+from gan_mpi.cluster.device import one_thread
 from gan_mpi.errors import DIVERGED, UserError
 from gan_mpi.mpi.comm import Communicator
 
@@ -19,6 +21,76 @@ def broadcast_network(comm: Communicator, network: nn.Module) -> None:
         tensor.copy_(torch.from_numpy(host))
 
 
+def arithmetic(device: torch.device) -> int:
+    """Return a digest of what replicas repeat: optimizers' and averages' steps, small products.
+
+    Equal numbers on two ranks mean that they compute alike; 0 <= digest < 2**63.
+    """
+    numbers = torch.arange(1, 2050, dtype=torch.float64) / 1367.0
+    digest = hashlib.sha256()
+    with one_thread():
+        for dtype in (torch.float32, torch.float64):
+            x = numbers.to(device, dtype)
+            y = x.flip(0)
+            matrix = x[:2048].view(32, 64)
+            results = (
+                torch.addcdiv(x, y, x.sqrt() + 1e-8, value=-1e-3),
+                torch.addcmul(x, y, y, value=1e-3),
+                torch.lerp(x, y, 0.003),
+                x.mul(0.999).add(y, alpha=0.001),
+                x.pow(0.75).mul(y.exp()),
+                matrix @ y[:64],
+                matrix @ matrix.T,
+                x.sum()[None],
+            )
+            for result in results:
+                digest.update(result.cpu().numpy().tobytes())
+    return _number(digest)
+
+
+def compute_alike(comm: Communicator, device: torch.device) -> bool:
+    """Return whether all ranks get the same bits from the same arithmetic.  Collective."""
+    low, high = comm.extremes(np.array([arithmetic(device)], dtype=np.int64))
+    return bool((low == high).all())
+
+
+class Mirror:
+    """Gives all ranks root's tensors after each update, where ranks do not compute alike.
+
+    Of the other player it is the buffers, since a forward pass moves those of spectral norm.
+    """
+
+    def __init__(
+        self,
+        comm: Communicator,
+        networks: Sequence[nn.Module],
+        optimizer: torch.optim.Optimizer,
+        other: nn.Module,
+    ) -> None:
+        self.comm, self.networks, self.optimizer = comm, networks, optimizer
+        self.other = other
+
+    def tensors(self) -> list[Tensor]:
+        """Return parameters, buffers and what the optimizer keeps of each parameter."""
+        found = [each for network in self.networks for each in network.state_dict().values()]
+        found += self.other.buffers()
+        for kept in self.optimizer.state.values():
+            found += [value for value in kept.values() if isinstance(value, Tensor)]
+        return found
+
+    @torch.no_grad()
+    def __call__(self) -> None:
+        """Send them as one message of bytes.  Collective."""
+        tensors = [tensor.detach() for tensor in self.tensors()]
+        hosts = [each.cpu().contiguous().view(-1).view(torch.uint8) for each in tensors]
+        message = torch.cat(hosts).numpy()
+        with self.comm.clock.phase("communication"):
+            self.comm.broadcast_in_place(message)
+        parts = torch.from_numpy(message).split([len(host) for host in hosts])
+        for tensor, part in zip(tensors, parts, strict=True):
+            tensor.copy_(part.clone().view(tensor.dtype).view(tensor.shape))
+
+
 def check_replicas(comm: Communicator, **networks: nn.Module) -> None:
     """Raise UserError, naming tensor and rank, unless all ranks hold the same.  Collective."""
     names, digests = [], []
@@ -26,12 +98,14 @@ def check_replicas(comm: Communicator, **networks: nn.Module) -> None:
         for name, tensor in network.state_dict().items():
             data = tensor.detach().cpu().contiguous().numpy().tobytes()
             names.append(f"{player}.{name}")
-            digests.append(int.from_bytes(hashlib.sha256(data).digest()[:8], "little") >> 1)
+            digests.append(_number(hashlib.sha256(data)))
     mine = np.array(digests, dtype=np.int64)
     low, high = comm.extremes(mine)
     if (low != high).any():
+        device = next(iter(networks.values())).state_dict()
+        alike = compute_alike(comm, next(iter(device.values())).device)
         everyone = np.stack(comm.allgather(mine))
-        comm.alike(lambda: _name_the_first(names, everyone))
+        comm.alike(lambda: _name_the_first(names, everyone, alike))
 
 
 def check_finite(comm: Communicator, **networks: nn.Module) -> None:
@@ -48,10 +122,19 @@ def check_finite(comm: Communicator, **networks: nn.Module) -> None:
                 )
 
 
-def _name_the_first(names: list[str], digests: Array) -> None:
+def _number(digest: "hashlib._Hash") -> int:
+    return int.from_bytes(digest.digest()[:8], "little") >> 1
+
+
+def _name_the_first(names: list[str], digests: Array, alike: bool) -> None:
     """Raise UserError about the first tensor that is not root's; `digests` are (ranks, names)."""
     rank, index = np.argwhere(digests != digests[0])[0]
+    suspect = (
+        "suspect the hardware of that rank's node"
+        if alike
+        else "its rank computes on another kind of processor, and other bits come of it"
+    )
     raise UserError(
         f"{names[index]} on rank {rank} is not what it is on rank 0: the ranks do not train one "
-        "model any more. The last checkpoint is good; suspect the hardware of that rank's node."
+        f"model any more. The last checkpoint is good; {suspect}."
     )

@@ -23,7 +23,8 @@ from gan_mpi.errors import UserError
 from gan_mpi.files import write_aside
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.runs import checkpoint
-from gan_mpi.runs.directory import list_checkpoints, newest_run
+from gan_mpi.runs.directory import list_checkpoints
+from gan_mpi.runs.find import newest_trained
 from gan_mpi.runs.log import say
 
 STEP_TIME, FRAME_TIME = 300, 60  # milliseconds of a checkpoint's and of another frame
@@ -133,7 +134,7 @@ def timelapse(
 
 
 def _all_checkpoints(run: Path | None) -> tuple[Path, list[Path]]:
-    run_dir = run or newest_run(Path("runs"))
+    run_dir = run or newest_trained()
     paths = [path for _, path in reversed(list_checkpoints(run_dir))]
     if len(paths) < 2:
         raise UserError(

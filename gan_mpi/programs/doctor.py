@@ -24,7 +24,8 @@ CLOCK_TOLERANCE = 1.0  # seconds
 def doctor(comm: Communicator, run_dir: Path, signals: SignalProbe, phases: Phases) -> int:
     """Print all that a run needs, and what is wrong; return 0 or 1.  Collective."""
     facts = collect_facts(comm)
-    findings = [*disagreements(facts), *crowded(facts), *uneven_gpus(facts)]
+    shared, notes = shared_cores(facts)
+    findings = [*disagreements(facts), *crowded(facts), *shared, *uneven_gpus(facts)]
     findings += [node[0].idle for node in _by_node(facts) if node[0].idle]
     findings += probe_folder(comm, run_dir) or little_room(comm, run_dir)
     seconds, wrong = probe_sums(comm)
@@ -39,6 +40,7 @@ def doctor(comm: Communicator, run_dir: Path, signals: SignalProbe, phases: Phas
             _about_clocks(ahead),
             f"SIGUSR1: {arrival}",
             f"{run_dir}: {free_space(run_dir) / 1e9:.1f} GB free",
+            *(f"note: {note}." for note in notes),
         ]
         for line in lines:
             say(line)
@@ -94,6 +96,32 @@ def crowded(facts: list[Facts]) -> list[str]:
                 f"leave OMP_NUM_THREADS unset, or set it to {max(1, cores // len(node))}"
             )
     return sentences
+
+
+def shared_cores(facts: list[Facts]) -> tuple[list[str], list[str]]:
+    """Name ranks that share cores: by the launcher's mistake, or since there are no more."""
+    mistakes, notes = [], []
+    for node in _by_node(facts):
+        everything = {core for fact in node for core in fact.cores}
+        masks: dict[tuple[int, ...], list[int]] = {}
+        for fact in node:
+            masks.setdefault(fact.cores, []).append(fact.rank)
+        for cores, ranks in masks.items():
+            if len(ranks) <= len(cores):
+                continue
+            shared = f"{len(ranks)} ranks of {node[0].host} share {_cores(cores)}"
+            if len(cores) == len(everything):
+                notes.append(f"{shared}: the result is right, but they wait for each other")
+            else:
+                mistakes.append(
+                    f"{shared}, of {len(everything)} that ranks there have; bind each rank to "
+                    "cores of its own"
+                )
+    return mistakes, notes
+
+
+def _cores(cores: tuple[int, ...]) -> str:
+    return f"core{'s' if len(cores) > 1 else ''} {ranges(cores)}"
 
 
 def uneven_gpus(facts: list[Facts]) -> list[str]:

@@ -23,7 +23,7 @@ def evaluate(
     source: Path | None,
     step: int | None,
     datadir: str | None,
-    samples: int,
+    samples: int | None,
     classifier: str | None,
     as_json: bool,
     ema: bool = True,

@@ -15,16 +15,18 @@ from gan_mpi.runs.evaluations import (
     FIGURES,
     Evaluation,
     best_evaluation,
+    class_name,
     comparable,
     conditions,
-    floors,
+    distance_text,
+    missing_classes,
     read_evaluations,
 )
 from gan_mpi.runs.segments import Segment, read_segments
 from gan_mpi.runs.stats import StatsRecord, read_stats
 
 PICTURES = 60  # grids of a run on its page, evenly spread over its steps
-COLOURS = 6  # of the style sheet
+COLOURS = 10  # of the style sheet
 
 
 class Picture(TypedDict):
@@ -40,6 +42,7 @@ class Line(TypedDict):
 
     label: str
     colour: int  # of the style sheet
+    mark: str  # of its run, at the line's end, if there are several
     dashed: bool
     points: list[tuple[float, float]]
 
@@ -92,8 +95,7 @@ class Run:
         for step, path in chosen:
             text = f"step {step}"
             if step in figures:
-                text += f", Frechet {figures[step]['figures']['frechet']:.3f}"
-                text += f" ({floors(figures[step]):.1f} floors)"
+                text += f", {distance_text(figures[step])}"
             pictures.append({"step": step, "text": text, "uri": data_uri(path)})
         return pictures
 
@@ -146,7 +148,9 @@ def page(folders: Sequence[Path]) -> str:
         charts=charts(runs),
         differences=differences(runs),
         figures=FIGURES,
-        floors=floors,
+        distance_text=distance_text,
+        class_name=class_name,
+        missing_classes=missing_classes,
         style=(files / "report.css").read_text(),
         script=(files / "report.js").read_text(),
         version=__version__,
@@ -245,8 +249,9 @@ def _series(
             both = [(row.get(along), curve(row)) for row in rows]
             points = [(x, y) for x, y in both if x is not None and y is not None]
             line: Line = {
-                "label": label if alone else f"{run.name}: {label}",
+                "label": label if alone else f"{number + 1}. {run.name}: {label}",
                 "colour": (turn if alone else number) % COLOURS,
+                "mark": "" if alone else str(number + 1),
                 "dashed": turn > 0,
                 "points": sorted(points),
             }

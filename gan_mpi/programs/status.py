@@ -2,16 +2,15 @@
 
 import time
 from pathlib import Path
-from typing import TypedDict
+from typing import TypedDict, cast
 
 from gan_mpi.runs.directory import (
-    CONFIG_FILE,
     list_checkpoints,
     read_config,
     read_warnings,
 )
 from gan_mpi.runs.segments import Segment, read_segments
-from gan_mpi.runs.stats import StatsRecord, duration, figures_of, last_stats
+from gan_mpi.runs.stats import StatsRecord, duration, figure_texts, figures_of, last_stats
 
 SILENCE = 5  # times the usual time between records, or at least QUIET, mean that it hangs
 QUIET = 120.0  # seconds
@@ -93,11 +92,6 @@ def _age(path: Path) -> float:
     return max(0.0, time.time() - path.stat().st_mtime)
 
 
-def find_runs(root: Path) -> list[Path]:
-    """Return the run directories in a folder, by name."""
-    return sorted(path.parent for path in root.glob(f"*/{CONFIG_FILE}"))
-
-
 def page(status: Status) -> list[str]:
     """Return a status as lines for people."""
     rows = {"state": _state(status), "progress": _progress(status)}
@@ -114,9 +108,7 @@ def page(status: Status) -> list[str]:
         age = duration(status["checkpoint_age"])
         rows["checkpoint"] = f"step {status['checkpoint_step']}, {age} ago"
     if status["figures"]:
-        rows["figures"] = "  ".join(
-            f"{name} {value:.4g}" for name, value in status["figures"].items()
-        )
+        rows["losses"] = "  ".join(figure_texts(cast(StatsRecord, status["figures"])))
     lines = [status["run"], *(f"  {name:11}{text}" for name, text in rows.items())]
     lines += [f"  {warning}" for warning in status["warnings"]]
     return lines + [f"  {_segment(segment)}" for segment in status["segments"]]

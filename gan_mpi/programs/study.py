@@ -29,6 +29,7 @@ EVALUATIONS = 5  # of each run, unless --evaluate-every says otherwise
 # The figures that a study can be about, and whether more is better.
 METRICS = {
     "frechet": False,
+    "kernel": False,
     "precision": True,
     "recall": True,
     "density": True,
@@ -92,6 +93,7 @@ def study(
     plans = {setting.name: _options(folder, setting, parse) for setting in grid}
     chosen = grid if only is None else [grid[only - 1]]
     comm.on_root(lambda: _make(folder))
+    _say(comm, _what_it_takes([plans[setting.name] for setting in chosen]))
     for number, setting in enumerate(chosen, 1):
         _say(comm, f"{number}/{len(chosen)}: {setting.name} on {setting.ranks} rank(s)")
         if _run(comm, setting, plans[setting.name], stop, end) == STOPPED:
@@ -99,6 +101,15 @@ def study(
             return STOPPED
     comm.on_root(lambda: _summarise(folder, [each.name for each in grid], metric))
     return 0
+
+
+def _what_it_takes(plans: Sequence[Given]) -> str:
+    configs = [new_config(plan) for plan in plans]
+    kimg = sum(config.steps * config.images_per_step for config in configs) / 1000
+    steps = sorted({config.steps for config in configs})
+    each = f"{steps[0]}" if len(steps) == 1 else f"{steps[0]} to {steps[-1]}"
+    runs = f"{len(plans)} run(s) of {each} steps, {kimg:.0f} thousand real images in all"
+    return f"{runs}; --kimg or --steps after -- gives another length"
 
 
 def _options(folder: Path, setting: Setting, parse: Callable[[list[str]], Given]) -> Given:
@@ -171,7 +182,7 @@ def read_result(run_dir: Path, metric: str) -> Result | None:
         "steps": at,
         "seconds_at": np.interp(at, steps, [0.0, *np.cumsum(spent)]).tolist(),
         "figures": figures,
-        "floor": by_name(evaluations[-1]["floor"])[metric],
+        "floor": by_name(evaluations[-1]["floor"]).get(metric),
         "best": best,
         "conditions": list(conditions(evaluations[-1])),
     }
@@ -210,5 +221,7 @@ def table(results: Sequence[Result], metric: str) -> list[str]:
             f"{result['steps'][best]:8d}  {duration(result['seconds_at'][best]):>8}  "
             f"{result['figures'][-1]:9.4f}"
         )
-    floors = f"floor {results[0]['floor']:.4f}" if results else "nothing is done yet"
-    return [*lines, floors]
+    if not results:
+        return [*lines, f"nothing with a figure of {metric} is done yet"]
+    floor = results[0]["floor"]
+    return lines if floor is None else [*lines, f"floor {floor:.4f}"]

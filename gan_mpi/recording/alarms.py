@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from gan_mpi.runs.evaluations import Evaluation
+from gan_mpi.runs.evaluations import Evaluation, class_name, missing_classes
 from gan_mpi.runs.stats import StatsRecord, figures_of
 
 WON_LOSS = 0.01  # of D, below which it has won
@@ -74,10 +74,9 @@ def alarms_of_evaluation(record: Evaluation, fewest_missing: int) -> dict[str, s
     if not missing or not shares:
         return {}
     most = max(range(len(shares)), key=shares.__getitem__)
-    names = ", ".join(map(str, missing))
     sentence = (
-        f"{len(missing)} of {len(shares)} classes are hardly drawn: {names}; {shares[most]:.0%} of "
-        f"the samples are taken for class {most}"
+        f"{len(missing)} of {len(shares)} classes are hardly drawn: {missing_classes(record)}; "
+        f"{shares[most]:.0%} of the samples are taken for class {class_name(record, most)}"
     )
     if 2 * len(missing) > len(shares) >= 2 * fewest_missing:
         return {COLLAPSE: f"most modes are lost (mode collapse): {sentence}"}

@@ -7,15 +7,14 @@ from typing import Protocol
 from gan_mpi.config.presets import PRESETS, CntkLog
 from gan_mpi.config.running import RunConfig
 from gan_mpi.config.training import TrainConfig
-from gan_mpi.runs.stats import Figures, StatsRecord, duration, figures_of
+from gan_mpi.runs.stats import Figures, StatsRecord, duration, figure_texts, figures_of
 from gan_mpi.training.state import State
 
 LINES = 50  # status lines of a run, as many as CNTK's example printed
-ERRORS = ("error_real", "error_fake", "error_G")
+WIDTH = 100  # columns of a status line
 LEGEND = (
-    "(G, D: losses; D(x), D(G(z)): mean scores of reals and fakes; err: reals/fakes that D takes "
-    "for the other, and fakes that G fails to pass off as real; lr: of G/D; comm: share of the "
-    "time)"
+    "(G, D: losses; D(x), D(G(z)): mean scores of reals and fakes; comm: share of time "
+    "communicating)"
 )
 
 
@@ -45,9 +44,12 @@ class Plain:
         return [LEGEND]
 
     def lines(self, record: StatsRecord, state: State) -> list[str]:
-        steps = state.config.steps
+        config = state.config
+        steps = config.steps
         left = (steps - record["step"]) * record["seconds_per_step"]
-        return [status_line(record, steps, left), *site_lines(record)]
+        scheduled = any(p.lr_schedule != "constant" or p.warmup for p in (config.G, config.D))
+        line = status_line(record, steps, left, scheduled)
+        return [line, *point_lines(record), *site_lines(record)]
 
     def closing(self, state: State, seconds: float, world_size: int) -> list[str]:
         return []
@@ -123,27 +125,29 @@ def log_format_of(options: RunConfig, config: TrainConfig) -> LogFormat:
     return formats[options.log_format]
 
 
-def status_line(record: StatsRecord, steps: int, seconds_left: float) -> str:
-    """Return one readable line about the updates since the last one."""
-
-    figures = figures_of(record)
-
-    def of(name: str, form: str) -> str:
-        return format(figures[name], form) if name in figures else "-"
-
-    errors = "/".join(of(name, ".0%") for name in ERRORS)
+def status_line(record: StatsRecord, steps: int, seconds_left: float, with_rates: bool) -> str:
+    """Return one readable line of at most WIDTH columns about the updates since the last one."""
     parts = [
         f"step {record['step']:{len(str(steps))}d}/{steps}",
-        f"epoch {record['epoch']:.2f}  kimg {record['kimg']:.1f}",
-        f"G {of('loss_G', '.4f')}  D {of('loss_D', '.4f')}",
-        f"D(x) {of('D_real', '.2f')}  D(G(z)) {of('D_fake', '.2f')}  err {errors}",
-        f"lr {record['lr_G']:.3g}/{record['lr_D']:.3g}",
-        f"{record['images_per_second']:.0f} img/s  comm {record['communication']:.0%}",
+        *figure_texts(record),
+        f"{record['images_per_second']:.0f} img/s",
+        f"comm {record['communication']:.0%}",
+        f"left {duration(seconds_left)}",
     ]
-    if "mean" in record:
-        mean, std = (" ".join(f"{v:.3f}" for v in each) for each in (record["mean"], record["std"]))
-        parts.append(f"mean {mean}  std {std}")
-    return "  ".join([*parts, f"left {duration(seconds_left)}"])
+    if with_rates:
+        rates = dict.fromkeys(f"{record[name]:.3g}" for name in ("lr_G", "lr_D"))
+        parts.insert(-2, f"lr {'/'.join(rates)}")
+    while len("  ".join(parts)) > WIDTH:
+        parts.pop(-2)  # what can be read in stats.jsonl
+    return "  ".join(parts)
+
+
+def point_lines(record: StatsRecord) -> list[str]:
+    """Return a line about the points that are drawn, if they are points."""
+    if "mean" not in record:
+        return []
+    mean, std = (" ".join(f"{v:.3f}" for v in each) for each in (record["mean"], record["std"]))
+    return [f"  points: mean {mean}  std {std}"]
 
 
 def site_lines(record: StatsRecord) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from gan_mpi import __version__
-from gan_mpi.cluster.device import Placement
+from gan_mpi.cluster.device import Placement, capability
 from gan_mpi.config.optimizer import OptimizerConfig
 from gan_mpi.config.resolve import remembered
 from gan_mpi.config.running import RunConfig
@@ -25,7 +25,7 @@ from gan_mpi.runs.claim import Claim
 from gan_mpi.runs.evaluations import forget_evaluations_after
 from gan_mpi.runs.log import Log
 from gan_mpi.runs.record import DataRecord
-from gan_mpi.runs.segments import Segment, append_segment
+from gan_mpi.runs.segments import Segment, append_segment, changes, read_segments
 from gan_mpi.streams import shard
 from gan_mpi.training.start import Start
 from gan_mpi.training.state import State
@@ -58,21 +58,28 @@ def opening_lines(
 
     `of_ranks` is what the ranks say, and `notes` are those on this rank's data.
     """
-    config, data = state.config, state.data
+    data = state.data
     hosts = list(dict.fromkeys(comm.allgather(platform.node())))
     named = ", ".join(hosts[:4]) + (", ..." if len(hosts) > 4 else "")
     shape, what = "x".join(map(str, data.shape)), "points" if data.are_points else "images"
     return [
         *([GLYPHS] if data.glyphs is not None else []),
         *of_ranks,
-        f"gan-mpi {__version__}, preset {config.preset}, seed {config.seed}, {config.precision}",
         f"data: {data.count} {what} of {shape} from {data.source}",
         *_classes(data),
         *dict.fromkeys(note for each in comm.allgather(notes) for note in each),
         f"ranks: {comm.world_size} on {len(hosts)} host(s) ({named}), {library_name()}",
-        f"networks: {config.network}, {_model(config)}",
         f"device: {placement.device}, {placement.threads} thread(s) a rank",
-        f"{shares(config.batch, comm.world_size)}; {_turn(config)}",
+        *config_lines(state.config, comm.world_size),
+    ]
+
+
+def config_lines(config: TrainConfig, world_size: int) -> list[str]:
+    """Return what is trained, and how, on so many ranks."""
+    return [
+        f"gan-mpi {__version__}, preset {config.preset}, seed {config.seed}, {config.precision}",
+        f"networks: {config.network}, {_model(config)}",
+        f"{shares(config.batch, world_size)}; {_turn(config)}",
         f"G: {_describe(config.G)}",
         f"D: {_describe(config.D)}",
     ]
@@ -103,14 +110,16 @@ def _describe(optimizer: OptimizerConfig) -> str:
 
 def segment(comm: Communicator, step: int, placement: Placement) -> Segment:
     """Return the line of segments.jsonl for this start of a run.  Collective."""
-    hosts = comm.allgather((platform.node(), str(placement.device), placement.threads))
+    mine = platform.node(), str(placement.device), placement.threads, capability()
+    hosts = comm.allgather(mine)
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "first_step": step + 1,
         "ranks": comm.world_size,
-        "hosts": sorted({host for host, _, _ in hosts}),
-        "devices": sorted({device for _, device, _ in hosts}),
-        "threads": [threads for _, _, threads in hosts],
+        "hosts": sorted({host for host, *_ in hosts}),
+        "devices": sorted({device for _, device, *_ in hosts}),
+        "threads": [threads for _, _, threads, _ in hosts],
+        "processors": sorted({processor for *_, processor in hosts}),
         "versions": {
             "gan-mpi": __version__,
             "python": platform.python_version(),
@@ -119,6 +128,16 @@ def segment(comm: Communicator, step: int, placement: Placement) -> Segment:
             "mpi": library_name(),
         },
     }
+
+
+def _notice_changes(run_dir: Path, segment: Segment, start: Start, log: Log) -> None:
+    """Say why a run that goes on will not be the same to the bit as without the stop."""
+    before = read_segments(run_dir) if start.saved else []
+    if before and (found := changes(before[-1], segment)):
+        log.line(
+            f"not as before: {', '.join(found)}; the result is as good, but in its last bits not "
+            "that of a run without the stop."
+        )
 
 
 def slowest(comm: Communicator, phases: Phases) -> dict[str, float]:
@@ -152,6 +171,7 @@ def open_run_dir(
     forget_evaluations_after(run_dir, step)
     about = {"config": asdict(config), "data": state.data.to_dict()}
     rundir.write_config(run_dir, {**about, "evaluation": remembered(options)})
+    _notice_changes(run_dir, segment, start, log)
     append_segment(run_dir, {"id": claim.number, **segment})
     going_on = f", going on after step {step}" if start.saved else ""
     log.line(f"run directory: {run_dir}{going_on}")

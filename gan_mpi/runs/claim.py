@@ -21,6 +21,7 @@ from typing import Self, TypedDict
 from gan_mpi import files
 from gan_mpi.errors import WRONG, UserError, reason
 from gan_mpi.runs.directory import make_named
+from gan_mpi.runs.log import warn
 from gan_mpi.runs.records import fits
 
 NAME = re.compile(r"claim-(\d{6,18})\.json")
@@ -136,7 +137,7 @@ class Claim:
 
     def _wait_for(self, path: Path) -> None:
         """Return once a claim is free, gone or fallen.  Raises UserError if it is held."""
-        seen, since = None, time.monotonic()
+        seen, since, said = None, time.monotonic(), False
         while (holder := _read(path)) is not None and not holder["free"] and not _is_gone(holder):
             if seen is None or holder["beat"] != seen:
                 if seen is not None and not (self._job and holder["job"] == self._job):
@@ -147,6 +148,9 @@ class Claim:
                         "another --run-dir.",
                         exit_code=WRONG,
                     )
+                if seen is not None and not said:
+                    warn(f"{path.parent} is held by an older start of this job; waits for its end")
+                    said = True
                 seen, since = holder["beat"], time.monotonic()
             elif time.monotonic() - since > STILL:
                 return

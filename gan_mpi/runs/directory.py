@@ -66,9 +66,7 @@ def make_numbered(outdir: Path, description: str) -> Path:
     try:
         outdir.mkdir(parents=True, exist_ok=True)
         for _ in range(STARTS_AT_ONCE):
-            names = (re.match(r"\.?(\d{5,18})(?:-|$)", path.name) for path in outdir.iterdir())
-            number = max((int(name[1]) for name in names if name), default=-1) + 1
-            if (run_dir := _claim(outdir, number, description)) is not None:
+            if (run_dir := _claim(outdir, next_number(outdir), description)) is not None:
                 return run_dir
     except OSError as error:
         raise UserError(f"--outdir: cannot make a folder in {outdir}: {reason(error)}.") from None
@@ -76,6 +74,13 @@ def make_numbered(outdir: Path, description: str) -> Path:
         f"--outdir: others took {STARTS_AT_ONCE} numbers in {outdir} before this start could; try "
         "again, or name a folder with --run-dir."
     )
+
+
+def next_number(outdir: Path) -> int:
+    """Return one more than the highest number of a run in a folder, which need not be there."""
+    paths = outdir.iterdir() if outdir.is_dir() else ()
+    names = (re.match(r"\.?(\d{5,18})(?:-|$)", path.name) for path in paths)
+    return max((int(name[1]) for name in names if name), default=-1) + 1
 
 
 def _claim(outdir: Path, number: int, description: str) -> Path | None:
@@ -114,21 +119,6 @@ def make_named(run_dir: Path) -> Path:
             f"--run-dir: {run_dir} holds files, such as {others[0]}, but no run; name a new folder."
         )
     return run_dir
-
-
-def newest_run(outdir: Path) -> Path:
-    """Return the run directory in `outdir` whose newest checkpoint is the latest.
-
-    Raises UserError if there is none.
-    """
-    runs = [
-        (checkpoints[0][1].stat().st_mtime_ns, run_dir)
-        for run_dir in (outdir.iterdir() if outdir.is_dir() else ())
-        if run_dir.is_dir() and (checkpoints := list_checkpoints(run_dir))
-    ]
-    if not runs:
-        raise UserError(f"there is no run with a checkpoint in '{outdir}'; name one, or train one.")
-    return max(runs)[1]
 
 
 def write_config(run_dir: Path, content: Mapping[str, object]) -> None:

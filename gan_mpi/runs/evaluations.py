@@ -8,6 +8,7 @@ from gan_mpi.files import write_aside
 from gan_mpi.runs.records import read_records, to_line
 
 METRICS_FILE = "metrics.jsonl"
+FEWEST = 256  # images for a Frechet distance: twice as many as there are features
 Conditions = tuple[str, str, int]  # data, SHA-256 of the extractor, samples
 
 
@@ -22,8 +23,9 @@ class Identity(TypedDict):
 class Figures(TypedDict, total=False):
     """What an evaluation measures, of samples or, as the floor, of training images."""
 
-    frechet: float
+    frechet: float  # absent below FEWEST images
     kernel: float
+    kernel_error: float  # half of its interval of 95 %
     precision: float
     recall: float
     density: float
@@ -45,8 +47,9 @@ class Evaluation(TypedDict, total=False):
     data: str
     samples: int
     real: int  # test images
-    floor_samples: int
+    floor_samples: int  # training images that the floor is of
     extractor: Identity
+    class_names: list[str]  # where they are known
     figures: Figures
     floor: Figures
     seconds: float
@@ -54,6 +57,7 @@ class Evaluation(TypedDict, total=False):
     alarms: dict[str, str]
 
 
+NAME = 12  # letters of a class, in a table
 KEYS = "step", "kimg", "data", "samples", "extractor", "figures", "floor"
 # Name, legend and format of each figure; those of the nearest images have another floor.
 FIGURES = (
@@ -77,7 +81,7 @@ def read_evaluations(run_dir: Path) -> list[Evaluation]:
     """
     newest: dict[tuple[int, Conditions], Evaluation] = {}
     for record in read_records(run_dir / METRICS_FILE, Evaluation, KEYS):
-        if not all("frechet" in record[name] for name in ("figures", "floor")):  # type: ignore[literal-required]
+        if "kernel" not in record["figures"]:
             continue
         key = record["step"], conditions(record)
         newest.pop(key, None)
@@ -101,9 +105,18 @@ def comparable(
 def best_evaluation(
     evaluations: Sequence[Evaluation], like: Conditions | None = None
 ) -> Evaluation | None:
-    """Return the evaluation with the smallest distance of those that compare."""
+    """Return the evaluation with the smallest distance of those that compare.
+
+    It is the Frechet distance, or the kernel distance where there is none.
+    """
     alike = comparable(evaluations, like)
-    return min(alike, key=lambda evaluation: evaluation["figures"]["frechet"], default=None)
+    name = distance(alike)
+    return min(alike, key=lambda each: by_name(each["figures"])[name], default=None)
+
+
+def distance(evaluations: Sequence[Evaluation]) -> str:
+    """Return the name of the distance that all of these have."""
+    return "frechet" if all("frechet" in each["figures"] for each in evaluations) else "kernel"
 
 
 def forget_evaluations_after(run_dir: Path, step: int) -> None:
@@ -114,14 +127,51 @@ def forget_evaluations_after(run_dir: Path, step: int) -> None:
         write_aside(run_dir / METRICS_FILE, text.encode())
 
 
+def class_name(evaluation: Evaluation, label: int) -> str:
+    """Return how a class is called: by its name, or its label where that is all there is."""
+    names = evaluation.get("class_names", ())
+    return names[label] if label < len(names) else str(label)
+
+
+def missing_classes(evaluation: Evaluation) -> str:
+    """Return the classes that are hardly drawn as a list for people."""
+    missing = evaluation["figures"].get("missing", ())
+    return ", ".join(class_name(evaluation, label) for label in missing) or "none"
+
+
 def by_name(figures: Figures) -> Mapping[str, float]:
     """Return the figures that are numbers as a mapping, where names are not written out."""
     return cast(Mapping[str, float], figures)
 
 
-def floors(evaluation: Evaluation) -> float:
-    """Return the Frechet distance of an evaluation in floors."""
-    return evaluation["figures"]["frechet"] / evaluation["floor"]["frechet"]
+def in_floors(evaluation: Evaluation) -> float | None:
+    """Return the Frechet distance in floors, None where it cannot be measured by them.
+
+    A floor is the distance of N training images to all N' test images.  The bias of a distance
+    falls with the number of images, so that only N samples are measured by it.
+    """
+    of_samples, of_floor = evaluation["figures"].get("frechet"), evaluation["floor"].get("frechet")
+    alike = evaluation["samples"] == evaluation.get("floor_samples")
+    return of_samples / of_floor if of_samples is not None and of_floor and alike else None
+
+
+def floors(evaluation: Evaluation) -> str:
+    """Return the Frechet distance as people quote it, "1.85 floors (10000, 10000)", or nothing."""
+    ratio = in_floors(evaluation)
+    if ratio is None:
+        return ""
+    return f"{ratio:.2f} floors ({evaluation['floor_samples']}, {evaluation['real']})"
+
+
+def distance_text(evaluation: Evaluation) -> str:
+    """Return the distance of an evaluation as a few words."""
+    figures, quoted = evaluation["figures"], floors(evaluation)
+    kernel = f"kernel distance {figures['kernel']:.6f}"
+    if "kernel_error" in figures:
+        kernel += f" ± {figures['kernel_error']:.6f}"
+    if "frechet" not in figures:
+        return kernel
+    return f"Frechet {figures['frechet']:.4f}{quoted and f', {quoted}'}  {kernel}"
 
 
 def evaluation_lines(evaluation: Evaluation) -> list[str]:
@@ -137,33 +187,48 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
         f"{'':34}{'samples':>12}{'floor':>12}",
     ]
     of_samples, of_floor = by_name(figures), by_name(floor)
+    quoted = floors(evaluation)
+    notes = {"frechet": quoted and f"  {quoted}"}
+    if "kernel_error" in figures:
+        notes["kernel"] = f"  ± {figures['kernel_error']:.6f}, 95 %"
     for name, legend, form in FIGURES:
         if name in figures:
-            cells = f"{of_samples[name]:>12{form}}{of_floor[name]:>12{form}}"
-            ratio = f"  ({floors(evaluation):.2f} floors)" if name == "frechet" else ""
-            lines.append(f"{legend:34}{cells}{ratio}")
+            cell = f"{of_floor[name]:>12{form}}" if name in of_floor else f"{'-':>12}"
+            lines.append(f"{legend:34}{of_samples[name]:>12{form}}{cell}{notes.get(name, '')}")
     if "histogram" in figures:
-        for name, each in (("samples", figures), ("floor", floor)):
-            shares = " ".join(f"{share:5.1%}" for share in each["histogram"])
-            lines.append(f"{'classes of the ' + name:34}{shares}")
-        missing = ", ".join(map(str, figures["missing"])) or "none"
-        lines.append(f"missing classes: {missing}")
-    if "agreement" in figures:
-        shares = " ".join(f"{share:5.1%}" for share in figures["agreement"])
-        lines.append(f"{'judged to be of the class asked':34}{shares}")
-    drawn = evaluation["floor_samples"]
-    lines.append(f"floor: the same of {drawn} training images")
+        names = [class_name(evaluation, label) for label in range(len(figures["histogram"]))]
+        width = min(NAME, max(6, *map(len, names)))
+        lines.append(f"{'class':34}" + " ".join(f"{name[:width]:>{width}}" for name in names))
+        for title, shares in (
+            ("share of the samples", figures["histogram"]),
+            ("of the floor", floor.get("histogram")),
+            ("judged to be of the class asked", figures.get("agreement")),
+        ):
+            if shares:
+                cells = " ".join(f"{share:>{width}.1%}" for share in shares)
+                lines.append(f"{title:34}{cells}")
+        lines.append(f"missing classes: {missing_classes(evaluation)}")
+    lines.append(_about_floor(evaluation))
     lines.append("*root mean square of a pixel's difference; the floor is that of test images")
     return lines
+
+
+def _about_floor(evaluation: Evaluation) -> str:
+    count, figures = evaluation["floor_samples"], evaluation["figures"]
+    if "frechet" not in figures:
+        return f"no Frechet distance: it wants {FEWEST} samples, training and test images or more"
+    if "frechet" in evaluation["floor"]:
+        return f"floor: the same of {count} training images against the same test images"
+    return f"no floors: they are of {count} training images, and want as many samples"
 
 
 def evaluation_line(evaluation: Evaluation) -> str:
     """Return one line about an evaluation, for the log of a run."""
     figures = evaluation["figures"]
-    parts = [f"Frechet {figures['frechet']:.4f} ({floors(evaluation):.2f} floors)"]
+    parts = [distance_text(evaluation)]
     parts += [f"precision {figures['precision']:.3f}", f"recall {figures['recall']:.3f}"]
     if "missing" in figures:
-        missing = ", ".join(map(str, figures["missing"])) or "none"
+        missing = missing_classes(evaluation)
         parts += [f"score {figures['score']:.3f}", f"missing classes {missing}"]
     if "agreement" in figures:
         parts.append(f"of the class asked {min(figures['agreement']):.1%} or more")

@@ -19,6 +19,7 @@ class Segment(TypedDict, total=False):
     hosts: list[str]
     devices: list[str]
     threads: list[int]  # by rank
+    processors: list[str]
     versions: dict[str, str]
     state: str  # starting, running, done, stopped and why, or lost: ended without a word
     last_step: int
@@ -33,6 +34,28 @@ NEEDED = "date", "first_step", "ranks", "hosts"
 # What a start has not said before its first status line.
 UNENDED = ("starting", "running")
 FRESH: Segment = {"state": "starting", "last_step": 0, "seconds": 0.0, "node_hours": 0.0}
+
+
+def changes(before: Segment, now: Segment) -> list[str]:
+    """Return what of a start is not as before, if the result is then another in its last bits.
+
+    The MPI library decides the order of a sum from three ranks on.
+    """
+    found = []
+    if before["ranks"] != now["ranks"]:
+        found.append(f"ranks ({now['ranks']}, before {before['ranks']})")
+    elif before.get("threads", now["threads"]) != now["threads"]:
+        found.append("threads")
+    if before.get("processors", now["processors"]) != now["processors"]:
+        found.append(f"processor ({', '.join(now['processors'])})")
+    libraries = [name for name in ("torch", "numpy") if now["versions"].get(name)]
+    libraries += ["mpi"] if now["ranks"] > 2 else []
+    old = before.get("versions", {})
+    return found + [
+        f"{name} ({now['versions'][name]}, before {old[name]})"
+        for name in libraries
+        if old.get(name, now["versions"][name]) != now["versions"][name]
+    ]
 
 
 def append_segment(run_dir: Path, about: Segment) -> None:

@@ -8,6 +8,13 @@ from gan_mpi.files import write_aside
 from gan_mpi.runs.records import read_records, to_line
 
 STATS_FILE = "stats.jsonl"
+# What is shown of a record: its key, what it is called, and its format.
+FIGURES = (
+    ("loss_G", "G", ".4f"),
+    ("loss_D", "D", ".4f"),
+    ("D_real", "D(x)", ".2f"),
+    ("D_fake", "D(G(z))", ".2f"),
+)
 NEEDED = "step", "epoch", "kimg", "seconds_per_step", "images_per_second", "time"
 TAIL = 1 << 16  # bytes, many times the longest line
 Figures = Mapping[str, float]  # some of a record, by names that are not written out
@@ -55,6 +62,12 @@ class StatsRecord(TypedDict, total=False):
 def figures_of(record: StatsRecord) -> Figures:
     """Return a record as a mapping of names to numbers, where names are not written out."""
     return cast(Figures, record)
+
+
+def figure_texts(record: StatsRecord) -> list[str]:
+    """Return losses and scores as they are called wherever a run is spoken of, those there are."""
+    figures = figures_of(record)
+    return [f"{name} {figures[key]:{form}}" for key, name, form in FIGURES if key in figures]
 
 
 def read_stats(run_dir: Path) -> list[StatsRecord]:

@@ -9,7 +9,7 @@ from gan_mpi.datasets.dataset import Dataset
 from gan_mpi.lifecycle.phases import Phases
 from gan_mpi.lifecycle.stopping import StopRequest
 from gan_mpi.mpi.comm import Communicator
-from gan_mpi.parallel.replicas import check_replicas
+from gan_mpi.parallel.replicas import broadcast_network, check_replicas, compute_alike
 from gan_mpi.sites.build import build_sites, require_same_count
 from gan_mpi.sites.data import share_site
 from gan_mpi.sites.state import SitesState
@@ -62,6 +62,7 @@ class Sites:
         self.dataset, self.shared = share_site(comm, start.source)
         phases.end("data")
         self.state = build_sites(comm, start, self.dataset, device)
+        self.mirrored = not compute_alike(comm, device)
         local, own_data = self.state.local, self.state.own_data
         self.feed = Feed(comm, local, self.dataset, device, own_data)
         self.validation = Validation(self.state, self.feed)
@@ -95,6 +96,9 @@ class Sites:
         with self.comm.clock.phase("communication"):
             self.comm.agree(lambda: self._train(before, steps, run.stop))
             given = state.average.exchange()
+            if self.mirrored:
+                for network in state.networks.values():
+                    broadcast_network(self.comm, network)
             check_replicas(self.comm, **state.networks)
         state.progress.advance(step=steps)
         validates = run.status_is_due(before) or run.is_done

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from gan_mpi.config.resolve import config_from_dict
 from gan_mpi.config.training import TrainConfig
 from gan_mpi.datasets.dataset import Dataset
-from gan_mpi.errors import UserError, invalid_value
+from gan_mpi.errors import UserError, flag, invalid_value
 from gan_mpi.extras.clipping import Clipping
 from gan_mpi.extras.ema import GeneratorEMA
 from gan_mpi.extras.labels import class_loss
@@ -135,13 +136,34 @@ def _transfer(before: Transfer, state: RunState) -> None:
         mine = {key: value.shape for key, value in network.state_dict().items()}
         if shapes != mine:
             raise UserError(
-                f"--transfer: {name} of {before.path} is not the network of this run, "
-                f"{state.config.network} for {'x'.join(map(str, state.data.shape))}.",
+                f"--transfer: {name} of {before.path} is not the network of this run: "
+                f"{_what_differs(before.saved, state)}.",
                 exit_code=2,
             )
         network.load_state_dict(weights[name])
     if state.ema is not None:
         state.ema.restart()
+
+
+SHAPING = ("network", "latent_dim", "conditional", "g_norm", "d_norm", "g_dropout")
+
+
+def _what_differs(saved: Checkpoint, state: RunState) -> str:
+    """Say in what the networks of a checkpoint are made otherwise than those of a run."""
+    config = config_from_dict(saved["config"])
+    found = [
+        f"{flag(name)} is {getattr(state.config, name)} here and was {getattr(config, name)} there"
+        for name in SHAPING
+        if getattr(state.config, name) != getattr(config, name)
+    ]
+    before, now = DataRecord.from_dict(saved["data"]), state.data
+    for what, here, there in (
+        ("samples are", "x".join(map(str, now.shape)), "x".join(map(str, before.shape))),
+        ("classes are", now.classes, before.classes),
+    ):
+        if here != there and not (what == "classes are" and "--conditional" in "".join(found)):
+            found.append(f"{what} {here} here and were {there} there")
+    return ", ".join(found) or "its tensors have other shapes"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from gan_mpi.datasets.dataset import Dataset
 from gan_mpi.lifecycle.phases import Phases
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.parallel.data import share_dataset
+from gan_mpi.parallel.replicas import Mirror, compute_alike
 from gan_mpi.training.build import build_state
 from gan_mpi.training.explain import ExplainedTurn, Watch
 from gan_mpi.training.feed import Feed
@@ -32,16 +33,27 @@ class Replicas:
         self.dataset, self.shared = share_dataset(comm, start.source)
         phases.end("data")
         self.state = comm.alike(lambda: build_state(comm, start, self.dataset, device))
+        self.mirrored = not compute_alike(comm, device)
+        if self.mirrored:
+            _mirror(comm, self.state)
         self.feed = Feed(comm, self.state, self.dataset, device)
         phases.end("networks")
         return self.state
 
     def lines(self) -> list[str]:
-        """Say when the result depends on the number of ranks."""
-        if self.start.config.batch_norm == "global" or self.comm.world_size == 1:
-            return []
-        number = f"here {self.comm.world_size}"
-        return [f"batch norm is local: the result depends on the number of ranks, {number}."]
+        """Say when the result depends on the number of ranks, and when ranks are kept alike."""
+        lines = []
+        if self.start.config.batch_norm == "local" and self.comm.world_size > 1:
+            number = f"here {self.comm.world_size}"
+            lines.append(
+                f"batch norm is local: the result depends on the number of ranks, {number}."
+            )
+        if self.mirrored:
+            lines.append(
+                "the ranks' processors do not compute alike: after every update all get the "
+                "weights and the optimizer's state of rank 0, which takes time."
+            )
+        return lines
 
     def advance(self, run: Run) -> bool:
         """Do one turn of the schedule; return whether to stop.  Collective."""
@@ -50,3 +62,12 @@ class Replicas:
             return Turn(*turn).play()
         self.watch = self.watch or Watch(self.state)
         return ExplainedTurn(*turn, run.log, self.watch).play()
+
+
+def _mirror(comm: Communicator, state: RunState) -> None:
+    """Let every update of a player end with root's networks and optimizer on all ranks."""
+    game = state.game
+    averaged = [] if state.ema is None else [state.ema.network]
+    G, D = game.G, game.D
+    G.after_update.append(Mirror(comm, [G.network, *averaged], G.optimizer, D.network))
+    D.after_update.append(Mirror(comm, [D.network], D.optimizer, G.network))

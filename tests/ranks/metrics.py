@@ -26,12 +26,15 @@ def normals(seed, count, width):
 def figures(comm, real, fake):
     """Return all figures of two arrays of features."""
     moments = [frechet.moments(comm, features) for features in (real, fake)]
-    means = [kernel.mean_kernel(comm, features) for features in (real, fake)]
+    purposes = Purpose.BOOTSTRAP_REAL, Purpose.BOOTSTRAP_FAKE
+    means = [kernel.mean_kernel(comm, *each) for each in zip((real, fake), purposes, strict=True)]
+    distance, error = kernel.kernel_distance(*means, kernel.mean_cross_kernel(comm, fake, real))
     radii = neighbours.squared_radii(comm, real)
     rows, apart = neighbours.nearest_rows(comm, fake, real)
     return {
         "frechet": frechet.frechet_distance(*moments),
-        "kernel": kernel.kernel_distance(*means, kernel.mean_cross_kernel(comm, real, fake)),
+        "kernel": distance,
+        "kernel_error": error,
         "rows": rows.tolist(),
         "apart": apart.tolist(),
         **neighbours.compare(comm, real, radii, fake),
@@ -42,6 +45,18 @@ def figures_on_sizes(comm, sizes):
     """Return the figures of sets that no number of ranks divides, by the number of ranks."""
     real, fake = normals(1, 301, 6), 0.8 * normals(2, 200, 6) + 0.3
     return on_sizes(comm, sizes, lambda part: figures(part, real, fake))
+
+
+def kernels_of_many(comm, repeats, count, width, shift):
+    """Return the kernel distances of so many pairs of sets, and their errors."""
+    found = []
+    for seed in range(repeats):
+        real, fake = normals(seed, count, width), normals(repeats + seed, count, width) + shift
+        own = kernel.mean_kernel(comm, real, Purpose.BOOTSTRAP_REAL)
+        of_fake = kernel.mean_kernel(comm, fake, Purpose.BOOTSTRAP_FAKE)
+        cross = kernel.mean_cross_kernel(comm, fake, real)
+        found.append(kernel.kernel_distance(own, of_fake, cross))
+    return np.array(found).T.tolist()
 
 
 def figures_of_points(comm, real, fake):

@@ -1,0 +1,65 @@
+"""The instruction sets of the ranks' processors, brought down to one that all of them have.
+
+Replicas that repeat arithmetic on unlike processors drift apart, since torch, oneDNN and MKL choose
+other kernels.  What they choose is settled when torch is imported, from variables of the
+environment, so that this imports no torch.
+"""
+
+import os
+import platform
+import re
+from pathlib import Path
+
+from gan_mpi.mpi.comm import Communicator
+
+CPUINFO = Path("/proc/cpuinfo")
+# From the lowest on: what a processor's flags must hold, and what each library calls it.
+SETS = (
+    (frozenset[str](), ("default", "SSE4_2", "SSE41")),
+    (frozenset({"avx2", "fma"}), ("avx2", "AVX2", "AVX2")),
+    (
+        frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq"}),
+        ("avx512", "AVX512", "AVX512_CORE"),
+    ),
+)
+VARIABLES = ("ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA")
+
+
+def processor() -> str:
+    """Return what this processor calls itself."""
+    return _of_cpuinfo("model name") or platform.machine()
+
+
+def settle_processors(comm: Communicator) -> str:
+    """Let all ranks use the instruction set of the one that has least; return its name.
+
+    It is "" where they are alike.  Must come before torch is imported.  Collective.
+    """
+    mine = _level()
+    levels = comm.allgather(mine)
+    if len(set(levels)) == 1:
+        return ""
+    _, names = SETS[min(levels)]
+    os.environ.update(zip(VARIABLES, names, strict=True))
+    return names[0]
+
+
+def _level() -> int:
+    """Return the place in SETS of the best set that the processor has and its user allows."""
+    flags = frozenset(_of_cpuinfo("flags").split())
+    best = max(n for n, (needed, _) in enumerate(SETS) if needed <= flags)
+    for place, variable in enumerate(VARIABLES):
+        names = [each[place].lower() for _, each in SETS]
+        if (asked := os.environ.get(variable, "").lower()) in names:
+            best = min(best, names.index(asked))
+    return best
+
+
+def _of_cpuinfo(name: str) -> str:
+    """Return a line of the first core, "" where the system or the processor has none."""
+    try:
+        text = CPUINFO.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    found = re.search(rf"^{name}\s*:\s*(.*)$", text, re.MULTILINE)
+    return found[1].strip() if found else ""
