@@ -5,15 +5,20 @@ Those of the lesson are run, and their output compared, by test_lesson.py; those
 """
 
 import functools
+import os
+import pty
 import re
 import shlex
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
-from conftest import write_idx_files
+from conftest import MPIEXEC, environment, write_idx_files
+from test_claim import wait_for
 
 from gan_mpi.datasets.drawn import draw_glyphs
+from gan_mpi.runs.segments import read_segments
 
 pytestmark = pytest.mark.long  # a minute; .ci/run runs it
 TOP = Path(__file__).parents[1]
@@ -23,7 +28,7 @@ ELSEWHERE = {  # what is run by other tests, as it is written or nearly so
     "data download": "test_download.py",
     "doctor": "test_doctor.py",
     "--submit": "test_slurm.py",
-    "setsid": "test_signals.py",
+    "setsid": "below",
     "paddle-cifar": "test_cifar10.py, which makes a folder of it",
 }
 LONG = {"--steps": 1, "--kimg": 1, "--full": 0, "--fast": 0, "--evaluate-every": 1, "--batch": 1}
@@ -103,3 +108,24 @@ def test_a_command_runs(gan_mpi_in, trained, tmp_path, monkeypatch, document, si
 def test_the_list_is_not_empty():
     assert len(commands()) >= 18
     assert {document for document, _, _ in commands()} >= {"README.md", "sites.md", "quality.md"}
+
+
+def test_a_run_in_a_session_of_its_own_outlives_its_terminal(tmp_path):
+    """The line of docs/runs.md, typed into a shell whose terminal is then closed."""
+    (line,) = re.findall(r"^setsid .*$", (TOP / "docs" / "runs.md").read_text(), re.MULTILINE)
+    launcher = " ".join([*MPIEXEC, "-n", "2"])
+    program = f"{launcher} {sys.executable} -m gan_mpi train --glyphs 64 --batch 16 --steps 20000"
+    line = line.replace("mpiexec -n 4 gan-mpi train", program).replace("RUN", "run")
+    process, terminal = pty.fork()
+    if process == 0:
+        os.chdir(tmp_path)
+        os.execvpe("bash", ["bash", "--norc", "-i"], environment())
+    os.write(terminal, f"{line}\n".encode())
+    stats = tmp_path / "run" / "stats.jsonl"
+    wait_for(lambda: stats.exists() and stats.stat().st_size)
+    os.close(terminal)
+    os.waitpid(process, 0)
+    size = stats.stat().st_size
+    wait_for(lambda: stats.stat().st_size > size)
+    (tmp_path / "run" / "STOP").touch()
+    wait_for(lambda: read_segments(tmp_path / "run")[0]["state"].startswith("stopped"))

@@ -220,23 +220,25 @@ def test_the_tasks_of_an_array_stop_and_submit_themselves_alone(slurm, uninterru
 
 def test_a_requeue_waits_while_the_old_job_saves_and_another_job_is_refused(slurm):
     """As when a node is given up that is still at work: both are the same job to Slurm."""
-    job = run_of(slurm, steps=10_000)
+    program = f"{sys.executable} -m gan_mpi train"
+    new = [*map(str, (*SMALL, "--run-dir", "run", "--steps", 10_000))]
+    job = slurm.submit("sbatch", "-N1", "-n1", "--wrap", " ".join(["exec", program, *new]))
     slurm.wait_until_it_trains(job)
-    train = f"{sys.executable} -m gan_mpi train --resume run"
-    other = slurm.submit("sbatch", "-N1", "-n1", "--wrap", train)
+    other = slurm.submit("sbatch", "-N1", "-n1", "--wrap", f"{program} --resume run")
     assert slurm.wait(other) == 2
     assert "run is being trained by another start (process " in slurm.output(other)
     assert f", job {job} of Slurm); wait for its end" in slurm.output(other)
-    requeued = slurm.submit("sbatch", "-N1", "-n1", "--wrap", f"SLURM_JOB_ID={job} exec {train}")
+    again = f"SLURM_JOB_ID={job} exec {program} --resume run"
+    requeued = slurm.submit("sbatch", "-N1", "-n1", "--wrap", again)
     deadline = time.monotonic() + 60
     while "run is held by an older start of this job; waits" not in slurm.output(requeued):
         assert time.monotonic() < deadline, slurm.output(requeued)
         time.sleep(0.2)
-    slurm("scancel", "--signal=TERM", "--full", job)
+    slurm("scancel", "--signal=TERM", "--batch", job)
+    assert slurm.wait(job) == 75
     slurm.wait_until_it_trains(requeued)
-    slurm("scancel", "--signal=TERM", "--full", requeued)
-    slurm.wait(requeued)
+    slurm("scancel", "--signal=TERM", "--batch", requeued)
+    assert slurm.wait(requeued) == 75
     first, second = read_segments(slurm.folder / "run")
-    assert first["state"].startswith("stopped") and second["state"].startswith("stopped")
+    assert first["state"] == second["state"] == "stopped (SIGTERM)"
     assert second["first_step"] == first["last_step"] + 1, "nothing was lost"
-    assert "Warning" not in slurm.output(requeued).replace("Warning: run is held", "")
