@@ -29,7 +29,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         server.asked.append((self.path, self.headers.get("Range")))
         data = server.files.get(self.path)
         if data is None:
-            self.send_error(404)
+            self.send_error(404, server.reason)
             return
         start = 0
         if self.headers.get("Range") and server.resumes:
@@ -38,7 +38,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_error(416)
             return
         self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(data) - start))
+        self.send_header("Content-Length", server.says or str(len(data) - start))
         self.end_headers()
         self.wfile.write(data[start : server.breaks_at])
 
@@ -50,6 +50,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def server():
     found = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     found.files, found.asked, found.resumes, found.breaks_at = {}, [], True, None
+    found.says = found.reason = None
     found.url = f"http://127.0.0.1:{found.server_port}"
     thread = threading.Thread(target=found.serve_forever, args=(0.01,))
     thread.start()
@@ -111,6 +112,34 @@ def test_a_part_that_is_whole_already_is_taken(server, one_file, tmp_path):
     (tmp_path / f".{NAME}.part").write_bytes(server.files[f"/good/{NAME}"])
     get(tmp_path, server, "good")
     assert left(tmp_path) == [NAME]
+
+
+@pytest.mark.parametrize(
+    ("says", "sentence"),
+    [
+        ("many", "a Content-Length of 'many'"),
+        ("-5", "a Content-Length of '-5'"),
+        ("9" * 30, "more than the 1073741824 bytes"),
+    ],
+)
+def test_a_length_that_cannot_be_is_a_mirror_that_failed(server, one_file, tmp_path, says, sentence):
+    server.says = says
+    with pytest.raises(UserError, match=sentence):
+        get(tmp_path, server, "good")
+
+
+def test_no_more_is_written_than_a_file_can_have(server, one_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "LARGEST", 1000)
+    with pytest.raises(UserError, match="more than the 1000 bytes that any"):
+        get(tmp_path, server, "good")
+
+
+def test_a_mirrors_words_reach_no_terminal_as_control_characters(server, one_file, gan_mpi):
+    server.reason = "no \x1b[31m such\x07 file"
+    mirror = ("--mirror", f"{server.url}/none")
+    result = gan_mpi("data", "download", "mnist", "--datadir", "here", *mirror)
+    assert result.returncode == 1 and "such" in result.stderr
+    assert not any(ord(letter) < 32 for letter in result.stderr.strip())
 
 
 def test_the_next_mirror_is_tried_when_one_is_down_or_damaged(server, one_file, tmp_path):

@@ -18,6 +18,7 @@ from typing import Any
 
 from gan_mpi.errors import UserError, reason
 
+LARGEST = 1 << 30  # bytes of a file
 PIECE = 1 << 18  # bytes read at once
 TIMEOUT = 30  # seconds without an answer
 # Told the file's name, the bytes there are, and the bytes of the whole or None.
@@ -199,15 +200,30 @@ def _continue(url: str, part: Path, report: Callable[[int, int | None], None]) -
     with answer:
         resumed = answer.status == 206
         have = have if resumed else 0
-        length = answer.headers.get("Content-Length")
-        total = have + int(length) if length else None
+        total = _total(have, answer.headers.get("Content-Length"))
         with part.open("ab" if resumed else "wb") as file:
             for piece in _pieces(answer):
                 file.write(piece)
                 have += len(piece)
+                _require_size(have)
                 report(have, total)
     if total is not None and have < total:
         raise _MirrorFailed(f"the connection broke after {have} of {total} bytes")
+
+
+def _total(have: int, length: str | None) -> int | None:
+    """Return the size that a file will have, None where the mirror does not say."""
+    if length is None:
+        return None
+    if not (length.isascii() and length.isdecimal()):
+        raise _MirrorFailed(f"a Content-Length of {length[:20]!r}")
+    _require_size(total := have + int(length[:20]))
+    return total
+
+
+def _require_size(size: int) -> None:
+    if size > LARGEST:
+        raise _MirrorFailed(f"more than the {LARGEST} bytes that any of these files has")
 
 
 def _pieces(answer: Any) -> Iterator[bytes]:
