@@ -122,7 +122,7 @@ def test_a_part_that_is_whole_already_is_taken(server, one_file, tmp_path):
         ("9" * 30, "more than the 1073741824 bytes"),
     ],
 )
-def test_a_length_that_cannot_be_is_a_mirror_that_failed(server, one_file, tmp_path, says, sentence):
+def test_a_length_that_cannot_be_is_a_failed_mirror(server, one_file, tmp_path, says, sentence):
     server.says = says
     with pytest.raises(UserError, match=sentence):
         get(tmp_path, server, "good")
