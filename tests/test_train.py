@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from test_resume import files
 
-from gan_mpi.recording.opening import shares
+from gan_mpi.config.describe import shares
 from gan_mpi.runs import directory as rundir
 
 SMALL = ("--glyphs", "50", "--batch", "32", "--latent-dim", "8")

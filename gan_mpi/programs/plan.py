@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from gan_mpi.cluster.cores import thread_count
+from gan_mpi.config.describe import config_lines
 from gan_mpi.config.given import Given
 from gan_mpi.config.resolve import run_config
 from gan_mpi.config.running import RunConfig
@@ -15,7 +16,6 @@ from gan_mpi.config.values import RANK
 from gan_mpi.datasets.find import load_dataset
 from gan_mpi.mpi import launcher
 from gan_mpi.recording.log_formats import log_format_of
-from gan_mpi.recording.opening import config_lines
 from gan_mpi.runs.directory import next_number
 from gan_mpi.training.start import Start, describe_start, find_start
 

@@ -21,6 +21,7 @@ from gan_mpi.runs.evaluations import (
     distance_text,
     missing_classes,
     read_evaluations,
+    short_distance,
 )
 from gan_mpi.runs.segments import Segment, read_segments
 from gan_mpi.runs.stats import StatsRecord, read_stats
@@ -148,7 +149,7 @@ def page(folders: Sequence[Path]) -> str:
         charts=charts(runs),
         differences=differences(runs),
         figures=FIGURES,
-        distance_text=distance_text,
+        short_distance=short_distance,
         class_name=class_name,
         missing_classes=missing_classes,
         style=(files / "report.css").read_text(),

@@ -2,13 +2,15 @@
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from gan_mpi.config.presets import PRESETS, CntkLog
 from gan_mpi.config.running import RunConfig
 from gan_mpi.config.training import TrainConfig
 from gan_mpi.runs.stats import Figures, StatsRecord, duration, figure_texts, figures_of
-from gan_mpi.training.state import State
+
+if TYPE_CHECKING:
+    from gan_mpi.training.state import State
 
 LINES = 50  # status lines of a run, as many as CNTK's example printed
 WIDTH = 100  # columns of a status line
@@ -27,10 +29,10 @@ class LogFormat(Protocol):
     def header(self) -> list[str]:
         """Return what is printed before the first record."""
 
-    def lines(self, record: StatsRecord, state: State) -> list[str]:
+    def lines(self, record: StatsRecord, state: "State") -> list[str]:
         """Return what is printed of one record."""
 
-    def closing(self, state: State, seconds: float, world_size: int) -> list[str]:
+    def closing(self, state: "State", seconds: float, world_size: int) -> list[str]:
         """Return what is printed after the last step."""
 
 
@@ -43,7 +45,7 @@ class Plain:
     def header(self) -> list[str]:
         return [LEGEND]
 
-    def lines(self, record: StatsRecord, state: State) -> list[str]:
+    def lines(self, record: StatsRecord, state: "State") -> list[str]:
         config = state.config
         steps = config.steps
         left = (steps - record["step"]) * record["seconds_per_step"]
@@ -51,7 +53,7 @@ class Plain:
         line = status_line(record, steps, left, scheduled)
         return [line, *point_lines(record), *site_lines(record)]
 
-    def closing(self, state: State, seconds: float, world_size: int) -> list[str]:
+    def closing(self, state: "State", seconds: float, world_size: int) -> list[str]:
         return []
 
 
@@ -67,7 +69,7 @@ class Cntk:
     def header(self) -> list[str]:
         return [self.style.header] if self.style.header else []
 
-    def lines(self, record: StatsRecord, state: State) -> list[str]:
+    def lines(self, record: StatsRecord, state: "State") -> list[str]:
         lines = []
         for player in self.style.order:
             last, count = self._minibatches(player, state)
@@ -79,7 +81,7 @@ class Cntk:
                 )
         return lines
 
-    def _minibatches(self, player: str, state: State) -> tuple[int, int]:
+    def _minibatches(self, player: str, state: "State") -> tuple[int, int]:
         """Return the number of the last minibatch that is shown, and how many are."""
         if self.style.every_update:
             progress = state.progress
@@ -87,7 +89,7 @@ class Cntk:
             return last, state.window.updates[player]
         return state.progress.step, state.window.counts.get(f"last_loss_{player}", 0)
 
-    def closing(self, state: State, seconds: float, world_size: int) -> list[str]:
+    def closing(self, state: "State", seconds: float, world_size: int) -> list[str]:
         loss = state.losses.get("loss_G", math.nan)
         ranks = range(world_size if "{rank}" in self.style.closing else 1)
         return [self.style.closing.format(rank=rank, loss=loss, seconds=seconds) for rank in ranks]
@@ -102,7 +104,7 @@ class Paddle:
     def header(self) -> list[str]:
         return []
 
-    def lines(self, record: StatsRecord, state: State) -> list[str]:
+    def lines(self, record: StatsRecord, state: "State") -> list[str]:
         real, fake, D, G = (
             state.losses.get(f"loss_{name}", math.nan) for name in ("real", "fake", "D", "G")
         )
@@ -111,7 +113,7 @@ class Paddle:
             f"d_loss is {D}    g_loss is {G}",
         ]
 
-    def closing(self, state: State, seconds: float, world_size: int) -> list[str]:
+    def closing(self, state: "State", seconds: float, world_size: int) -> list[str]:
         return []
 
 

@@ -11,10 +11,9 @@ import torch
 
 from gan_mpi import __version__
 from gan_mpi.cluster.device import Placement, capability
-from gan_mpi.config.optimizer import OptimizerConfig
+from gan_mpi.config.describe import config_lines
 from gan_mpi.config.resolve import remembered
 from gan_mpi.config.running import RunConfig
-from gan_mpi.config.training import TrainConfig
 from gan_mpi.files import sweep
 from gan_mpi.lifecycle.phases import Phases
 from gan_mpi.mpi.comm import Communicator
@@ -26,7 +25,6 @@ from gan_mpi.runs.evaluations import forget_evaluations_after
 from gan_mpi.runs.log import Log
 from gan_mpi.runs.record import DataRecord
 from gan_mpi.runs.segments import Segment, append_segment, changes, read_segments
-from gan_mpi.streams import shard
 from gan_mpi.training.start import Start
 from gan_mpi.training.state import State
 
@@ -34,17 +32,6 @@ GLYPHS = (
     "These are drawn glyphs, not MNIST: digits in Pillow's own font. To train on MNIST, give the "
     "folder with its files: --datadir DIR."
 )
-
-
-def shares(batch: int, world_size: int) -> str:
-    """Say how a global batch is divided among the ranks."""
-    sizes = [hi - lo for lo, hi in (shard(batch, rank, world_size) for rank in range(world_size))]
-    if min(sizes) == max(sizes):
-        each = "" if world_size == 1 else " on each rank"
-        return f"batch {batch}: {sizes[0]} images{each} in every update"
-    if world_size <= 8:
-        return f"batch {batch}: {' + '.join(map(str, sizes))} images on ranks 0 to {world_size - 1}"
-    return f"batch {batch}: {min(sizes)} or {max(sizes)} images on each rank in every update"
 
 
 def opening_lines(
@@ -74,38 +61,10 @@ def opening_lines(
     ]
 
 
-def config_lines(config: TrainConfig, world_size: int) -> list[str]:
-    """Return what is trained, and how, on so many ranks."""
-    return [
-        f"gan-mpi {__version__}, preset {config.preset}, seed {config.seed}, {config.precision}",
-        f"networks: {config.network}, {_model(config)}",
-        f"{shares(config.batch, world_size)}; {_turn(config)}",
-        f"G: {_describe(config.G)}",
-        f"D: {_describe(config.D)}",
-    ]
-
-
 def _classes(data: DataRecord) -> list[str]:
     if not (data.classes and data.class_names):
         return []
     return [f"classes: {', '.join(data.class_names)}"]
-
-
-def _model(config: TrainConfig) -> str:
-    latents = f"{config.latent_dim} {config.latents} latents"
-    return f"images {config.range}, {latents}, loss {config.loss}"
-
-
-def _turn(config: TrainConfig) -> str:
-    if config.schedule == "balance":
-        return "each step trains the player with the larger loss"
-    return f"each step trains {', '.join(config.turn)}"
-
-
-def _describe(optimizer: OptimizerConfig) -> str:
-    settings = ", ".join(f"{name} {value:.6g}" for name, value in optimizer.settings.items())
-    warmup = f", warmup {optimizer.warmup:g} kimg" if optimizer.warmup else ""
-    return f"{optimizer.optimizer}, {settings}, {optimizer.lr_schedule}{warmup}"
 
 
 def segment(comm: Communicator, step: int, placement: Placement) -> Segment:

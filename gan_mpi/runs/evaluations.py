@@ -163,6 +163,14 @@ def floors(evaluation: Evaluation) -> str:
     return f"{ratio:.2f} floors ({evaluation['floor_samples']}, {evaluation['real']})"
 
 
+def short_distance(evaluation: Evaluation) -> str:
+    """Return the distance of an evaluation as a number, in floors if it can be."""
+    figures, quoted = evaluation["figures"], floors(evaluation)
+    if "frechet" not in figures:
+        return f"kernel {figures['kernel']:.6f}"
+    return f"{figures['frechet']:.4f}{quoted and f', {quoted},'}"
+
+
 def distance_text(evaluation: Evaluation) -> str:
     """Return the distance of an evaluation as a few words."""
     figures, quoted = evaluation["figures"], floors(evaluation)
