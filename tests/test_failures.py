@@ -215,4 +215,6 @@ def test_all_ranks_leave_with_one_code(tmp_path, code):
     )
     assert done.returncode == code, done.stderr
     codes = [path.read_text().strip() for path in tmp_path.glob("code-*")]
-    assert codes == [str(code)] * 3
+    assert set(codes) == {str(code)}
+    if IS_MPICH:  # Open MPI's ends the shells of others once the first leaves with a code
+        assert len(codes) == 3

@@ -65,6 +65,7 @@ def test_where_that_does_not_help_all_get_roots_tensors(tmp_path, name):
     assert len(segment["processors"]) == 2 and segment["state"] == "done"
 
 
+@pytest.mark.long
 def test_a_difference_that_comes_of_it_is_called_by_its_name(tmp_path):
     """Without what keeps them alike; else these tests could not fail."""
     result = train(tmp_path, *RUNS["basic"], "--run-dir", "run", patch=UNSEEN)
