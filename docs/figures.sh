@@ -17,7 +17,7 @@ on() { # on RANKS NAME OPTIONS OF TRAIN...
   local ranks=$1 name=$2
   shift 2
   printf '\n== %s: mpiexec -n %s gan-mpi train %s\n' "$name" "$ranks" "$*"
-  mpiexec -n "$ranks" gan-mpi train "$@" --run-dir "$name" --quiet | grep -E "^(done|stopped)|finished"
+  mpiexec -n "$ranks" gan-mpi train "$@" --run-dir "$name" | grep -E "^(done|stopped)|finished"
   mpiexec -n 2 gan-mpi evaluate "$name" --datadir "$mnist" |
     grep -E "^(step|Frechet|kernel|precision|recall|class |share|judged|missing)"
 }

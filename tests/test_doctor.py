@@ -136,15 +136,18 @@ def test_many_ranks_are_a_line_a_node():
 def test_ranks_that_share_cores_are_named():
     """Four on two cores are a note; two on one core beside a free one are the launcher's fault."""
 
-    def of(*masks):
-        return shared_cores(
-            [Facts(rank, "n1", mask, 1, "", 0, {}, "", "", ()) for rank, mask in enumerate(masks)]
-        )
+    def of(*masks, available=0):
+        facts = [
+            Facts(rank, "n1", mask, 1, "", 0, {}, "", "", (), available)
+            for rank, mask in enumerate(masks)
+        ]
+        return shared_cores(facts)
 
     note = "4 ranks of n1 share cores 0-1: the result is right, but they wait for each other"
     assert of(*[(0, 1)] * 4) == ([], [note])
-    fault = "2 ranks of n1 share core 0, of 2 that ranks there have; bind each rank to cores of its"
-    assert of((0,), (0,), (1,)) == ([f"{fault} own"], [])
+    fault = "2 ranks of n1 share core 0, of 2 cores there; bind each rank to cores of its"
+    assert of((0,), (0,), available=2) == ([f"{fault} own"], [])
+    assert of(*[(0, 1)] * 3, *[(2, 3)] * 3)[0] == [], "six on four cores have to share"
     assert of((0, 1), (0, 1)) == of((0,), (1,)) == ([], [])
 
 

@@ -75,9 +75,12 @@ def test_a_difference_that_comes_of_it_is_called_by_its_name(tmp_path):
 
 
 def test_what_is_not_as_before_is_said_when_a_run_goes_on():
-    before = {"ranks": 3, "threads": [1, 1, 1], "processors": ["A (AVX2)"]}
+    before = {"ranks": 3, "threads": [1, 1, 1], "processors": ["A (AVX2)"], "devices": ["cpu"]}
     before["versions"] = {"torch": "2.13.0", "numpy": "2.4.6", "mpi": "MPICH 5.0.2"}
-    assert changes(before, before) == changes({"ranks": 3}, before) == []
+    assert changes(before, before) == changes({"ranks": 3, "devices": ["cpu"]}, before) == []
+    assert changes(before, {**before, "devices": ["cuda:0", "cuda:1"]}) == [
+        "device (cuda:0, cuda:1)"
+    ]
     two = {**before, "ranks": 2, "threads": [2, 2], "processors": ["B (AVX512)"]}
     assert changes(before, two) == ["ranks (2, before 3)", "processor (B (AVX512))"]
     other = {

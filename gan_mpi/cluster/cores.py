@@ -19,13 +19,18 @@ def thread_count(masks: list[frozenset[int]], local_rank: int) -> int:
     return max(1, len(mine) // sum(mask == mine for mask in masks))
 
 
+def launcher_cores() -> int:
+    """Return how many cores of this node the program that started this one may use."""
+    cores = len(os.sched_getaffinity(os.getppid()))
+    allotted = os.environ.get("SLURM_CPUS_ON_NODE", "")
+    return min(cores, int(allotted)) if allotted.isdecimal() else cores
+
+
 def idle_cores(masks: list[frozenset[int]], threads: list[int]) -> str:
     """Warn when the launcher's binding leaves more than half of its own cores idle, else ""."""
     if launcher.rank() is None:
         return ""
-    cores = len(os.sched_getaffinity(os.getppid()))
-    allotted = os.environ.get("SLURM_CPUS_ON_NODE", "")
-    cores = min(cores, int(allotted)) if allotted.isdecimal() else cores
+    cores = launcher_cores()
     used = len(frozenset().union(*masks))
     if 2 * used >= cores:
         return ""

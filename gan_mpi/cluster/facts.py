@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from gan_mpi import __version__
-from gan_mpi.cluster.cores import idle_cores, thread_count
+from gan_mpi.cluster.cores import idle_cores, launcher_cores, thread_count
 from gan_mpi.errors import UserError
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.mpi.world import library_name
@@ -32,6 +32,7 @@ class Facts:
     code: str
     package: str
     options: tuple[str, ...]
+    available: int = 0  # cores of the node that the launcher may use
 
     @property
     def name(self) -> str:
@@ -58,6 +59,7 @@ def collect_facts(comm: Communicator) -> list[Facts]:
         code=_digest(),
         package=str(PACKAGE),
         options=tuple(sys.argv[1:]),
+        available=launcher_cores(),
     )
     return comm.allgather(mine)
 

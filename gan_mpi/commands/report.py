@@ -25,8 +25,8 @@ def report(places: tuple[Path, ...], out: Path) -> int:
 
     folders = [place for place in places if not place.is_file()]  # as of a shell's study/*
     asked: Sequence[Path | None] = folders or places or [None]
-    runs = [run for place in asked for run in runs_at(place)]
-    data = page(list(dict.fromkeys(runs))).encode()
+    runs = list(dict.fromkeys(run for place in asked for run in runs_at(place)))
+    data = page(runs).encode()
     write_aside(out, data)
     say(f"{out}: {len(runs)} run(s), {len(data) / 1e6:.1f} MB")
     return 0

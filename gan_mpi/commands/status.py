@@ -60,6 +60,9 @@ def _watch(place: Path | None) -> None:
     from rich.live import Live
     from rich.text import Text
 
+    from gan_mpi.runs.find import runs_at
+
+    place = place or runs_at(None)[0]
     lines, running = _lines(place)
     with Live(Text("\n".join(lines)), auto_refresh=False) as live:
         while running:

@@ -91,10 +91,11 @@ def study(
         return options_of_run
 
     of_train = {name: values for name, values in vary if name != "ranks"}
+    grid = []
     for chosen in itertools.product(*of_train.values()):
         pairs = zip(of_train, chosen, strict=True)
-        given([word for name, value in pairs for word in (f"--{name}", value)])
-    comm, stop, _, end = begin(text_of(given([]), "time_limit"))
+        grid.append(given([word for name, value in pairs for word in (f"--{name}", value)]))
+    comm, stop, _, end = begin(text_of(grid[0], "time_limit"))
     from gan_mpi.programs.study import study as run
 
     return run(comm, folder, varied, given, metric, only, stop, end)

@@ -99,9 +99,8 @@ def check(given: Given) -> None:
     """Refuse what can be seen to be wrong without a file: click.UsageError, UserError."""
     for first, second in EXCLUSIVE:
         if first in given and second in given:
-            raise click.UsageError(
-                f"{flag(first)} and {flag(second)} exclude each other; give one."
-            )
+            name = "--full" if given[first] is False else flag(first)
+            raise click.UsageError(f"{name} and {flag(second)} exclude each other; give one.")
     device = text_of(given, "device")
     if device is not None and not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise click.BadParameter(

@@ -41,7 +41,7 @@ def train_classifier(
     """Train the classifier whose features 'gan-mpi evaluate' compares images by.
 
     MNIST's comes with gan-mpi. For other data with labels and test images this makes one, on all
-    ranks of mpiexec, in a minute or so.
+    ranks of mpiexec, in half a minute or so.
     """
     from gan_mpi.mpi.world import world
 

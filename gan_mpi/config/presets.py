@@ -175,7 +175,7 @@ PRESETS = {
         cntk_log=LOG_206B,
     ),
     "small": Preset(
-        summary="The quickest that we know: small convolutions, classes, two minutes on two cores",
+        summary="The quickest that we know: small convolutions, classes, 2 to 3 minutes on 2 cores",
         fast_steps=3_200,
         full_steps=20_000,
         original="none; it is made for a first look, and for laptops",

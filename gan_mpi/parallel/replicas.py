@@ -102,10 +102,10 @@ def check_replicas(comm: Communicator, **networks: nn.Module) -> None:
     mine = np.array(digests, dtype=np.int64)
     low, high = comm.extremes(mine)
     if (low != high).any():
-        device = next(iter(networks.values())).state_dict()
-        alike = compute_alike(comm, next(iter(device.values())).device)
+        (device, *_) = {each.device for each in next(iter(networks.values())).state_dict().values()}
+        kinds = comm.allgather(arithmetic(device))
         everyone = np.stack(comm.allgather(mine))
-        comm.alike(lambda: _name_the_first(names, everyone, alike))
+        comm.alike(lambda: _name_the_first(names, everyone, kinds))
 
 
 def check_finite(comm: Communicator, **networks: nn.Module) -> None:
@@ -126,12 +126,15 @@ def _number(digest: "hashlib._Hash") -> int:
     return int.from_bytes(digest.digest()[:8], "little") >> 1
 
 
-def _name_the_first(names: list[str], digests: Array, alike: bool) -> None:
-    """Raise UserError about the first tensor that is not root's; `digests` are (ranks, names)."""
+def _name_the_first(names: list[str], digests: Array, kinds: list[int]) -> None:
+    """Raise UserError about the first tensor that is not root's.
+
+    `digests` are (ranks, names), and `kinds` those of each rank's arithmetic.
+    """
     rank, index = np.argwhere(digests != digests[0])[0]
     suspect = (
         "suspect the hardware of that rank's node"
-        if alike
+        if kinds[rank] == kinds[0]
         else "its rank computes on another kind of processor, and other bits come of it"
     )
     raise UserError(

@@ -102,7 +102,8 @@ def shared_cores(facts: list[Facts]) -> tuple[list[str], list[str]]:
     """Name ranks that share cores: by the launcher's mistake, or since there are no more."""
     mistakes, notes = [], []
     for node in _by_node(facts):
-        everything = {core for fact in node for core in fact.cores}
+        seen = {core for fact in node for core in fact.cores}
+        there = max(len(seen), *(fact.available for fact in node))
         masks: dict[tuple[int, ...], list[int]] = {}
         for fact in node:
             masks.setdefault(fact.cores, []).append(fact.rank)
@@ -110,12 +111,11 @@ def shared_cores(facts: list[Facts]) -> tuple[list[str], list[str]]:
             if len(ranks) <= len(cores):
                 continue
             shared = f"{len(ranks)} ranks of {node[0].host} share {_cores(cores)}"
-            if len(cores) == len(everything):
+            if len(node) > there:
                 notes.append(f"{shared}: the result is right, but they wait for each other")
             else:
                 mistakes.append(
-                    f"{shared}, of {len(everything)} that ranks there have; bind each rank to "
-                    "cores of its own"
+                    f"{shared}, of {there} cores there; bind each rank to cores of its own"
                 )
     return mistakes, notes
 

@@ -23,11 +23,14 @@ from gan_mpi.training.start import Start, describe_start, find_start
 def plan(given: Given) -> list[str]:
     """Return what a run of these options would be, for people, and its configuration as JSON.
 
-    The data are read.  Raises UserError for whatever the run would refuse before it trains.
+    The data are read, and no network is made.  Raises UserError for options that contradict each
+    other or a checkpoint, and for data that cannot be read.
     """
     start = find_start(given)
     options = run_config(start.config.preset, {**start.remembered, **given})
     ranks = launcher.process_count()
+    if start.finished is not None:
+        return [start.finished]
     return [
         *map("Warning: {}".format, start.warnings),
         _data(start),
@@ -53,7 +56,11 @@ def _device(asked: str) -> str:
     gpus = torch.cuda.device_count() if asked != "cpu" else 0
     if asked.startswith("cuda") or gpus:
         return f"device: {asked}; torch sees {gpus} GPU(s) here"
-    cores = [frozenset(os.sched_getaffinity(0))] * launcher.local_count()
+    mine = frozenset(os.sched_getaffinity(0))
+    bound = len(mine) < len(
+        os.sched_getaffinity(os.getppid())
+    )  # by the launcher, to cores of its own
+    cores = [mine] * (1 if bound else launcher.local_count())
     return f"device: cpu, {thread_count(cores, 0)} thread(s) a rank"
 
 

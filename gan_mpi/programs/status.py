@@ -108,7 +108,7 @@ def page(status: Status) -> list[str]:
         age = duration(status["checkpoint_age"])
         rows["checkpoint"] = f"step {status['checkpoint_step']}, {age} ago"
     if status["figures"]:
-        rows["losses"] = "  ".join(figure_texts(cast(StatsRecord, status["figures"])))
+        rows["figures"] = "  ".join(figure_texts(cast(StatsRecord, status["figures"])))
     lines = [status["run"], *(f"  {name:11}{text}" for name, text in rows.items())]
     lines += [f"  {warning}" for warning in status["warnings"]]
     return lines + [f"  {_segment(segment)}" for segment in status["segments"]]

@@ -11,7 +11,7 @@ def closing_lines(run: Run, now: str) -> list[str]:
     step, steps, directory = run.state.progress.step, run.state.config.steps, run.directory
     records = last_stats(directory)
     means = records[-1] if records else cast(StatsRecord, run.state.window.means())
-    losses = "  ".join(figure_texts(means)[:2])
+    losses = "  ".join(figure_texts(means, "loss_"))
     resume = f"gan-mpi train --resume {directory}"
     done = f"{'done:' if run.is_done else 'stopped after'} {step} of {steps} steps"
     longer = f"train longer: {resume} --steps {2 * steps}"

@@ -169,5 +169,5 @@ class Journal:
         seconds = time.perf_counter() - self.began
         closing = self.format.closing(run.state, seconds, run.comm.world_size)
         now = f"{step - self.first_step} of them in {stats.duration(seconds)}{why}"
-        for line in [*closing, *closing_lines(run, now)]:
+        for line in run.comm.on_root(lambda: [*closing, *closing_lines(run, now)]):
             run.log.line(line)

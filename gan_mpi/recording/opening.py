@@ -91,7 +91,8 @@ def segment(comm: Communicator, step: int, placement: Placement) -> Segment:
 
 def _notice_changes(run_dir: Path, segment: Segment, start: Start, log: Log) -> None:
     """Say why a run that goes on will not be the same to the bit as without the stop."""
-    before = read_segments(run_dir) if start.saved else []
+    starts = read_segments(run_dir) if start.saved else []
+    before = [each for each in starts if each["last_step"] >= each["first_step"]]  # that trained
     if before and (found := changes(before[-1], segment)):
         log.line(
             f"not as before: {', '.join(found)}; the result is as good, but in its last bits not "

@@ -1,5 +1,6 @@
 """Runs by what people call them: a folder, a number, a folder of runs, or none for the newest."""
 
+import os
 from pathlib import Path
 
 from gan_mpi.config.running import RunConfig
@@ -16,7 +17,7 @@ def named_run(text: str) -> Path:
     Raises UserError if there is no run of that number, and nothing else of that name.
     """
     path = Path(text)
-    if path.exists() or not (text.isascii() and text.isdecimal()):
+    if os.path.exists(path) or not (text.isascii() and text.isdecimal()):
         return path
     found = sorted(ROOT.glob(f"{int(text):05d}-*"))
     if not found:
@@ -34,7 +35,7 @@ def runs_at(place: Path | None) -> list[Path]:
         if not started:
             raise UserError(f"there is no run in '{ROOT}'; name one, or train one.")
         return [max(started)[1]]
-    if (place / CONFIG_FILE).exists():
+    if os.path.exists(place / CONFIG_FILE):
         return [place]
     found = _runs_in(place)
     if not found:

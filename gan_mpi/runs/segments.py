@@ -46,6 +46,9 @@ def changes(before: Segment, now: Segment) -> list[str]:
         found.append(f"ranks ({now['ranks']}, before {before['ranks']})")
     elif before.get("threads", now["threads"]) != now["threads"]:
         found.append("threads")
+    kinds = [{name.partition(":")[0] for name in each["devices"]} for each in (before, now)]
+    if kinds[0] != kinds[1]:
+        found.append(f"device ({', '.join(now['devices'])})")
     if before.get("processors", now["processors"]) != now["processors"]:
         found.append(f"processor ({', '.join(now['processors'])})")
     libraries = [name for name in ("torch", "numpy") if now["versions"].get(name)]

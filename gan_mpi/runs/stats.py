@@ -64,10 +64,14 @@ def figures_of(record: StatsRecord) -> Figures:
     return cast(Figures, record)
 
 
-def figure_texts(record: StatsRecord) -> list[str]:
-    """Return losses and scores as they are called wherever a run is spoken of, those there are."""
+def figure_texts(record: StatsRecord, kind: str = "") -> list[str]:
+    """Return losses and scores as they are called wherever a run is spoken of, those there are.
+
+    `kind` is what their keys begin with.
+    """
     figures = figures_of(record)
-    return [f"{name} {figures[key]:{form}}" for key, name, form in FIGURES if key in figures]
+    known = [each for each in FIGURES if each[0] in figures and each[0].startswith(kind)]
+    return [f"{name} {figures[key]:{form}}" for key, name, form in known]
 
 
 def read_stats(run_dir: Path) -> list[StatsRecord]:
