@@ -12,26 +12,28 @@ groups=("$@")
 [ $# -gt 0 ] || groups=(small federated dcgan effects)
 mkdir -p figures
 cd figures
+ln -sfn "$mnist" mnist
 
 on() { # on RANKS NAME OPTIONS OF TRAIN...
   local ranks=$1 name=$2
   shift 2
   printf '\n== %s: mpiexec -n %s gan-mpi train %s\n' "$name" "$ranks" "$*"
   mpiexec -n "$ranks" gan-mpi train "$@" --run-dir "$name" | grep -E "^(done|stopped)|finished"
-  mpiexec -n 2 gan-mpi evaluate "$name" --datadir "$mnist" |
+  mpiexec -n 2 gan-mpi evaluate "$name" --datadir mnist \
+    2> >(grep -v "was trained on .* and is compared with" >&2) |
     grep -E "^(step|Frechet|kernel|precision|recall|class |share|judged|missing)"
 }
 
 small() {
-  on 2 small-mnist --preset small --datadir "$mnist"
+  on 2 small-mnist --preset small --datadir mnist
 }
 
 federated() {
-  [ -d same ] || gan-mpi data split "$mnist" same --sites 2
-  [ -d skewed ] || gan-mpi data split "$mnist" skewed --sites 2 --skew 1
+  [ -d same ] || gan-mpi data split mnist same --sites 2
+  [ -d skewed ] || gan-mpi data split mnist skewed --sites 2 --skew 1
   on 2 federated-20 --preset federated --datadir "same/site-{rank}"
   on 2 federated-1epoch --preset federated --datadir "same/site-{rank}" --every 1epoch
-  on 2 lightning-signed --preset lightning --range signed --datadir "$mnist"
+  on 2 lightning-signed --preset lightning --range signed --datadir mnist
   on 2 skewed-20 --preset federated --datadir "skewed/site-{rank}"
   on 2 skewed-1epoch --preset federated --datadir "skewed/site-{rank}" --every 1epoch
   on 2 skewed-local --preset federated --datadir "skewed/site-{rank}" --optimizer-state local
@@ -41,11 +43,11 @@ federated() {
 dcgan() {
   local seed
   for seed in 0 1; do
-    on 2 "dcgan-$seed" --preset dcgan --seed "$seed" --datadir "$mnist"
-    on 2 "dcgan-1000-$seed" --preset dcgan --seed "$seed" --datadir "$mnist" --steps 1000
-    on 2 "dcgan-hinge-$seed" --preset dcgan --seed "$seed" --datadir "$mnist" --steps 1000 --loss hinge
-    on 2 "dcgan-normal-$seed" --preset dcgan --seed "$seed" --datadir "$mnist" --steps 1000 --latents normal
-    on 2 "dcgan-d1-$seed" --preset dcgan --seed "$seed" --datadir "$mnist" --steps 1000 --d-steps 1
+    on 2 "dcgan-$seed" --preset dcgan --seed "$seed" --datadir mnist
+    on 2 "dcgan-1000-$seed" --preset dcgan --seed "$seed" --datadir mnist --steps 1000
+    on 2 "dcgan-hinge-$seed" --preset dcgan --seed "$seed" --datadir mnist --steps 1000 --loss hinge
+    on 2 "dcgan-normal-$seed" --preset dcgan --seed "$seed" --datadir mnist --steps 1000 --latents normal
+    on 2 "dcgan-d1-$seed" --preset dcgan --seed "$seed" --datadir mnist --steps 1000 --d-steps 1
   done
 }
 
@@ -56,7 +58,7 @@ effects() { # a row of its table each
   while read -r options; do
     name=basic$(tr -c 'a-z0-9\n' '-' <<<"$options")
     # shellcheck disable=SC2086  # an option and its value
-    on 1 "$name" --datadir "$mnist" --steps 1000 $options </dev/null
+    on 1 "$name" --datadir mnist --steps 1000 $options </dev/null
   done <effects.txt
 }
 
