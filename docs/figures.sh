@@ -40,15 +40,21 @@ federated() {
   on 2 skewed-reset --preset federated --datadir "skewed/site-{rank}" --optimizer-state reset
 }
 
-dcgan() {
-  local seed
-  for seed in 0 1; do
-    on 2 "dcgan-$seed" --preset dcgan --seed "$seed" --datadir mnist
-    on 2 "dcgan-1000-$seed" --preset dcgan --seed "$seed" --datadir mnist --steps 1000
-    on 2 "dcgan-hinge-$seed" --preset dcgan --seed "$seed" --datadir mnist --steps 1000 --loss hinge
-    on 2 "dcgan-normal-$seed" --preset dcgan --seed "$seed" --datadir mnist --steps 1000 --latents normal
-    on 2 "dcgan-d1-$seed" --preset dcgan --seed "$seed" --datadir mnist --steps 1000 --d-steps 1
-  done
+dcgan() { # a row of the table on its page, each with two seeds
+  local seed steps options
+  python3 - >dcgan.txt <<'PYTHON'
+from gan_mpi.config.presets import PRESETS
+
+for options, steps, *_ in PRESETS["dcgan"].tried:
+    print(steps.replace(",", ""), options.removeprefix("as it is"))
+PYTHON
+  while read -r steps options; do
+    for seed in 0 1; do
+      # shellcheck disable=SC2086  # options and their values
+      on 2 "dcgan-$steps-$seed$(tr -c 'a-z0-9\n' '-' <<<"$options")" --preset dcgan --datadir mnist \
+        --steps "$steps" --seed "$seed" $options </dev/null
+    done
+  done <dcgan.txt
 }
 
 effects() { # a row of its table each

@@ -48,6 +48,8 @@ def page(name: str) -> str:
     }
     if preset.tried:
         sections[TRIED] = _tried(preset)
+    if preset.measured_by:
+        sections["These figures are made by"] = preset.measured_by
     body = "\n\n".join(
         f"{heading}:\n{textwrap.indent(text, '  ')}" for heading, text in sections.items()
     )

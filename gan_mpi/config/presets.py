@@ -28,7 +28,7 @@ class Preset:
 
     `settings` decide the result, `run_settings` do not.  `original` is the command or program
     that did the same, `oddities` are what a user should know of it, and `tried` what was tried for
-    it: options, steps, and the distance with seeds 0 and 1.
+    it: options, steps, and the distance with seeds 0 and 1.  `measured_by` makes these figures.
     """
 
     summary: str
@@ -40,6 +40,7 @@ class Preset:
     oddities: tuple[str, ...] = ()
     tried: tuple[tuple[str, str, str, str], ...] = ()
     cntk_log: CntkLog = CntkLog()
+    measured_by: str = ""
 
 
 ADAM = {"optimizer": "adam", "lr": 2e-4, "beta1": 0.5}
@@ -126,6 +127,7 @@ PRESETS = {
         full_steps=10_000,
         original="CNTK_206B_DCGAN.ipynb, as its text describes it",
         settings={**DCGAN, "network": "dcgan", "ema": 20.0},
+        measured_by="docs/figures.sh MNIST dcgan; losses, brightness: GAN_MPI_DATA=DIR make long",
         oddities=(
             (
                 "D's convolutions are padded (28 to 15 to 8), so that all pixels reach it, those "
@@ -193,6 +195,7 @@ PRESETS = {
             "ema": 5.0,
             "r1": 1.0,
         },
+        measured_by="docs/figures.sh MNIST small, with other options",
         oddities=(
             (
                 "The data need labels, as drawn glyphs, MNIST, CIFAR-10 and folders of classes "
@@ -287,6 +290,7 @@ PRESETS = {
             "seed": 1,
         },
         run_settings={"checkpoint_every": 10_000},
+        measured_by="GAN_MPI_DATA=DIR make long",
         oddities=(
             *PADDLE_ODDITIES,
             (
@@ -308,6 +312,7 @@ PRESETS = {
         original=f"{OPENFL}; or python gan.py of Lightning",
         settings={**LIGHTNING, "range": "standard"},
         run_settings={"grid": "5x2"},
+        measured_by="GAN_MPI_DATA=DIR make long",
         oddities=(
             (
                 "The data are in -0.42..2.82 and G ends in tanh, -1..1: D can tell them apart by "
@@ -346,6 +351,7 @@ PRESETS = {
             "optimizer_state": "average",
         },
         run_settings={"grid": "5x2"},
+        measured_by="docs/figures.sh MNIST federated",
         oddities=(
             (
                 "Each rank is a site. --datadir 'site-{rank}' names the folder of each; 'gan-mpi "
