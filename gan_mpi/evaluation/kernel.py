@@ -5,6 +5,8 @@ interval is from a bootstrap of both sets, Efron, Ann. Statist. 7 (1979): a row 
 times counts c times, and no row is paired with itself.
 """
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 
@@ -47,6 +49,7 @@ def kernel_distance(
     return float(found[0]), OF_NORMAL * float(found[1:].std(ddof=1))
 
 
+@lru_cache(maxsize=4)
 def _weights(count: int, purpose: Purpose) -> np.ndarray:
     """Return how often each row counts, (count, 1 + REPLICATES): once, and then as drawn."""
     drawn = uniforms(0, purpose, 0, REPLICATES, count)

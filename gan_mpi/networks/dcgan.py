@@ -4,8 +4,7 @@ import math
 
 from torch import nn
 
-from gan_mpi.errors import UserError
-from gan_mpi.networks.layers import View, last_layer
+from gan_mpi.networks.layers import View, last_layer, quarter_sides
 from gan_mpi.parallel.batch_norm import BatchNorm
 
 # BatchNormalization(normalization_time_constant=5000) at the tutorial's batch of 128.
@@ -26,12 +25,7 @@ def _up(inputs: int, outputs: int) -> nn.Module:
 def dcgan_generator(latent_dim: int, shape: tuple[int, ...], tanh: bool) -> nn.Sequential:
     """Latents (N, latent_dim) to images (N, C, H, W); H and W must be multiples of 4."""
     channels, height, width = shape
-    if height % 4 or width % 4:
-        raise UserError(
-            f"the networks dcgan and dcgan-206b make images with sides that are multiples of 4, "
-            f"not of {height}x{width}.",
-        )
-    small = FILTERS, height // 4, width // 4
+    small = FILTERS, *quarter_sides("the networks dcgan and dcgan-206b make", height, width)
     return nn.Sequential(
         nn.Linear(latent_dim, DENSE),
         _batch_norm(DENSE),

@@ -4,8 +4,7 @@ import math
 
 from torch import nn
 
-from gan_mpi.errors import UserError
-from gan_mpi.networks.layers import View, last_layer
+from gan_mpi.networks.layers import View, last_layer, quarter_sides
 from gan_mpi.parallel.batch_norm import BatchNorm
 
 KERNEL = 4  # a multiple of the stride, so that every pixel is drawn by as many weights
@@ -25,12 +24,7 @@ def _down(inputs: int, outputs: int) -> nn.Module:
 def small_generator(latent_dim: int, shape: tuple[int, ...], tanh: bool) -> nn.Sequential:
     """Latents (N, latent_dim) to images (N, C, H, W); H and W must be multiples of 4."""
     channels, height, width = shape
-    if height % 4 or width % 4:
-        raise UserError(
-            f"the network small makes images with sides that are multiples of 4, not of "
-            f"{height}x{width}.",
-        )
-    first = FILTERS, height // 4, width // 4
+    first = FILTERS, *quarter_sides("the network small makes", height, width)
     return nn.Sequential(
         nn.Linear(latent_dim, DENSE),  # where class and latents meet
         BatchNorm(DENSE),

@@ -57,9 +57,8 @@ def _device(asked: str) -> str:
     if asked.startswith("cuda") or gpus:
         return f"device: {asked}; torch sees {gpus} GPU(s) here"
     mine = frozenset(os.sched_getaffinity(0))
-    bound = len(mine) < len(
-        os.sched_getaffinity(os.getppid())
-    )  # by the launcher, to cores of its own
+    whole = os.sched_getaffinity(os.getppid())
+    bound = len(mine) < len(whole)  # by the launcher, to cores of its own
     cores = [mine] * (1 if bound else launcher.local_count())
     return f"device: cpu, {thread_count(cores, 0)} thread(s) a rank"
 
