@@ -54,7 +54,9 @@ def random_words(seed: int, purpose: Purpose, start: int, stop: int, width: int)
 
 def uniforms(seed: int, purpose: Purpose, start: int, stop: int, width: int) -> np.ndarray:
     """Return items start..stop as float64 in [0, 1), of shape (stop - start, width)."""
-    return (random_words(seed, purpose, start, stop, width) >> np.uint64(11)) * 2.0**-53
+    words = random_words(seed, purpose, start, stop, width)
+    words >>= np.uint64(11)
+    return words * 2.0**-53
 
 
 def box_muller(uniform: np.ndarray) -> np.ndarray:
@@ -81,7 +83,10 @@ def draw_latents(
         if kind == "normal":
             return normal
         return normal * np.sqrt(dimension / np.square(normal).sum(1, keepdims=True))
-    return 2.0 * uniforms(seed, purpose, start, stop, dimension) - 1.0
+    drawn = uniforms(seed, purpose, start, stop, dimension)
+    drawn *= 2.0
+    drawn -= 1.0
+    return drawn
 
 
 def draw_labels(

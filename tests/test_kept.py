@@ -59,6 +59,7 @@ def test_it_goes_on_with_its_data(gan_mpi, run):
     result = gan_mpi("train", "--resume", run, "--datadir", KEPT / "shades", "--steps", "6")
     assert result.returncode == 0, result.stderr
     assert "going on after step 4" in (run / "log.txt").read_text()
+    assert "arithmetic of gan-mpi (2, before 1)" in result.stdout
     after = checkpoint.read_checkpoint(run / "checkpoint-000006.pt")
     assert after.keys() == before.keys()
     assert after["config"] == {**before["config"], "steps": 6}

@@ -12,7 +12,7 @@ from gan_mpi.config.training import NETWORKS
 from gan_mpi.datasets.find import SHAPES
 from gan_mpi.errors import UserError
 from gan_mpi.networks.build import ARCHITECTURES, build_discriminator, build_generator
-from gan_mpi.networks.layers import View
+from gan_mpi.networks.layers import ConvTranspose2d, View
 from gan_mpi.networks.paddle import kernel_and_padding
 from gan_mpi.parallel.batch_norm import BatchNorm
 
@@ -239,6 +239,30 @@ def test_batch_norm_is_the_originals():
         for layer in (m for m in network if isinstance(m, BatchNorm)):
             assert (layer.eps, round(layer.momentum, 4)) == (1e-5, 0.0253)
     assert {m.eps for m in networks("lightning")[2] if isinstance(m, BatchNorm)} == {0.8}
+
+
+@pytest.mark.parametrize("images", [0, 3])
+@pytest.mark.parametrize(
+    ("channels", "kernel", "padding", "more"),
+    [((64, 1), 5, 2, 1), ((4, 8), 5, 2, 1), ((64, 2), (4, 3), (1, 0), (0, 1))],
+    ids=["few", "many", "few, oblong"],
+)
+def test_transposed_convolution_is_torchs(channels, kernel, padding, more, images):
+    """Outputs, gradients and their gradients; few channels come of a matrix product."""
+    torch.manual_seed(1)
+    mine = ConvTranspose2d(*channels, kernel, 2, padding, more).double()
+    reference = nn.ConvTranspose2d(*channels, kernel, 2, padding, more).double()
+    reference.load_state_dict(mine.state_dict())
+    inputs = torch.randn(images, channels[0], 7, 6, dtype=torch.double)
+    found = []
+    for layer in (mine, reference):
+        given = inputs.clone().requires_grad_()
+        outputs = layer(given)
+        (slope,) = torch.autograd.grad(outputs.tanh().sum(), given, create_graph=True)
+        loss = slope.square().sum() + outputs.square().sum()
+        found.append([outputs, slope, *torch.autograd.grad(loss, [given, *layer.parameters()])])
+    for one, other in zip(*found, strict=True):
+        assert torch.allclose(one, other, rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("preset", [name for name in PRESETS if name != "paddle-uniform"])

@@ -9,6 +9,8 @@ CALLS = {
     "staged": ["averages", True],
     "vectors": VECTORS,
     "images": IMAGES,
+    "two vectors": ["two_batches_in_one_pass", [3], [4, 0, 3]],
+    "two images": ["two_batches_in_one_pass", [2, 3, 3], [0, 1, 5]],
     "local": ["local_batch_norm", [4, 3, 2]],
     "bright": ["batch_norm_of_bright_images"],
     "second derivative": ["second_derivative"],
@@ -44,6 +46,13 @@ def test_gradients_are_sums_over_samples_divided_by_the_global_count(answers, wa
 def test_batch_norm_over_uneven_and_empty_shares_is_that_of_one_big_batch(answers, shape):
     for gaps in answers[shape]:
         assert max(gaps.values()) < 1e-11, gaps
+
+
+@pytest.mark.parametrize("shape", ["two vectors", "two images"])
+def test_two_batches_in_one_pass_are_normalised_apart_and_share_messages(answers, shape):
+    for gap, messages in answers[shape]:
+        assert gap < 1e-12
+        assert messages == [2, 4], "one forward and one backward, in the place of two"
 
 
 def test_local_batch_norm_sees_one_share_and_its_statistics_are_the_average(answers):

@@ -89,6 +89,8 @@ def test_what_is_not_as_before_is_said_when_a_run_goes_on():
         "versions": {**before["versions"], "mpi": "Open MPI 5"},
     }
     assert changes(before, other) == ["threads", "mpi (Open MPI 5, before MPICH 5.0.2)"]
+    newer = {**before, "arithmetic": 2}
+    assert changes(before, newer) == ["arithmetic of gan-mpi (2, before 1)"], "1 is not written"
     pair = {**before, "ranks": 2, "threads": [1, 1]}
     assert changes(pair, {**pair, "versions": other["versions"]}) == [], "one order of two numbers"
 

@@ -26,7 +26,7 @@ class Slurm:
     """The commands of a private Slurm, called in one folder."""
 
     def __init__(self, base, folder):
-        self.folder = folder
+        self.folder, self.logs = folder, base / "log"
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         self.env = {**environment(), "SLURM_CONF": f"{base}/slurm.conf", "PATH": path}
         (folder / "venv").symlink_to(sys.prefix)
@@ -64,6 +64,16 @@ class Slurm:
         assert about["JobState"] in ("COMPLETED", "FAILED"), (about, self.output(job))
         return int(about["ExitCode"].split(":")[0])
 
+    def ends(self, job, code, timeout=180):
+        """Wait for a job's end with this exit code; show what it and Slurm said of another."""
+        assert self.wait(job, timeout) == code, f"{self.output(job)}\n{self.said_of(job)}"
+
+    def said_of(self, job):
+        """Return the lines about a job in the logs of the nodes."""
+        logs = [path.read_text(errors="replace") for path in self.logs.glob("slurmd-*.log")]
+        of_job = re.compile(rf"(?m)^.*\b(?:JobId|StepId|job|step)[= ]{job}\b.*$")
+        return "\n".join(line for log in logs for line in of_job.findall(log))
+
     def wait_until_it_trains(self, job, after=0):
         deadline = time.monotonic() + 60
         while self.output(job).count("\nstep ") <= after:
@@ -95,7 +105,7 @@ def uninterrupted(base, tmp_path_factory):
     slurm = Slurm(base, tmp_path_factory.mktemp("whole"))
     train = ("train", "--run-dir", "run", *SMALL, "--steps", STEPS)
     job = submit(slurm, "10", *train)
-    assert slurm.wait(job) == 0, slurm.output(job)
+    slurm.ends(job, 0)
     return last_state(slurm.folder / "run")
 
 
@@ -119,7 +129,7 @@ def test_a_launch_script_trains_on_two_nodes(slurm, base, script):
         text = text.replace("-bind-to core:1", "--bind-to none")
     (slurm.folder / script).write_text(text)
     job = slurm.submit("sbatch", "--ntasks-per-node=2", script, *SMALL, "--steps", 3)
-    assert slurm.wait(job) == 0, slurm.output(job)
+    slurm.ends(job, 0)
     assert slurm.about(job)["NumNodes"] == "2"
     log = (base / "log" / "slurmd-n2.log").read_text()
     assert f"StepId={job}.0" in log, "the second node had no part in it"
@@ -153,7 +163,7 @@ def test_a_job_stops_in_time_and_submits_itself_until_the_run_is_done(slurm):
     Only the interrupted one saves often, so that it takes longer than a job may.
     """
     slow = ("--checkpoint-every", 1)
-    assert slurm.wait(run_of(slurm, steps=100, more=slow)) == 0
+    slurm.ends(run_of(slurm, steps=100, more=slow), 0)
     (trial,) = read_segments(slurm.folder / "run")
     slurm("rm", "-r", "run")
     per_step = (trial["seconds"] - trial["seconds_to_start"]) / 100
@@ -169,7 +179,7 @@ def test_a_job_stops_in_time_and_submits_itself_until_the_run_is_done(slurm):
     assert sum(segment["images"] for segment in segments) == 2 * 60 * steps
     interrupted = last_state(slurm.folder / "run")
     slurm("mv", "run", "interrupted")
-    assert slurm.wait(run_of(slurm, "30", steps), 300) == 0
+    slurm.ends(run_of(slurm, "30", steps), 0, 300)
     assert_same_bits(interrupted, last_state(slurm.folder / "run"))
 
 
@@ -178,9 +188,9 @@ def test_a_signal_in_the_middle_loses_nothing(slurm, uninterrupted, to):
     job = run_of(slurm)
     slurm.wait_until_it_trains(job)
     slurm("scancel", "--signal=USR1", to, job)
-    assert slurm.wait(job) == 75, slurm.output(job)
+    slurm.ends(job, 75)
     again = slurm.resubmitted(job)
-    assert slurm.wait(again) == 0, slurm.output(again)
+    slurm.ends(again, 0)
     assert len(read_segments(slurm.folder / "run")) == 2
     assert_same_bits(uninterrupted, last_state(slurm.folder / "run"))
 
@@ -194,7 +204,7 @@ def test_a_requeued_job_goes_on(slurm, uninterrupted):
         assert time.monotonic() < deadline, slurm.about(job)
         time.sleep(0.2)
     slurm("scontrol", "update", f"jobid={job}", "StartTime=now")
-    assert slurm.wait(job) == 0, slurm.output(job)
+    slurm.ends(job, 0)
     assert slurm.about(job)["Restarts"] == "1"
     assert_same_bits(uninterrupted, last_state(slurm.folder / "run"))
 
@@ -208,9 +218,9 @@ def test_the_tasks_of_an_array_stop_and_submit_themselves_alone(slurm, uninterru
         slurm.wait_until_it_trains(task)
     slurm("scancel", "--signal=USR1", "--batch", job)
     for number, task in enumerate(tasks):
-        assert slurm.wait(task) == 75, slurm.output(task)
+        slurm.ends(task, 75)
         again = f"{slurm.resubmitted(task)}_{number}"
-        assert slurm.wait(again) == 0, slurm.output(again)
+        slurm.ends(again, 0)
         assert len(read_segments(slurm.folder / f"run-{number}")) == 2
         assert_same_bits(uninterrupted, last_state(slurm.folder / f"run-{number}"))
     logs = sorted(path.name for path in slurm.folder.glob("slurm-*.out"))
@@ -225,7 +235,7 @@ def test_a_requeue_waits_while_the_old_job_saves_and_another_job_is_refused(slur
     job = slurm.submit("sbatch", "-N1", "-n1", "--wrap", " ".join(["exec", program, *new]))
     slurm.wait_until_it_trains(job)
     other = slurm.submit("sbatch", "-N1", "-n1", "--wrap", f"{program} --resume run")
-    assert slurm.wait(other) == 2
+    slurm.ends(other, 2)
     assert "run is being trained by another start (process " in slurm.output(other)
     assert f", job {job} of Slurm); wait for its end" in slurm.output(other)
     again = f"SLURM_JOB_ID={job} exec {program} --resume run"
@@ -235,10 +245,10 @@ def test_a_requeue_waits_while_the_old_job_saves_and_another_job_is_refused(slur
         assert time.monotonic() < deadline, slurm.output(requeued)
         time.sleep(0.2)
     slurm("scancel", "--signal=TERM", "--batch", job)
-    assert slurm.wait(job) == 75
+    slurm.ends(job, 75)
     slurm.wait_until_it_trains(requeued)
     slurm("scancel", "--signal=TERM", "--batch", requeued)
-    assert slurm.wait(requeued) == 75
+    slurm.ends(requeued, 75)
     first, second = read_segments(slurm.folder / "run")
     assert first["state"] == second["state"] == "stopped (SIGTERM)"
     assert second["first_step"] == first["last_step"] + 1, "nothing was lost"

@@ -70,24 +70,26 @@ class FSAdaGrad(torch.optim.Optimizer):
                         "variance": torch.zeros_like(parameter),
                         "smoothed": torch.zeros_like(parameter),
                     }
-                self._update(parameter, self.state[parameter], group)
+            self._update(group["params"], group)
 
-    def _update(
-        self,
-        parameter: torch.Tensor,
-        state: dict[str, torch.Tensor],
-        group: Mapping[str, float],
-    ) -> None:
+    def _update(self, parameters: list[torch.Tensor], group: Mapping[str, float]) -> None:
         b1, b2, batch = group["b1"], group["b2"], group["batch"]
-        gradient, variance = parameter.grad, state["variance"]
-        assert gradient is not None, "the bucket's views are the gradients"
-        state["step"] += 1
-        variance.mul_(b2).addcmul_(gradient, gradient, value=1 - b2)
-        done = float(state["step"])
-        scale = math.sqrt(batch * (1 - b2**done)) / variance.sqrt()
-        normalised = gradient * scale.clamp_(max=self.CAP * batch)
-        state["smoothed"].mul_(b1).add_(normalised, alpha=1 - b1)
-        parameter.add_(state["smoothed"], alpha=-group["lr"])
+        states = [self.state[parameter] for parameter in parameters]
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        variances = [state["variance"] for state in states]
+        smoothed = [state["smoothed"] for state in states]
+        torch._foreach_add_([state["step"] for state in states], 1)
+        done = float(states[0]["step"])
+        torch._foreach_mul_(variances, b2)
+        torch._foreach_addcmul_(variances, gradients, gradients, 1 - b2)
+        scales = torch._foreach_sqrt(variances)
+        torch._foreach_reciprocal_(scales)
+        torch._foreach_mul_(scales, math.sqrt(batch * (1 - b2**done)))
+        torch._foreach_clamp_max_(scales, self.CAP * batch)
+        torch._foreach_mul_(scales, gradients)  # now the normalised gradients
+        torch._foreach_mul_(smoothed, b1)
+        torch._foreach_add_(smoothed, scales, alpha=1 - b1)
+        torch._foreach_add_(parameters, smoothed, alpha=-group["lr"])
 
 
 def make_optimizer(

@@ -12,7 +12,11 @@ from gan_mpi.game.batch import Batch
 from gan_mpi.game.losses import Loss
 from gan_mpi.game.optimizers import apply_update, make_optimizer
 from gan_mpi.networks.generator import Generator
-from gan_mpi.parallel.batch_norm import commit_running_statistics
+from gan_mpi.parallel.batch_norm import (
+    batch_norms,
+    commit_running_statistics,
+    normalised_apart,
+)
 from gan_mpi.parallel.bucket import GradientBucket
 
 REAL_SUMS = ("loss_real", "D_real", "error_real", "logit_real")
@@ -97,6 +101,19 @@ class Game:
     def judge(self, samples: Batch) -> Tensor:
         """Return D's outputs (n, 1 or more), the logits first.  Collective (batch norm)."""
         return self.D.network(*samples.inputs)
+
+    def judge_both(self, real: Batch, fake: Batch) -> list[Tensor]:
+        """Return D's outputs of two batches, of which batch norm knows each by itself.
+
+        With batch norm they go through D as one, and share its messages.  Collective (batch norm).
+        """
+        if not any(batch_norms(self.D.network)):
+            return [self.judge(real), self.judge(fake)]
+        sizes = [len(real), len(fake)]
+        pairs = zip(real.inputs, fake.inputs, strict=True)
+        with normalised_apart(self.D.network, sizes):
+            outputs = self.D.network(*(torch.cat(pair) for pair in pairs))
+        return list(outputs.split(sizes))
 
     def seen(self, samples: Batch) -> Batch:
         """Return samples as D sees them."""

@@ -26,22 +26,25 @@ def discriminator_update(
     figures: dict[str, Tensor] = {}
     added: dict[str, Tensor | None] = {}
     with comm.clock.phase("forward"):
-        if real is not None:
-            real = game.seen(real)
-            outputs = game.judge(real)
-            figures |= _real_figures(game, outputs[:, 0], real)
-            added["class_loss_real"] = game.class_loss(outputs, real)
-        if fake is not None:
-            fake = game.seen(game.recall(fake))
-            outputs = game.judge(fake)
-            figures |= _fake_figures(game, outputs[:, 0], fake)
-            added["class_loss_fake"] = game.class_loss(outputs, fake)
+        real = None if real is None else game.seen(real)
+        fake = None if fake is None else game.seen(game.recall(fake))
+        for batch, outputs in _judge(game, real, fake):
+            of_batch = _real_figures if batch is real else _fake_figures
+            figures |= of_batch(game, outputs[:, 0], batch)
+            added[f"class_loss_{batch.kind}"] = game.class_loss(outputs, batch)
         loss = _discriminator_loss(game, figures)
         for penalty in game.penalties:
             added[f"penalty_{penalty.name}"] = penalty(D.network, real, fake)
     figures |= _backward(comm, loss, added)
     count = max(len(batch) for batch in (real, fake) if batch is not None)
     return average_gradients(comm, D.bucket, figures, count, stop)
+
+
+def _judge(game: Game, real: Batch | None, fake: Batch | None) -> list[tuple[Batch, Tensor]]:
+    """Return the batches that there are with D's outputs.  Collective (batch norm)."""
+    if real is not None and fake is not None:
+        return list(zip((real, fake), game.judge_both(real, fake), strict=True))
+    return [(batch, game.judge(batch)) for batch in (real, fake) if batch is not None]
 
 
 def _discriminator_loss(game: Game, figures: dict[str, Tensor]) -> Tensor:
@@ -102,7 +105,7 @@ def measure(comm: Communicator, game: Game, real: Batch, fake: Batch) -> dict[st
     """Return the mean figures of both players; nobody learns.  Collective."""
     with comm.clock.phase("forward"):
         real, fake = game.seen(real), game.seen(fake)
-        figures = _real_figures(game, game.judge(real)[:, 0], real)
-        logits = game.judge(fake)[:, 0]
-        figures |= _fake_figures(game, logits, fake) | _generator_figures(game, logits)
+        of_real, of_fake = (outputs[:, 0] for outputs in game.judge_both(real, fake))
+        figures = _real_figures(game, of_real, real)
+        figures |= _fake_figures(game, of_fake, fake) | _generator_figures(game, of_fake)
     return global_means(comm, figures, len(real))

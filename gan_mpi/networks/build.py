@@ -13,6 +13,7 @@ from gan_mpi.networks.pixels import RANGES
 from gan_mpi.networks.variations import (
     LabelledDiscriminator,
     WideGenerator,
+    activated_in_place,
     normalise_spectrum,
     with_activation,
     with_dropout,
@@ -110,8 +111,10 @@ def _vary(config: TrainConfig, network: nn.Sequential, player: str) -> nn.Sequen
             "replace; leave it out",
         )
     if norm == "instance":
-        return with_instance_norm(network)
-    return network if norm == "own" else without_norm(network)
+        network = with_instance_norm(network)
+    elif norm != "own":
+        network = without_norm(network)
+    return activated_in_place(network)
 
 
 def _architecture(config: TrainConfig, shape: tuple[int, ...]) -> Architecture:

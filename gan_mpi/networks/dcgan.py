@@ -4,7 +4,7 @@ import math
 
 from torch import nn
 
-from gan_mpi.networks.layers import View, last_layer, quarter_sides
+from gan_mpi.networks.layers import ConvTranspose2d, View, last_layer, quarter_sides
 from gan_mpi.parallel.batch_norm import BatchNorm
 
 # BatchNormalization(normalization_time_constant=5000) at the tutorial's batch of 128.
@@ -19,7 +19,7 @@ def _batch_norm(features: int) -> BatchNorm:
 
 
 def _up(inputs: int, outputs: int) -> nn.Module:
-    return nn.ConvTranspose2d(inputs, outputs, KERNEL, stride=2, padding=2, output_padding=1)
+    return ConvTranspose2d(inputs, outputs, KERNEL, stride=2, padding=2, output_padding=1)
 
 
 def dcgan_generator(latent_dim: int, shape: tuple[int, ...], tanh: bool) -> nn.Sequential:

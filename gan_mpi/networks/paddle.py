@@ -4,7 +4,7 @@ import math
 
 from torch import Tensor, nn
 
-from gan_mpi.networks.layers import View, last_layer
+from gan_mpi.networks.layers import ConvTranspose2d, View, last_layer
 from gan_mpi.parallel.batch_norm import BatchNorm
 
 FILTERS = 64
@@ -54,7 +54,7 @@ def paddle_generator(latent_dim: int, shape: tuple[int, ...], tanh: bool) -> nn.
     ]
     for number, (small, large) in enumerate(((s8, s4), (s4, s2), (s2, s1))):
         kernel, padding = _square(large, small)
-        layers.append(nn.ConvTranspose2d(filters[number], filters[number + 1], kernel, 2, padding))
+        layers.append(ConvTranspose2d(filters[number], filters[number + 1], kernel, 2, padding))
         if large != s1:
             layers += [BatchNorm(filters[number + 1]), nn.ReLU()]
     return nn.Sequential(*layers, last_layer(tanh))

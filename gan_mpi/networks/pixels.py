@@ -28,7 +28,7 @@ def to_range(pixels: torch.Tensor, dtype: torch.dtype, name: str) -> torch.Tenso
     if pixels.is_floating_point():
         return pixels.to(dtype)
     low, high = RANGES[name].low, RANGES[name].high
-    return (high - low) * (pixels.to(dtype) / 255.0) + low
+    return pixels.to(dtype).div_(255.0).mul_(high - low).add_(low)
 
 
 def to_pixels(images: torch.Tensor, name: str) -> np.ndarray:

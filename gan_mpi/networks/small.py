@@ -4,7 +4,7 @@ import math
 
 from torch import nn
 
-from gan_mpi.networks.layers import View, last_layer, quarter_sides
+from gan_mpi.networks.layers import ConvTranspose2d, View, last_layer, quarter_sides
 from gan_mpi.parallel.batch_norm import BatchNorm
 
 KERNEL = 4  # a multiple of the stride, so that every pixel is drawn by as many weights
@@ -14,7 +14,7 @@ SLOPE = 0.2
 
 
 def _up(inputs: int, outputs: int) -> nn.Module:
-    return nn.ConvTranspose2d(inputs, outputs, KERNEL, stride=2, padding=1)
+    return ConvTranspose2d(inputs, outputs, KERNEL, stride=2, padding=1)
 
 
 def _down(inputs: int, outputs: int) -> nn.Module:

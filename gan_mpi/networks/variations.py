@@ -63,6 +63,14 @@ def with_activation(network: nn.Sequential, name: str) -> nn.Sequential:
     return nn.Sequential(*(ACTIVATIONS[name]() if isinstance(m, HIDDEN) else m for m in network))
 
 
+def activated_in_place(network: nn.Sequential) -> nn.Sequential:
+    """Let hidden activations change what they are given, which no layer before them needs."""
+    for layer in network:
+        if isinstance(layer, HIDDEN):
+            layer.inplace = True
+    return network
+
+
 def with_instance_norm(network: nn.Sequential) -> nn.Sequential:
     """Return a network with instance norm in the place of batch norm."""
     return nn.Sequential(

@@ -1,42 +1,14 @@
 """Batch normalisation over the global batch."""
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import batch_norm
 
 from gan_mpi.mpi.comm import Communicator
-
-
-class SumContext(Protocol):
-    """What autograd keeps of a sum for its backward."""
-
-    comm: Communicator
-
-
-class _SumOverRanks(torch.autograd.Function):
-    """y = sum over ranks of x.  Each rank's loss depends on y, so the backward is the same sum."""
-
-    @staticmethod
-    def forward(ctx: SumContext, tensor: Tensor, comm: Communicator) -> Tensor:
-        ctx.comm = comm
-        host = tensor.detach().cpu().clone().contiguous()
-        with comm.clock.phase("batch_norm"):
-            comm.sum_in_place(host.numpy())
-        return host.to(tensor.device)
-
-    @staticmethod
-    def backward(ctx: SumContext, gradient: Tensor) -> tuple[Tensor, None]:
-        return _SumOverRanks.apply(gradient, ctx.comm), None
-
-
-def all_reduce_sum(comm: Communicator, tensor: Tensor) -> Tensor:
-    """Return the sum of a float32 or float64 tensor over ranks; differentiable.  Collective.
-
-    The backward communicates too, so all ranks must run it, in the same order.
-    """
-    return _SumOverRanks.apply(tensor, comm)
+from gan_mpi.parallel.normalise import Over, all_reduce_sum, normalise
 
 
 class BatchNorm(nn.Module):
@@ -51,6 +23,7 @@ class BatchNorm(nn.Module):
 
     comm: Communicator | None = None  # None: the only rank
     local = False
+    sizes: tuple[int, ...] | None = None  # of batches that lie behind one another; None: of one
     running_mean: Tensor
     running_var: Tensor
 
@@ -66,29 +39,17 @@ class BatchNorm(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Normalise per channel.  Collective while training."""
-        shape = (1, -1, *[1] * (inputs.dim() - 2))
-        if self.training:
-            mean, variance = self._batch_statistics(inputs)
-        else:
-            mean, variance = self.running_mean, self.running_var
-        scale = self.weight * torch.rsqrt(variance + self.eps).to(inputs.dtype)
-        centred = inputs - mean.to(inputs.dtype).view(shape)
-        return torch.addcmul(self.bias.view(shape), centred, scale.view(shape))
-
-    def _batch_statistics(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        total, squares = _channel_sums(inputs)
-        count = total.new_tensor([inputs.numel() // inputs.shape[1]])
-        moments = torch.cat([count, total, squares])
-        if self.comm is not None and not self.local:
-            moments = all_reduce_sum(self.comm, moments)
-        count, total, squares = moments.split([1, inputs.shape[1], inputs.shape[1]])
-        mean = total / count
-        variance = (squares / count - mean.square()).clamp(min=0)
+        if not self.training:
+            running = self.running_mean, self.running_var
+            return batch_norm(inputs, *running, self.weight, self.bias, eps=self.eps)
+        over = Over(None if self.local else self.comm, self.sizes or (len(inputs),), self.eps)
+        outputs, statistics = normalise(inputs, self.weight, self.bias, over)
         if torch.is_grad_enabled() and self.weight.requires_grad:
-            unbiased = variance * count / (count - 1).clamp(min=1)
-            statistics = torch.stack([mean, unbiased])
-            self._pending.append((count.detach(), statistics.detach()))
-        return mean, variance
+            for each in statistics:
+                count, mean, variance = each.split([1, len(self.bias), len(self.bias)])
+                unbiased = variance * count / (count - 1).clamp(min=1)
+                self._pending.append((count, torch.stack([mean, unbiased])))
+        return outputs
 
     def commit(self) -> None:
         """Move the running statistics towards those of the passes since the last commit.
@@ -96,7 +57,7 @@ class BatchNorm(nn.Module):
         Collective if local.
         """
         for count, statistics in self._pending:
-            if self.comm is not None and self.local:
+            if self.local:
                 weighted = torch.cat([count, (count * statistics).flatten()])
                 count, total = all_reduce_sum(self.comm, weighted).tensor_split([1])
                 statistics = (total / count).view_as(statistics)
@@ -104,22 +65,6 @@ class BatchNorm(nn.Module):
             self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
             self.running_var.lerp_(variance.to(self.running_var), self.momentum)
         self._pending.clear()
-
-
-def _channel_sums(inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Return sum and sum of squares (C,) in float64.
-
-    Each image is summed about its own mean in its own precision, which spares a copy of all
-    pixels in float64 and loses nothing where the mean is far from zero.
-    """
-    if inputs.dim() == 2:
-        wide = inputs.double()
-        return wide.sum(0), wide.square().sum(0)
-    pixels = inputs.flatten(2)
-    means = pixels.mean(2, keepdim=True)
-    spread = (pixels - means).square().sum(2).double()
-    area, means = pixels.shape[2], means.squeeze(2).double()
-    return area * means.sum(0), (spread + area * means.square()).sum(0)
 
 
 def batch_norms(network: nn.Module) -> Iterator[BatchNorm]:
@@ -131,6 +76,22 @@ def connect_batch_norm(comm: Communicator, network: nn.Module, local: bool = Fal
     """Let every batch norm of a network span the ranks, or only its statistics if local."""
     for layer in batch_norms(network):
         layer.comm, layer.local = comm, local
+
+
+@contextmanager
+def normalised_apart(network: nn.Module, sizes: Sequence[int]) -> Iterator[None]:
+    """Let a pass take several batches behind one another, each normalised by itself.
+
+    `sizes` are this rank's images of each.
+    """
+    layers = list(batch_norms(network))
+    for layer in layers:
+        layer.sizes = tuple(sizes)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.sizes = None
 
 
 def commit_running_statistics(network: nn.Module) -> None:

@@ -24,7 +24,7 @@ from gan_mpi.runs.claim import Claim
 from gan_mpi.runs.evaluations import forget_evaluations_after
 from gan_mpi.runs.log import Log
 from gan_mpi.runs.record import DataRecord
-from gan_mpi.runs.segments import Segment, append_segment, changes, read_segments
+from gan_mpi.runs.segments import ARITHMETIC, Segment, append_segment, changes, read_segments
 from gan_mpi.training.start import Start
 from gan_mpi.training.state import State
 
@@ -86,6 +86,7 @@ def segment(comm: Communicator, step: int, placement: Placement) -> Segment:
             "numpy": np.__version__,
             "mpi": library_name(),
         },
+        "arithmetic": ARITHMETIC,
     }
 
 

@@ -7,6 +7,7 @@ from gan_mpi.files import append_line, write_aside
 from gan_mpi.runs.records import read_records, to_line
 
 SEGMENTS_FILE = "segments.jsonl"
+ARITHMETIC = 2  # of this program: with another the same run has other last bits; 1 was 0.5's
 
 
 class Segment(TypedDict, total=False):
@@ -21,6 +22,7 @@ class Segment(TypedDict, total=False):
     threads: list[int]  # by rank
     processors: list[str]
     versions: dict[str, str]
+    arithmetic: int
     state: str  # starting, running, done, stopped and why, or lost: ended without a word
     last_step: int
     images: int  # of this start
@@ -51,6 +53,9 @@ def changes(before: Segment, now: Segment) -> list[str]:
         found.append(f"device ({', '.join(now['devices'])})")
     if before.get("processors", now["processors"]) != now["processors"]:
         found.append(f"processor ({', '.join(now['processors'])})")
+    ways = [each.get("arithmetic", 1) for each in (before, now)]
+    if ways[0] != ways[1]:
+        found.append(f"arithmetic of gan-mpi ({ways[1]}, before {ways[0]})")
     libraries = [name for name in ("torch", "numpy") if now["versions"].get(name)]
     libraries += ["mpi"] if now["ranks"] > 2 else []
     old = before.get("versions", {})

@@ -1,5 +1,6 @@
 """What the ranks of tests do with buckets, batch norm, replicas and shared memory."""
 
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import nn
 from gan_mpi.errors import UserError
 from gan_mpi.mpi import comm as comm_module
 from gan_mpi.mpi.comm import Communicator
-from gan_mpi.parallel.batch_norm import BatchNorm
+from gan_mpi.parallel.batch_norm import BatchNorm, connect_batch_norm, normalised_apart
 from gan_mpi.parallel.bucket import GradientBucket, average_gradients
 from gan_mpi.parallel.replicas import broadcast_network, check_replicas
 from ranks.training import glyphs
@@ -47,6 +48,50 @@ def batch_norm_of_bright_images(comm):
     exact.comm = layer.comm = comm
     mine = images[comm.rank :: comm.world_size]
     return (exact(mine) - layer(mine.float()).double()).abs().max().item()
+
+
+def two_batches_in_one_pass(comm, shape, shares):
+    """Return how far two batches in one pass are from each in its own, by what; and the messages.
+
+    `shares` are those of the first; of the second they are in reverse order.
+    """
+    torch.manual_seed(1)
+    sizes = shares[comm.rank], shares[::-1][comm.rank]
+    wholes = [torch.randn(sum(shares), *shape, dtype=torch.double) * s + s for s in (3.0, 5.0)]
+    begins = sum(shares[: comm.rank]), sum(shares[::-1][: comm.rank])
+    parts = [w[b : b + n] for w, b, n in zip(wholes, begins, sizes, strict=True)]
+    together, apart = (nn.Sequential(BatchNorm(shape[0]), nn.Tanh()).double() for _ in range(2))
+    found, messages = [], []
+    for network in (together, apart):
+        connect_batch_norm(comm, network)
+        inputs = [part.clone().requires_grad_() for part in parts]
+        with counted(comm) as count:
+            if network is together:
+                with normalised_apart(network, sizes):
+                    outputs = network(torch.cat(inputs))
+            else:
+                outputs = torch.cat([network(part) for part in inputs])
+            (outputs * torch.cat(inputs).sin()).sum().backward()
+        messages.append(len(count))
+        network[0].commit()
+        tensors = [outputs, *(each.grad for each in (*inputs, *network.parameters()))]
+        found.append([*tensors, *network.buffers()])
+    gaps = [(a - b).abs().max().item() for a, b in zip(*found, strict=True) if a.numel()]
+    return max(gaps), messages
+
+
+@contextmanager
+def counted(comm):
+    """Count the sums over ranks, in a list of their sizes."""
+    sizes, original = [], comm.sum_in_place
+
+    def sum_in_place(array):
+        sizes.append(array.size)
+        original(array)
+
+    comm.sum_in_place = sum_in_place
+    yield sizes
+    del comm.sum_in_place
 
 
 def batch_norm_against_torch(comm, shape, shares):

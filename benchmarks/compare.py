@@ -1,0 +1,74 @@
+"""Compares gan-mpi with other ways to train the same GAN: compare.py [options]."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+from contest import Contestant, as_json, call, compete, ranks, table
+from gan_mpi_run import gan_mpi
+
+TOP = Path(__file__).resolve().parents[1]
+PEERS = Path(__file__).parent / "peers"
+LAUNCH: dict[str, Callable[[int], list[str]]] = {
+    "ddp": lambda count: [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+        *("--nproc-per-node", str(count)),
+    ],
+    "each_tensor": lambda count: [*ranks(count), sys.executable],
+    "plain": lambda count: [sys.executable],
+}
+
+
+def peer(
+    name: str, preset: str, batch: int, count: int, datadir: str | None
+) -> Callable[[int], float]:
+    """Return what trains a preset by the program of that name."""
+    data = [] if datadir is None else ["--datadir", datadir]
+
+    def run(steps: int) -> float:
+        options = ["--preset", preset, "--batch", str(batch), "--steps", str(steps), *data]
+        said = call([*LAUNCH[name](count), str(PEERS / f"{name}.py"), *options])
+        return json.loads(said.splitlines()[-1])["seconds_per_step"]
+
+    return run
+
+
+@click.command()
+@click.option("--preset", default="basic", show_default=True)
+@click.option("--batch", default=128, show_default=True, help="Images over all ranks.")
+@click.option("--ranks", "count", default=2, show_default=True)
+@click.option("--datadir", help="MNIST; without it 2,000 drawn digits.")
+@click.option("--peers", default="ddp", show_default=True, help="Of ddp, each_tensor, plain.")
+@click.option("--pairs", default=5, show_default=True)
+@click.option("--steps", default=60, show_default=True, help="Least steps of a run.")
+@click.option("--seconds", default=20.0, show_default=True, help="Least seconds of a run.")
+@click.option("--json", "as_file", type=click.Path(), help="Write all figures to a file.")
+def main(
+    preset: str,
+    batch: int,
+    count: int,
+    datadir: str | None,
+    peers: str,
+    pairs: int,
+    steps: int,
+    seconds: float,
+    as_file: str | None,
+) -> None:
+    """Train a preset by gan-mpi and by its peers in turn, on ranks of one thread."""
+    contestants = [Contestant("gan-mpi", gan_mpi(preset, batch, count, datadir, TOP, []))]
+    for name in peers.split(","):
+        if name == "plain" and count != 1:
+            raise click.UsageError("plain is one process; --ranks 1 would do.")
+        contestants.append(Contestant(name, peer(name, preset, batch, count, datadir)))
+    compete(contestants, pairs, steps, seconds)
+    print(f"{preset}, batch {batch}, {count} rank(s) of one thread")
+    print("\n".join(table(contestants)))
+    if as_file:
+        about = {"preset": preset, "batch": batch, "ranks": count}
+        Path(as_file).write_text(as_json(contestants, about))
+
+
+if __name__ == "__main__":
+    main()

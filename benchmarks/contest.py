@@ -1,0 +1,80 @@
+"""Contestants that train the same thing, run in turn, and what comes of it."""
+
+import json
+import os
+import platform
+import shlex
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+MPIEXEC = shlex.split(os.environ.get("MPIEXEC", str(Path(sys.executable).parent / "mpiexec")))
+
+
+@dataclass
+class Contestant:
+    """A program that trains so many steps and says how long a step took, in seconds (median)."""
+
+    name: str
+    run: Callable[[int], float]
+    seconds: list[float] = field(default_factory=list)  # a step, of each run
+
+
+def processor() -> str:
+    """Return the processor's name."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def call(command: list[str], **variables: str) -> str:
+    """Run a command with one thread a process; return what it prints.  Raises RuntimeError."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
+    done = subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{shlex.join(command)}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def ranks(count: int) -> list[str]:
+    """Return how so many ranks are started."""
+    return [*MPIEXEC, "-n", str(count)]
+
+
+def compete(contestants: list[Contestant], pairs: int, steps: int, seconds: float) -> None:
+    """Let each run `pairs` times in turn, the first one last every other time.
+
+    A run has at least so many steps, and takes so many seconds by a short trial of its own.
+    """
+    lengths = {}
+    for each in contestants:
+        trial = each.run(max(10, steps // 4))
+        lengths[each.name] = max(steps, int(seconds / trial) + 1)
+    for number in range(pairs):
+        for each in contestants if number % 2 == 0 else contestants[::-1]:
+            each.seconds.append(each.run(lengths[each.name]))
+            print(f"  {each.name}: {1000 * each.seconds[-1]:.1f} ms a step", file=sys.stderr)
+
+
+def table(contestants: list[Contestant]) -> list[str]:
+    """Return lines of medians and extremes in ms a step, and ratios to the first, pair by pair."""
+    first = contestants[0]
+    lines = [f"{'ms a step':28} {'median':>8} {'least':>8} {'most':>8}  times {first.name}"]
+    for each in contestants:
+        ms = [1000 * second for second in each.seconds]
+        ratios = [a / b for a, b in zip(each.seconds, first.seconds, strict=True)]
+        lines.append(
+            f"{each.name:28} {statistics.median(ms):8.1f} {min(ms):8.1f} {max(ms):8.1f}"
+            f"  {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+        )
+    return lines
+
+
+def as_json(contestants: list[Contestant], about: dict[str, object]) -> str:
+    """Return the figures of all runs, with what they are about."""
+    steps = {each.name: each.seconds for each in contestants}
+    return json.dumps({"processor": processor(), **about, "seconds_per_step": steps}, indent=2)

@@ -1,0 +1,135 @@
+"""A training loop as PyTorch's own pages write it: networks, data and schedule are gan-mpi's.
+
+The networks have torch's own layers. What the gradients of several processes have to do with each
+other is up to who calls: see ddp.py, plain.py and each_tensor.py.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from gan_mpi.config.resolve import new_config
+from gan_mpi.config.training import TrainConfig
+from gan_mpi.datasets.dataset import Source
+from gan_mpi.datasets.find import load_dataset
+from gan_mpi.networks.build import build_discriminator, build_generator
+from gan_mpi.networks.layers import ConvTranspose2d
+from gan_mpi.networks.pixels import to_range
+from gan_mpi.parallel.batch_norm import BatchNorm
+
+WARM = 0.2  # share of the steps that do not count
+
+
+@dataclass
+class Options:
+    """What is trained, and how long."""
+
+    config: TrainConfig
+    images: Tensor  # uint8 (N, C, H, W)
+    steps: int
+
+
+def options() -> Options:
+    """Return the options of the command line."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--preset", required=True)
+    parser.add_argument("--batch", type=int, required=True, help="images over all processes")
+    parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--datadir")
+    given = parser.parse_args()
+    config = new_config({"preset": given.preset, "batch": given.batch, "steps": given.steps})
+    glyphs = 2000 if given.datadir is None else None
+    data = load_dataset(Source(given.datadir, glyphs))
+    return Options(config, torch.from_numpy(data.images.copy()), given.steps)
+
+
+def _torchs(layer: nn.Module) -> nn.Module:
+    """Return torch's own layer in the place of one of gan-mpi's."""
+    if isinstance(layer, ConvTranspose2d):
+        return nn.ConvTranspose2d(
+            layer.in_channels,
+            layer.out_channels,
+            layer.kernel_size,
+            layer.stride,
+            layer.padding,
+            layer.output_padding,
+        )
+    return layer
+
+
+def networks(config: TrainConfig, shape: tuple[int, ...]) -> tuple[nn.Module, nn.Module]:
+    """Return generator and discriminator with torch's own layers."""
+    found = []
+    for network in (build_generator(config, shape), build_discriminator(config, shape)):
+        layers: list[nn.Module] = []
+        maps = True
+        for layer in network.children():
+            maps = not isinstance(layer, (nn.Linear, nn.Flatten)) and (
+                maps or type(layer).__name__ == "View"
+            )
+            if isinstance(layer, BatchNorm):
+                kind = nn.BatchNorm2d if maps else nn.BatchNorm1d
+                layer = kind(len(layer.bias), layer.eps, layer.momentum)
+            layers.append(_torchs(layer))
+        found.append(nn.Sequential(*layers).float())
+    return found[0], found[1]
+
+
+def optimizer(config: TrainConfig, network: nn.Module, player: str) -> torch.optim.Optimizer:
+    """Return fused Adam, at the rate of the preset."""
+    settings = (config.G if player == "G" else config.D).settings
+    return torch.optim.Adam(network.parameters(), settings["lr"], (0.5, 0.999), fused=True)
+
+
+def train(
+    given: Options,
+    G: nn.Module,
+    D: nn.Module,
+    frozen: nn.Module,
+    rank: int,
+    count: int,
+    after_backward: Callable[[nn.Module], None] = lambda network: None,
+) -> None:
+    """Train, and print the median of the seconds of a step on the first process.
+
+    `frozen` is D as G's update sees it, without a gradient of its own.
+    """
+    config, batch = given.config, given.config.batch // count
+    optimizers = {"G": optimizer(config, G, "G"), "D": optimizer(config, D, "D")}
+    order = torch.randperm(len(given.images))[rank::count]
+    ones, zeros = torch.ones(batch, 1), torch.zeros(batch, 1)
+    at, seconds = 0, []
+    for _ in range(given.steps):
+        began = time.perf_counter()
+        for player in config.turn:
+            latents = torch.rand(batch, config.latent_dim) * 2 - 1
+            optimizers[player].zero_grad(set_to_none=True)
+            if player == "D":
+                rows = order[torch.arange(at, at + batch) % len(order)]
+                at += batch
+                real = to_range(given.images[rows], torch.float32, config.range)
+                with torch.no_grad():
+                    fake = G(latents)
+                loss = binary_cross_entropy_with_logits(D(real), ones)
+                loss = loss + binary_cross_entropy_with_logits(D(fake), zeros)
+                loss.backward()
+                after_backward(D)
+            else:
+                for parameter in frozen.parameters():
+                    parameter.requires_grad_(False)
+                binary_cross_entropy_with_logits(frozen(G(latents)), ones).backward()
+                for parameter in frozen.parameters():
+                    parameter.requires_grad_(True)
+                after_backward(G)
+            optimizers[player].step()
+        seconds.append(time.perf_counter() - began)
+    if rank == 0:
+        counted = seconds[int(WARM * len(seconds)) :]
+        print(json.dumps({"seconds_per_step": statistics.median(counted)}))
