@@ -1,6 +1,7 @@
 """Compares this tree with another commit of it: self.py COMMIT [options]."""
 
 import io
+import shlex
 import subprocess
 import tarfile
 import tempfile
@@ -22,6 +23,7 @@ TOP = Path(__file__).resolve().parents[1]
 @click.option("--pairs", default=5, show_default=True)
 @click.option("--steps", default=60, show_default=True, help="Least steps of a run.")
 @click.option("--seconds", default=20.0, show_default=True, help="Least seconds of a run.")
+@click.option("--here", default="", help="Options for this tree alone, in one word.")
 @click.option("--json", "as_file", type=click.Path(), help="Write all figures to a file.")
 @click.argument("more", nargs=-1)
 def main(
@@ -33,6 +35,7 @@ def main(
     pairs: int,
     steps: int,
     seconds: float,
+    here: str,
     as_file: str | None,
     more: tuple[str, ...],
 ) -> None:
@@ -44,8 +47,11 @@ def main(
         with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
             files.extractall(folder, filter="data")
         contestants = [
-            Contestant(name, gan_mpi(preset, batch, ranks, datadir, tree, list(more)))
-            for name, tree in (("this tree", TOP), (commit, Path(folder)))
+            Contestant(name, gan_mpi(preset, batch, ranks, datadir, tree, [*more, *only]))
+            for name, tree, only in (
+                (f"this tree {here}".strip(), TOP, shlex.split(here)),
+                (commit, Path(folder), []),
+            )
         ]
         compete(contestants, pairs, steps, seconds)
     print(f"{preset}, batch {batch}, {ranks} rank(s) of one thread {' '.join(more)}")

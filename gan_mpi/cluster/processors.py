@@ -30,6 +30,11 @@ def processor() -> str:
     return _of_cpuinfo("model name") or platform.machine()
 
 
+def has_bfloat16() -> bool:
+    """Return whether this processor has instructions for bfloat16."""
+    return bool({"avx512_bf16", "amx_bf16"} & set(_of_cpuinfo("flags").split()))
+
+
 def settle_processors(comm: Communicator) -> str:
     """Let all ranks use the instruction set of the one that has least; return its name.
 

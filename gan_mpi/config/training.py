@@ -126,8 +126,9 @@ class TrainConfig:
     precision: str = setting(
         "fp32",
         "Running",
-        "Arithmetic of the networks and of the sums over ranks.",
-        choices=("fp32", "fp64"),
+        "Arithmetic of the networks and of the sums over ranks; in bf16 the matrix products and "
+        "convolutions of training are in bfloat16, and all else in fp32.",
+        choices=("fp32", "fp64", "bf16"),
     )
     G: OptimizerConfig = DEFAULT
     D: OptimizerConfig = DEFAULT

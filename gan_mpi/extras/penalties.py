@@ -3,15 +3,16 @@
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gan_mpi.game.batch import Batch
+from gan_mpi.game.precision import Applied
 from gan_mpi.streams import Purpose, uniforms
 
 TINY = 1e-12  # keeps the slope of a root finite where it is of zero
 
 
-def slopes(network: nn.Module, at: Batch) -> Tensor:
+def slopes(network: Applied, at: Batch) -> Tensor:
     """Return the squared length (n,) of the gradient of D's logits at samples.
 
     Collective (batch norm, whose statistics the logits of all ranks share).
@@ -30,7 +31,7 @@ class GradientPenalty:
     seed: int
     name = "gradient"
 
-    def __call__(self, network: nn.Module, real: Batch | None, fake: Batch | None) -> Tensor | None:
+    def __call__(self, network: Applied, real: Batch | None, fake: Batch | None) -> Tensor | None:
         """Return the penalty, summed over this rank's pairs.  Collective (batch norm)."""
         assert real is not None and fake is not None, "--d-update separate is refused"
         last = real.first + len(real)
@@ -49,7 +50,7 @@ class R1:
     weight: float
     name = "r1"
 
-    def __call__(self, network: nn.Module, real: Batch | None, fake: Batch | None) -> Tensor | None:
+    def __call__(self, network: Applied, real: Batch | None, fake: Batch | None) -> Tensor | None:
         """Return the penalty, summed over this rank's reals.  Collective (batch norm)."""
         if real is None:
             return None

@@ -11,6 +11,7 @@ from gan_mpi.config.optimizer import OptimizerConfig
 from gan_mpi.game.batch import Batch
 from gan_mpi.game.losses import Loss
 from gan_mpi.game.optimizers import apply_update, make_optimizer
+from gan_mpi.game.precision import Applied, Compute, plainly
 from gan_mpi.networks.generator import Generator
 from gan_mpi.parallel.batch_norm import (
     batch_norms,
@@ -31,7 +32,7 @@ class Penalty(Protocol):
 
     name: str
 
-    def __call__(self, network: nn.Module, real: Batch | None, fake: Batch | None) -> Tensor | None:
+    def __call__(self, network: Applied, real: Batch | None, fake: Batch | None) -> Tensor | None:
         """Return it summed over this rank's share, None if it needs a batch that is none."""
 
 
@@ -77,7 +78,7 @@ class Game:
 
     What is done besides is handed over as functions: what D sees of a batch, what it is told the
     samples are (None: 1 for reals, 0 for fakes), which fakes it gets in the place of new ones,
-    penalties, and what both lose by the class of a sample.
+    penalties, and what both lose by the class of a sample.  `compute` applies a network.
     """
 
     G: Player[Generator]
@@ -88,6 +89,7 @@ class Game:
     recall: Callable[[Batch], Batch] = lambda fake: fake
     penalties: Sequence[Penalty] = ()
     class_loss: Callable[[Tensor, Batch], Tensor | None] = lambda outputs, batch: None
+    compute: Compute = plainly
 
     def fakes(self, latents: Batch) -> Batch:
         """Return G's samples of latents, without a gradient to G.  Collective (batch norm)."""
@@ -96,11 +98,11 @@ class Game:
 
     def generate(self, latents: Batch) -> Batch:
         """Return G's samples (n, *shape) of latents (n, d).  Collective (batch norm)."""
-        return replace(latents, values=self.G.network(*latents.inputs))
+        return replace(latents, values=self.compute(self.G.network, *latents.inputs))
 
     def judge(self, samples: Batch) -> Tensor:
         """Return D's outputs (n, 1 or more), the logits first.  Collective (batch norm)."""
-        return self.D.network(*samples.inputs)
+        return self.compute(self.D.network, *samples.inputs)
 
     def judge_both(self, real: Batch, fake: Batch) -> list[Tensor]:
         """Return D's outputs of two batches, of which batch norm knows each by itself.
@@ -112,7 +114,7 @@ class Game:
         sizes = [len(real), len(fake)]
         pairs = zip(real.inputs, fake.inputs, strict=True)
         with normalised_apart(self.D.network, sizes):
-            outputs = self.D.network(*(torch.cat(pair) for pair in pairs))
+            outputs = self.compute(self.D.network, *(torch.cat(pair) for pair in pairs))
         return list(outputs.split(sizes))
 
     def seen(self, samples: Batch) -> Batch:

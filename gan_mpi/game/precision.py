@@ -1,5 +1,42 @@
 """What the networks compute in."""
 
-import torch
+from typing import Protocol
 
-DTYPES = {"fp32": torch.float32, "fp64": torch.float64}
+import torch
+from torch import Tensor
+
+
+class Compute(Protocol):
+    """How a network is applied."""
+
+    def __call__(self, network: "Applied", *inputs: Tensor) -> Tensor:
+        """Return what a network makes of its inputs, in their precision.
+
+        Collective (batch norm).
+        """
+
+
+class Applied(Protocol):
+    """A network, or another function of its inputs."""
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """Return outputs."""
+
+
+def plainly(network: Applied, *inputs: Tensor) -> Tensor:
+    """Apply a network in the precision of its inputs.  Collective (batch norm)."""
+    return network(*inputs)
+
+
+def in_bfloat16(network: Applied, *inputs: Tensor) -> Tensor:
+    """Apply a network with matrix products and convolutions in bfloat16.  Collective (batch norm).
+
+    So are the maps between them; weights, gradients and statistics stay in float32.
+    """
+    with torch.autocast(inputs[0].device.type, torch.bfloat16):
+        outputs = network(*inputs)
+    return outputs.to(inputs[0].dtype)
+
+
+DTYPES = {"fp32": torch.float32, "fp64": torch.float64, "bf16": torch.float32}  # of weights
+COMPUTE: dict[str, Compute] = {"fp32": plainly, "fp64": plainly, "bf16": in_bfloat16}

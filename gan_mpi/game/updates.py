@@ -1,5 +1,7 @@
 """One update of each player: loss, backward, average over ranks, optimizer."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -34,7 +36,7 @@ def discriminator_update(
             added[f"class_loss_{batch.kind}"] = game.class_loss(outputs, batch)
         loss = _discriminator_loss(game, figures)
         for penalty in game.penalties:
-            added[f"penalty_{penalty.name}"] = penalty(D.network, real, fake)
+            added[f"penalty_{penalty.name}"] = penalty(partial(game.compute, D.network), real, fake)
     figures |= _backward(comm, loss, added)
     count = max(len(batch) for batch in (real, fake) if batch is not None)
     return average_gradients(comm, D.bucket, figures, count, stop)

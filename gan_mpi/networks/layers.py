@@ -64,17 +64,21 @@ class ConvTranspose2d(nn.ConvTranspose2d):
             return super().forward(inputs, output_size)
         assert output_size is None and self.bias is not None
         assert self.dilation == (1, 1) and self.groups == 1
+        weight, bias = self.weight, self.bias
+        if halved := torch.is_autocast_enabled("cpu"):
+            dtype = torch.get_autocast_dtype("cpu")
+            inputs, weight, bias = inputs.to(dtype), weight.to(dtype), bias.to(dtype)
         inputs = inputs.contiguous(memory_format=torch.channels_last)
         padding = int(self.padding[0]), int(self.padding[1])
         given = self.out_channels * self.kernel_size[0] * self.kernel_size[1]
-        if given > self.FEW * self.in_channels:
+        if halved or given > self.FEW * self.in_channels:
             geometry = self.stride, padding, self.output_padding
-            return _Transposed.apply(inputs, self.weight, self.bias, geometry)
-        parts = rows(inputs) @ self.weight.flatten(1)
+            return _Transposed.apply(inputs, weight, bias, geometry)
+        parts = rows(inputs) @ weight.flatten(1)
         parts = parts.view(len(inputs), inputs.shape[2:].numel(), given).transpose(1, 2)
         sides = self._side(inputs, 0), self._side(inputs, 1)
         maps = fold(parts, sides, self.kernel_size, padding=padding, stride=self.stride)
-        return maps + self.bias.view(-1, 1, 1)
+        return maps + bias.view(-1, 1, 1)
 
     def _side(self, inputs: Tensor, axis: int) -> int:
         """Return the height (axis 0) or width (1) of the outputs."""

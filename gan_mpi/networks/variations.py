@@ -126,8 +126,9 @@ class SpectralNorm(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         matrix = weight.flatten(1)
-        right = self._iterate(matrix)
-        return weight / (self.u @ (matrix @ right))
+        with torch.autocast(weight.device.type, enabled=False):
+            right = self._iterate(matrix)
+            return weight / (self.u @ (matrix @ right))
 
 
 def normalise_spectrum(network: nn.Module, seed: int) -> None:

@@ -97,7 +97,7 @@ class _Normalise(torch.autograd.Function):
         ctx: NormaliseContext, inputs: Tensor, weight: Tensor, bias: Tensor, over: Over
     ) -> tuple[Tensor, Tensor]:
         batches, outputs = inputs.split(over.sizes), torch.empty_like(inputs)
-        moments = torch.stack([_moments(batch) for batch in batches])
+        moments = torch.stack([_moments(batch, weight.dtype) for batch in batches])
         statistics = _statistics(all_reduce_sum(over.comm, moments))
         for batch, part, facts in zip(batches, outputs.split(over.sizes), statistics, strict=True):
             _, mean, variance = _split(facts.to(weight))
@@ -141,16 +141,16 @@ def _split(facts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return count, mean, variance
 
 
-def _moments(batch: Tensor) -> Tensor:
+def _moments(batch: Tensor, dtype: torch.dtype) -> Tensor:
     """Return count, sums and sums of squares by channel (1 + 2C,) of this rank's, in float64.
 
-    The kernel adds one number after the other in the batch's own precision.  So it is given each
-    pixel of a map apart, and vectors in float64; what comes of it is added in float64.
+    The kernel adds one number after the other in the precision of its input.  So it is given each
+    pixel of a map apart, in `dtype`, and vectors in float64; what comes of it is added in float64.
     """
     images, channels = batch.shape[:2]
     if not images:
         return batch.new_zeros(1 + 2 * channels, dtype=torch.double)
-    apart = batch.movedim(1, -1).flatten(1) if batch.dim() == 4 else batch.double()
+    apart = batch.movedim(1, -1).flatten(1).to(dtype) if batch.dim() == 4 else batch.double()
     mean, variance = torch.batch_norm_update_stats(apart, None, None, 0.0)
     means, variances = mean.double().view(-1, channels), variance.double().view(-1, channels)
     count = means.new_tensor([float(len(means))])
@@ -178,7 +178,7 @@ def _scale(
 ) -> None:
     """Write weight * (batch - mean) / sqrt(variance + eps) + bias, by channel, to `out`."""
     if len(batch):
-        unused = batch.new_empty(0), batch.new_empty(0)
+        unused = weight.new_empty(0), weight.new_empty(0)
         torch.native_batch_norm(
             batch, weight, bias, mean, variance, False, 0.0, eps, out=(out, *unused)
         )
@@ -242,7 +242,7 @@ def normalise_plainly(inputs: Tensor, weight: Tensor, bias: Tensor, over: Over) 
         scale = weight * torch.rsqrt(variance + over.eps).to(weight)
         centred = batch - mean.to(weight).view(shape)
         outputs.append(torch.addcmul(bias.view(shape), centred, scale.view(shape)))
-    return torch.cat(outputs)
+    return torch.cat(outputs).to(inputs.dtype)
 
 
 def _plain_moments(batch: Tensor) -> Tensor:

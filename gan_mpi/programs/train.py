@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gan_mpi.cluster.deadline import End, job_name
-from gan_mpi.cluster.device import Placement, place
+from gan_mpi.cluster.device import Placement, place, without_bfloat16
 from gan_mpi.cluster.facts import require_agreement
 from gan_mpi.config.given import Given, text_of
 from gan_mpi.config.resolve import run_config
@@ -128,6 +128,8 @@ def _open(
         log.line("no room in shared memory: each rank keeps its own copy of the data")
     for warning in placement.warnings:
         log.warning(warning)
+    if state.config.precision == "bf16" and (slow := without_bfloat16(comm, placement.device)):
+        log.warning(slow)
     about = segment(comm, state.progress.step, placement)
     reference = _reference(comm, ranks, start, options, placement, phases)
     directory = comm.on_root(lambda: open_run_dir(options, state, start, about, log, claim))

@@ -21,7 +21,7 @@ from gan_mpi.extras.replay import Replay
 from gan_mpi.extras.targets import Targets
 from gan_mpi.game.losses import LOSSES
 from gan_mpi.game.players import Game, Penalty, make_player
-from gan_mpi.game.precision import DTYPES
+from gan_mpi.game.precision import COMPUTE, DTYPES
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.networks.build import build_discriminator, build_generator
 from gan_mpi.parallel.batch_norm import batch_norms, connect_batch_norm
@@ -201,6 +201,7 @@ def build_game(
         G=make_player(generator, config.G, config.batch),
         D=make_player(discriminator, config.D, config.batch, count_figures(config)),
         loss=LOSSES[config.loss],
+        compute=COMPUTE[config.precision],
     )
     return add_extras(comm, config, game)
 

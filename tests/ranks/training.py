@@ -127,15 +127,15 @@ def run_steps(comm, steps, given, make_game=None, data=None):
     return state
 
 
-def feed_of(comm, state, images, labels=None):
+def feed_of(comm, state, images):
+    labels = np.arange(len(images)) % 3 if state.data.classes else None
     dataset = Dataset("test", "nowhere", images, labels, "")
     return Feed(comm, state, dataset, torch.device("cpu"))
 
 
 def continue_steps(comm, state, steps, data):
     """Train for some more steps; return the player that was updated in each."""
-    labels = np.arange(len(data)) % 3 if state.data.classes else None
-    feed, trained = feed_of(comm, state, data, labels), []
+    feed, trained = feed_of(comm, state, data), []
     for _ in range(steps):
         before = state.progress.updates_D
         Turn(comm, state, feed, NEVER).play()
@@ -187,6 +187,31 @@ def gradients_of_one_update(comm, steps, given):
             if key not in idle:
                 found[f"{name}.{key}"] = parameter.grad.clone()
     return found
+
+
+def in_bfloat16(comm, given):
+    """Return how far an update's gradients in bf16 are from those in fp32, as a share of them, on
+    all ranks and on one; the types of what is trained and saved; and what resumes_exactly() does.
+    """
+    found = {}
+    for precision in ("fp32", "bf16"):
+        options = {**given, "precision": precision}
+        found[precision] = _flat(gradients_of_one_update(comm, 0, options))
+        found[f"{precision} alone"] = _flat(gradients_of_one_update(comm.alone(), 0, options))
+    state = run_steps(comm, 1, {**given, "precision": "bf16"})
+    exact = found["fp32"]
+    gaps = [
+        ((found[name] - exact).norm() / exact.norm()).item()
+        for name in ("fp32 alone", "bf16", "bf16 alone")
+    ]
+    tensors = [*state.game.G.network.state_dict().values(), state.game.G.bucket.buffer]
+    tensors += [*state.game.D.network.state_dict().values(), state.game.D.bucket.buffer]
+    kinds = sorted({str(tensor.dtype) for tensor in tensors})
+    return gaps, kinds, resumes_exactly(comm, {**given, "precision": "bf16"})
+
+
+def _flat(gradients):
+    return torch.cat([gradient.flatten().double() for gradient in gradients.values()])
 
 
 def one_channel_scales(network):
@@ -277,8 +302,7 @@ def global_generators_stand_still(comm):
     everything_on |= {"g_dropout": 0.2, "flip": 0.1, "r1": 0.5, "gradient_penalty": 1.0}
     everything_on |= {"ema": 0.1, "d_norm": "spectral"}
     state = run_steps(comm, 2, {"batch": 30, **everything_on})
-    labels = np.arange(len(glyphs())) % 3
-    feed = feed_of(comm, state, glyphs(), labels)
+    feed = feed_of(comm, state, glyphs())
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
     Turn(comm, state, feed, NEVER).play()
     after = torch.get_rng_state(), np.random.get_state()[1]

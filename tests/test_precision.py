@@ -1,0 +1,58 @@
+"""Training in bfloat16: near fp32 on any number of ranks, and resumed to the bit."""
+
+import pytest
+
+from gan_mpi.cluster import processors
+
+SMALL = {"batch": 12}
+CASES = {
+    "basic": {"preset": "basic", **SMALL},
+    "small": {"preset": "small", **SMALL},  # conditional, with a penalty
+    "spectral": {"preset": "lightning", "d_norm": "spectral", **SMALL},
+    "penalised": {"preset": "lightning", "gradient_penalty": 1.0, **SMALL},
+}
+
+
+@pytest.fixture(scope="module")
+def found(mpirun):
+    calls = [["in_bfloat16", options] for options in CASES.values()]
+    everyone = mpirun(3, "several", calls, timeout=250)
+    return dict(zip(CASES, everyone[0], strict=True))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_gradients_are_those_of_fp32_to_its_rounding(found, name):
+    """Its numbers have 8 bits: one in 256."""
+    (rounding, together, alone), *_ = found[name]
+    assert rounding < 1e-3, "fp32 on one rank and on three"
+    assert 1e-4 < together < 0.1 and 1e-4 < alone < 0.1, "bfloat16 was not used, or for too much"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_weights_statistics_and_sums_stay_in_float32(found, name):
+    assert found[name][1] == ["torch.float32"]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_resumed_run_is_the_same_to_the_bit(found, name):
+    same, gap, where = found[name][2]
+    assert same and gap == 0, where
+
+
+@pytest.mark.parametrize("flags", ["fpu sse2 avx512f", "fpu avx512f avx512_bf16", "amx_bf16"])
+def test_a_processor_without_it_is_warned_of(gan_mpi, tmp_path, monkeypatch, flags):
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"model name\t: One\nflags\t\t: {flags}\n")
+    monkeypatch.setattr(processors, "CPUINFO", cpuinfo)
+    assert processors.has_bfloat16() == ("bf16" in flags)
+    code = (
+        "from pathlib import Path; from gan_mpi.cluster import processors; "
+        f"known, processors.CPUINFO = processors.CPUINFO, Path({str(cpuinfo)!r})\n"
+        "from gan_mpi.__main__ import main\n"
+        "try: main()\nfinally: processors.CPUINFO = known"
+    )
+    command = ("train", "--glyphs", 20, "--batch", 4, "--steps", 1, "--precision", "bf16")
+    done = gan_mpi(*command, size=2, code=code)
+    assert done.returncode == 0, done.stderr
+    warned = "without instructions for bfloat16"
+    assert done.stderr.count(warned) == ("bf16" not in flags)
