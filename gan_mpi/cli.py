@@ -3,6 +3,7 @@
 import click
 
 from gan_mpi import __version__
+from gan_mpi.commands.bench import bench
 from gan_mpi.commands.data import data
 from gan_mpi.commands.doctor import doctor
 from gan_mpi.commands.evaluate import evaluate
@@ -41,6 +42,7 @@ for command in (
     report,
     status,
     study,
+    bench,
     export,
     data,
     presets,

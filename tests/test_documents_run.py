@@ -67,6 +67,9 @@ def shortened(words):
         kept += ["--steps", "2", "--samples", "300"]
     if kept[0] == "train-classifier" and "--datadir" not in kept:
         kept += ["--glyphs", "300", "--epochs", "1"]
+    if kept[0] == "bench":
+        kept[1:1] = ["--oversubscribe", "--seconds", "0.01"]
+        kept += ["--batch", "6"]
     if kept[0] == "evaluate":
         kept += ["--samples", "300"]
     return kept

@@ -26,6 +26,14 @@ def launcher_cores() -> int:
     return min(cores, int(allotted)) if allotted.isdecimal() else cores
 
 
+def oversubscribed(masks: list[frozenset[int]]) -> str:
+    """Say that the ranks of a node are more than the cores that they may run on, else ""."""
+    cores = frozenset[int]().union(*masks)
+    if len(masks) <= len(cores):
+        return ""
+    return f"{len(masks)} ranks have {len(cores)} core(s) on {launcher.node_name()}"
+
+
 def idle_cores(masks: list[frozenset[int]], threads: list[int]) -> str:
     """Warn when the launcher's binding leaves more than half of its own cores idle, else ""."""
     if launcher.rank() is None:

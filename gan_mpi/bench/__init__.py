@@ -1,0 +1,1 @@
+"""How fast a step is, and what of it is what."""

@@ -1,0 +1,97 @@
+"""Arithmetic a second: of a step, and of what is largest in it alone."""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from gan_mpi.bench.steps import Stage
+from gan_mpi.networks.describe import describe
+
+SIDE = 1024  # of the matrices
+REPEATS = 15
+LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a rank computes, in 1e9 operations; a product and a sum are two.
+
+    Only matrix products and convolutions are counted.
+    """
+
+    of_step: float
+    matrices: float  # a second, in the product of two SIDE x SIDE matrices
+    layer: str  # the one with most operations, and the shape of its inputs
+    of_layer: float  # a second, forward, alone
+
+
+def measure_rates(stage: Stage) -> Rates:
+    """Measure on all ranks at once, so that all cores are busy; return this rank's.  Collective."""
+    stage.comm.barrier()
+    of_step = _operations(stage.step)
+    layer, shape = _largest_layer(stage)
+    kind = next(layer.parameters())
+    inputs = torch.ones(shape, dtype=kind.dtype, device=kind.device)
+    compute = stage.state.game.compute
+    matrix = torch.ones(SIDE, SIDE, dtype=kind.dtype, device=kind.device)
+
+    def of_layer() -> None:
+        with torch.no_grad():
+            compute(layer, inputs)
+
+    def product() -> None:
+        compute(lambda *pair: pair[0] @ pair[1], matrix, matrix)
+
+    return Rates(
+        of_step=of_step,
+        matrices=2e-9 * SIDE**3 / _seconds(product, kind.device),
+        layer=f"{describe(layer)} of {'x'.join(map(str, shape))}",
+        of_layer=_operations(of_layer) / _seconds(of_layer, kind.device),
+    )
+
+
+def _operations(function: Callable[[], None]) -> float:
+    with FlopCounterMode(display=False) as counter:
+        function()
+    return counter.get_total_flops() / 1e9
+
+
+def _seconds(function: Callable[[], None], device: torch.device) -> float:
+    """Return the median time of a call, after a few."""
+    seconds = []
+    for _ in range(REPEATS + 3):
+        began = time.perf_counter()
+        function()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds[3:])
+
+
+def _largest_layer(stage: Stage) -> tuple[nn.Module, torch.Size]:
+    """Return the layer with most operations, and the shape of its inputs.  Collective."""
+    game, seen = stage.state.game, dict[nn.Module, torch.Size]()
+
+    def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen[layer] = inputs[0].shape
+
+    players = game.G.network, game.D.network
+    layers = [m for network in players for m in network.modules() if isinstance(m, LAYERS)]
+    hooks = [layer.register_forward_pre_hook(note) for layer in layers]
+    stage.step()
+    for hook in hooks:
+        hook.remove()
+
+    def work(layer: nn.Module) -> float:
+        kind = next(layer.parameters())
+        inputs = torch.ones(seen[layer], dtype=kind.dtype, device=kind.device)
+        with torch.no_grad():
+            return _operations(lambda: layer(inputs))
+
+    largest = max(seen, key=work)
+    return largest, seen[largest]

@@ -1,0 +1,116 @@
+"""The time of a step, and of each phase of it."""
+
+import math
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from gan_mpi.arrays import Array
+from gan_mpi.clock import between
+from gan_mpi.lifecycle.phases import Phases
+from gan_mpi.lifecycle.stopping import StopRequest
+from gan_mpi.mpi.comm import Communicator
+from gan_mpi.training.replicas import Replicas
+from gan_mpi.training.start import Start
+from gan_mpi.training.turn import Turn
+
+WARM = 3  # steps that do not count
+LEAST = 10  # steps that do
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Steps that were timed; a step is as long as on the rank that took longest."""
+
+    ranks: int
+    nodes: int
+    batch: int
+    images: int  # real images of a step, over all ranks
+    seconds: list[float]  # of each step
+    phases: dict[str, list[float]]  # seconds of each step by phase, the mean over ranks
+
+    @property
+    def median(self) -> float:
+        """Seconds of a step."""
+        return statistics.median(self.seconds)
+
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        """Seconds that a quarter, and three quarters, of the steps stay below."""
+        low, _, high = statistics.quantiles(self.seconds, n=4)
+        return low, high
+
+    @property
+    def images_per_second(self) -> float:
+        """Real images over all ranks."""
+        return self.images / self.median
+
+    @property
+    def node_hours(self) -> float:
+        """Hours of nodes that a million real images take."""
+        return 1e6 / self.images_per_second * self.nodes / 3600 if self.images else math.nan
+
+
+class Stage:
+    """A game on the ranks of `comm` that can be played on, without a run directory."""
+
+    def __init__(self, comm: Communicator, start: Start, device: torch.device) -> None:
+        """Read the data and make the networks.  Collective."""
+        self.comm, self.ranks = comm, Replicas(comm, start)
+        self.state = self.ranks.open(device, Phases())
+        self.stop = StopRequest()
+
+    def step(self) -> None:
+        """Do one turn of the schedule.  Collective."""
+        Turn(self.comm, self.state, self.ranks.feed, self.stop).play()
+
+    def time(self, seconds: float) -> Steps:
+        """Time as many steps as go into so many seconds, at least LEAST.  Collective."""
+        trial = [self._timed()[0] for _ in range(WARM)]
+        _, longest = self.comm.extremes(np.array([min(trial)]))
+        count = max(LEAST, int(seconds / longest[0]))
+        mine = [self._timed() for _ in range(count)]
+        everyone = self.comm.allgather(mine)
+        steps = list(zip(*everyone, strict=True))  # of each step, what each rank took
+        names = mine[0][1]
+        phases = {
+            name: [statistics.mean(phases[name] for _, phases in step) for step in steps]
+            for name in names
+        }
+        config = self.state.config
+        return Steps(
+            ranks=self.comm.world_size,
+            nodes=self.comm.node_count,
+            batch=config.batch,
+            images=config.images_per_step,
+            seconds=[max(seconds for seconds, _ in step) for step in steps],
+            phases=phases,
+        )
+
+    def _timed(self) -> tuple[float, Mapping[str, float]]:
+        began, before = time.perf_counter(), self.comm.clock.seconds()
+        self.step()
+        return time.perf_counter() - began, between(before, self.comm.clock.seconds())
+
+
+def allreduce_times(comm: Communicator, sizes: list[int]) -> list[float]:
+    """Return the seconds that the sum of so many float32 takes, by size.  Collective.
+
+    The median of calls one after the other, on the rank where it is longest.
+    """
+    found = []
+    for size in sizes:
+        array: Array = np.ones(size, dtype=np.float32)
+        seconds = []
+        for _ in range(max(10, min(200, 4_000_000 // size))):
+            array.fill(1.0)
+            began = time.perf_counter()
+            comm.sum_in_place(array)
+            seconds.append(time.perf_counter() - began)
+        found.append(statistics.median(seconds))
+    _, longest = comm.extremes(np.array(found))
+    return longest.tolist()

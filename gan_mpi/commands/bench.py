@@ -1,0 +1,69 @@
+"""gan-mpi bench."""
+
+from pathlib import Path
+
+import click
+
+from gan_mpi.config.given import text_of
+from gan_mpi.options.params import FiniteRange
+
+NOT_HERE = "run_dir", "resume", "outdir", "evaluate_every"
+
+
+@click.command(short_help="Time training steps, on these ranks and on fewer.")
+@click.option("--sweep", is_flag=True, help="Time 1, 2, 4 ... ranks too: strong and weak scaling.")
+@click.option(
+    "--seconds",
+    type=FiniteRange(min=0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="How long each number of ranks is timed; at least 10 steps.",
+)
+@click.option("--oversubscribe", is_flag=True, help="Time more ranks than cores, and say so.")
+@click.option("--json", "as_json", type=click.Path(path_type=Path), help="Write all figures.")
+@click.option("--csv", "as_csv", type=click.Path(path_type=Path), help="Write a row a line.")
+@click.argument("options", metavar="[-- OPTIONS OF TRAIN]", nargs=-1)
+@click.pass_context
+def bench(
+    ctx: click.Context,
+    sweep: bool,
+    seconds: float,
+    oversubscribe: bool,
+    as_json: Path | None,
+    as_csv: Path | None,
+    options: tuple[str, ...],
+) -> int:
+    """Time training steps: how long one is, what of it is what, and what more ranks give.
+
+    'mpiexec -n 4 gan-mpi bench --sweep -- --preset dcgan' times 1, 2 and 4 ranks with one batch and
+    with one share a rank, the phases of a step, its arithmetic beside what the processor does with
+    nothing else to do, and sums over the ranks by size. No run is made.
+    """
+    from gan_mpi.commands.train import parse
+    from gan_mpi.files import write_output
+    from gan_mpi.options.begin import begin
+    from gan_mpi.runs.log import say
+
+    try:
+        given = parse(options, ctx)
+    except click.UsageError as error:
+        said = f"of the options of train: {error.format_message()}"
+        raise click.UsageError(said, ctx) from None
+    if wrong := given.keys() & set(NOT_HERE):
+        flag = "--" + min(wrong).replace("_", "-")
+        raise click.UsageError(f"{flag} does not go with bench, which makes no run.")
+    comm, *_ = begin(text_of(given, "time_limit"))
+    from gan_mpi.programs import bench as program
+
+    found = program.bench(comm, given, sweep, seconds, oversubscribe)
+
+    def write() -> None:
+        say("\n".join(program.report_lines(found)))
+        if as_json is not None:
+            write_output(as_json, program.as_json(found).encode(), "--json")
+        if as_csv is not None:
+            write_output(as_csv, program.as_csv(found).encode(), "--csv")
+
+    comm.on_root(write)
+    comm.close()
+    return 0

@@ -1,0 +1,119 @@
+"""gan-mpi bench: what it times, counts and refuses."""
+
+import csv
+import json
+
+import pytest
+
+from gan_mpi.cluster.cores import oversubscribed
+
+SMALL = ("--glyphs", 60, "--batch", 12)
+ONE_CORE = "import os; os.sched_getaffinity = lambda process: {0}\n"
+KEEP = "import os; known = os.sched_getaffinity\n"
+MAIN = "from gan_mpi.__main__ import main\ntry: main()\nfinally: os.sched_getaffinity = known"
+# Operations of a step of basic for an image: two of a D update and one of G's.  Every product is
+# one forward, one for the weights and one for the inputs, but not for inputs without a gradient.
+G_LAYERS, D_LAYERS = (2 * 100 * 128, 2 * 128 * 784), (2 * 784 * 128, 2 * 128)
+OF_D = sum(G_LAYERS) + 2 * (2 * sum(D_LAYERS) + D_LAYERS[1])
+OF_G = 2 * sum(G_LAYERS) + G_LAYERS[1] + 2 * sum(D_LAYERS)
+
+
+@pytest.fixture(scope="module")
+def swept(gan_mpi_in, tmp_path_factory):
+    """What three ranks print and write."""
+    folder = tmp_path_factory.mktemp("bench")
+    options = ("--sweep", "--oversubscribe", "--seconds", 0.01, "--json", "j", "--csv", "c.csv")
+    done = gan_mpi_in(folder, "bench", *options, "--", *SMALL, size=3)
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader((folder / "c.csv").read_text().splitlines()))
+    return folder, done.stdout, json.loads((folder / "j").read_text()), rows
+
+
+def test_a_sweep_times_powers_of_two_and_all_ranks(swept):
+    _, said, found, rows = swept
+    timed = [(each["scaling"], each["ranks"], each["batch"]) for each in found["lines"]]
+    strong, weak = [("strong", n, 12) for n in (1, 2, 3)], [("weak", n, 4 * n) for n in (1, 2, 3)]
+    assert timed == strong + weak
+    assert [(r["scaling"], int(r["ranks"]), int(r["batch"])) for r in rows] == timed
+    for line in found["lines"]:
+        assert len(line["seconds"]) >= 10 and line["images"] == 2 * line["batch"]
+    assert "strong       3      12" in said
+
+
+def test_efficiency_is_the_speed_of_a_rank_beside_that_of_one_alone(swept):
+    *_, rows = swept
+    for kind in ("strong", "weak"):
+        mine = [row for row in rows if row["scaling"] == kind]
+        speeds = [float(row["images_per_second"]) / int(row["ranks"]) for row in mine]
+        for row, speed in zip(mine, speeds, strict=True):
+            assert float(row["efficiency"]) == pytest.approx(speed / speeds[0])
+            hours = 1e6 / float(row["images_per_second"]) / 3600
+            assert float(row["node_hours_per_million_images"]) == pytest.approx(hours)
+
+
+def test_phases_are_parts_of_a_step(swept):
+    _, said, found, _ = swept
+    for line in found["lines"]:
+        whole = [sum(times) for times in zip(*line["phases"].values(), strict=True)]
+        assert all(0 < p <= s for p, s in zip(whole, line["seconds"], strict=True))
+        assert min(line["phases"]["forward"]) > 0
+        assert (sum(line["phases"]["communication"]) > 0) is True
+    assert "  communication" in said and "  forward" in said
+
+
+def test_sums_are_timed_by_size(swept):
+    _, said, found, _ = swept
+    sizes = [each["bytes"] for each in found["allreduce"]]
+    assert sizes[0] == 4 and sizes[-1] == 4 * 8_388_608 and sizes == sorted(sizes)
+    assert found["allreduce"][0]["seconds"] < found["allreduce"][-1]["seconds"]
+    assert "Allreduce on 3 ranks:" in said
+
+
+def test_arithmetic_is_that_of_the_layers(swept, gan_mpi, tmp_path):
+    """On three ranks each has a third of the batch."""
+    *_, found, _ = swept
+    assert found["rates"]["of_step"] == pytest.approx(4 * (2 * OF_D + OF_G) / 1e9)
+    assert found["rates"]["layer"].startswith("Linear of 4x")
+    done = gan_mpi("bench", "--seconds", 0.01, "--json", "j", "--", *SMALL, "--precision", "bf16")
+    assert done.returncode == 0, done.stderr
+    assert "Allreduce" not in done.stdout, "there is nobody to sum with"
+    alone = json.loads((tmp_path / "j").read_text())
+    assert alone["rates"]["of_step"] == pytest.approx(12 * (2 * OF_D + OF_G) / 1e9)
+
+
+def test_no_run_is_made(swept):
+    folder, *_ = swept
+    assert sorted(path.name for path in folder.iterdir()) == ["c.csv", "j"]
+
+
+@pytest.mark.parametrize("leave", [(), ("--oversubscribe",)])
+def test_more_ranks_than_cores_need_leave_and_are_marked(gan_mpi, leave):
+    code = KEEP + ONE_CORE + MAIN
+    options = (*leave, "--seconds", 0.01)
+    done = gan_mpi("bench", *options, "--", *SMALL, size=2, code=code)
+    if leave:
+        assert done.returncode == 0, done.stderr
+        assert "more ranks than cores" in done.stdout
+    else:
+        assert done.returncode == 2 and done.stderr.count("Error: ") == 1, done.stderr
+        assert "2 ranks have 1 core(s) on " in done.stderr and "--oversubscribe" in done.stderr
+
+
+def test_ranks_and_cores():
+    assert oversubscribed([frozenset({0, 1})] * 2) == ""
+    assert oversubscribed([frozenset({0}), frozenset({1})]) == ""
+    assert oversubscribed([frozenset({0, 1})] * 3).startswith("3 ranks have 2 core(s) on ")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--run-dir", "x"), "--run-dir does not go with bench"),
+        (("--average", "weights"), "--average weights trains each rank by itself"),
+        (("--batch", "0"), "of the options of train: Invalid value for '--batch'"),
+    ],
+)
+def test_what_cannot_be_timed_is_named(gan_mpi, options, said):
+    done = gan_mpi("bench", "--oversubscribe", "--", "--glyphs", 60, *options)
+    assert done.returncode == 2
+    assert done.stderr.count("Error: ") == 1 and said in done.stderr
