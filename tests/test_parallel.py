@@ -14,6 +14,8 @@ CALLS = {
     "local": ["local_batch_norm", [4, 3, 2]],
     "bright": ["batch_norm_of_bright_images"],
     "second derivative": ["second_derivative"],
+    "plain vectors": ["fused_and_plain", [3], [4, 0, 3]],
+    "plain images": ["fused_and_plain", [2, 3, 3], [0, 1, 5]],
     "traces": ["which_passes_leave_a_trace"],
     "replicas": ["differing_replicas"],
     "shared": ["shared_copy", None],
@@ -62,6 +64,11 @@ def test_local_batch_norm_sees_one_share_and_its_statistics_are_the_average(answ
 def test_batch_norm_is_accurate_where_the_mean_is_far_from_zero(answers):
     """In float32, whose own rounding of a pixel of 100 is 4e-6."""
     assert max(answers["bright"]) < 3e-5
+
+
+@pytest.mark.parametrize("shape", ["plain vectors", "plain images"])
+def test_fused_kernels_compute_what_plain_arithmetic_does(answers, shape):
+    assert max(answers[shape]) < 1e-12
 
 
 def test_batch_norm_is_differentiable_twice(answers):

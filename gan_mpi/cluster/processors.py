@@ -22,6 +22,7 @@ SETS = (
         ("avx512", "AVX512", "AVX512_CORE"),
     ),
 )
+WITHOUT_BFLOAT16 = "SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI"
 VARIABLES = ("ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA")
 
 
@@ -31,8 +32,13 @@ def processor() -> str:
 
 
 def has_bfloat16() -> bool:
-    """Return whether this processor has instructions for bfloat16."""
-    return bool({"avx512_bf16", "amx_bf16"} & set(_of_cpuinfo("flags").split()))
+    """Return whether this processor has instructions for bfloat16, and may use them.
+
+    One that does not list its instructions is taken to have them.
+    """
+    flags = set(_of_cpuinfo("flags").split())
+    allowed = os.environ.get(VARIABLES[2], "ALL").upper() not in WITHOUT_BFLOAT16
+    return not flags or (allowed and bool({"avx512_bf16", "amx_bf16"} & flags))
 
 
 def settle_processors(comm: Communicator) -> str:

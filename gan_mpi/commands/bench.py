@@ -4,13 +4,28 @@ from pathlib import Path
 
 import click
 
-from gan_mpi.config.given import text_of
 from gan_mpi.options.params import FiniteRange
 
-NOT_HERE = "run_dir", "resume", "outdir", "evaluate_every"
+NOT_HERE = "run_dir", "resume", "outdir", "evaluate_every", "time_limit"
 
 
-@click.command(short_help="Time training steps, on these ranks and on fewer.")
+WRITABLE = click.Path(dir_okay=False, writable=True, path_type=Path)
+
+
+class BeforeOptionsOfTrain(click.Command):
+    """A command that says where an option of train belongs."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            said = f"No such option '{error.option_name}'; options of train follow --."
+            raise click.UsageError(said, ctx) from None
+
+
+@click.command(
+    cls=BeforeOptionsOfTrain, short_help="Time training steps, on these ranks and on fewer."
+)
 @click.option("--sweep", is_flag=True, help="Time 1, 2, 4 ... ranks too: strong and weak scaling.")
 @click.option(
     "--seconds",
@@ -20,8 +35,8 @@ NOT_HERE = "run_dir", "resume", "outdir", "evaluate_every"
     help="How long each number of ranks is timed; at least 10 steps.",
 )
 @click.option("--oversubscribe", is_flag=True, help="Time more ranks than cores, and say so.")
-@click.option("--json", "as_json", type=click.Path(path_type=Path), help="Write all figures.")
-@click.option("--csv", "as_csv", type=click.Path(path_type=Path), help="Write a row a line.")
+@click.option("--json", "as_json", type=WRITABLE, help="Write all figures.")
+@click.option("--csv", "as_csv", type=WRITABLE, help="Write a row a line.")
 @click.argument("options", metavar="[-- OPTIONS OF TRAIN]", nargs=-1)
 @click.pass_context
 def bench(
@@ -41,7 +56,6 @@ def bench(
     """
     from gan_mpi.commands.train import parse
     from gan_mpi.files import write_output
-    from gan_mpi.options.begin import begin
     from gan_mpi.runs.log import say
 
     try:
@@ -52,7 +66,12 @@ def bench(
     if wrong := given.keys() & set(NOT_HERE):
         flag = "--" + min(wrong).replace("_", "-")
         raise click.UsageError(f"{flag} does not go with bench, which makes no run.")
-    comm, *_ = begin(text_of(given, "time_limit"))
+    from gan_mpi.mpi.world import world
+
+    comm = world()
+    from gan_mpi.cluster.processors import settle_processors
+
+    settle_processors(comm)
     from gan_mpi.programs import bench as program
 
     found = program.bench(comm, given, sweep, seconds, oversubscribe)

@@ -76,6 +76,7 @@ class FSAdaGrad(torch.optim.Optimizer):
         b1, b2, batch = group["b1"], group["b2"], group["batch"]
         states = [self.state[parameter] for parameter in parameters]
         gradients = [p.grad for p in parameters if p.grad is not None]
+        assert len(gradients) == len(parameters), "the bucket's views are the gradients"
         variances = [state["variance"] for state in states]
         smoothed = [state["smoothed"] for state in states]
         torch._foreach_add_([state["step"] for state in states], 1)

@@ -14,11 +14,12 @@ from gan_mpi.parallel.normalise import Over, all_reduce_sum, normalise
 class BatchNorm(nn.Module):
     """Batch normalisation over the global batch, for (N, C) and (N, C, H, W); any N, 0 too.
 
-    Ioffe and Szegedy, arXiv 1502.03167.  Count, sum and sum of squares are added over images and
-    ranks in float64.  Running statistics (biased mean, unbiased variance, weight `momentum` of each
-    new batch, as in torch.nn.BatchNorm2d) are kept aside by every pass that trains this layer and
-    committed with the network's update; other passes leave no trace.  With `local`, each rank
-    normalises by its own share, and the running statistics are the average over ranks.
+    Ioffe and Szegedy, arXiv 1502.03167.  Count, sum and sum of squares are added over pixels and
+    ranks in float64, and over this rank's images of a pixel in the precision of the network.
+    Running statistics (biased mean, unbiased variance, weight `momentum` of each new batch, as in
+    torch.nn.BatchNorm2d) are kept aside by every pass that trains this layer and committed with the
+    network's update; other passes leave no trace.  With `local`, each rank normalises by its own
+    share, and the running statistics are the average over ranks.
     """
 
     comm: Communicator | None = None  # None: the only rank

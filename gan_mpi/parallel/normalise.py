@@ -189,8 +189,9 @@ def _slopes(batch: Tensor, gradient: Tensor, weight: Tensor, facts: Tensor, eps:
     if not len(batch):
         return weight.new_zeros(2, len(weight))
     _, mean, variance = _split(facts.to(weight))
+    unused = weight.new_empty(0), weight.new_empty(0)  # CUDA's kernel wants them all the same
     _, of_weight, of_bias = normalised_backward(
-        gradient, batch, weight, mean, variance, None, None, False, eps, [False, True, True]
+        gradient, batch, weight, mean, variance, *unused, False, eps, [False, True, True]
     )
     return torch.stack([of_weight, of_bias])
 

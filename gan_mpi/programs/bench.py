@@ -13,13 +13,15 @@ import torch
 from gan_mpi.bench.rates import Rates, measure_rates
 from gan_mpi.bench.steps import Stage, Steps, allreduce_times
 from gan_mpi.cluster.cores import oversubscribed
-from gan_mpi.cluster.device import Placement, capability, place
+from gan_mpi.cluster.device import Placement, capability, place, without_bfloat16
+from gan_mpi.cluster.facts import require_agreement
 from gan_mpi.config.describe import config_lines
 from gan_mpi.config.given import Given, text_of
 from gan_mpi.config.training import TrainConfig
 from gan_mpi.errors import UserError
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.mpi.world import library_name
+from gan_mpi.runs.log import warn
 from gan_mpi.training.start import Start, find_start
 
 SIZES = [1, 256, 4096, 65_536, 1_048_576, 8_388_608]  # of sums, in float32
@@ -32,7 +34,7 @@ class Line:
 
     scaling: str
     steps: Steps
-    efficiency: float  # share of the speed of one rank that each has
+    efficiency: float | None  # share of the speed of one rank that each has, if one was timed
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ def bench(
 
     Ranks without a part sleep meanwhile.  Raises UserError for what cannot be timed.  Collective.
     """
+    require_agreement(comm)
     start = comm.on_root(lambda: find_start(given))
     if start.config.average == "weights":
         comm.raise_alike(
@@ -65,6 +68,11 @@ def bench(
         )
     shares_cores = _check_cores(comm, oversubscribe)
     placement = place(comm, text_of(given, "device") or "auto")
+    warnings = [*start.warnings, *placement.warnings]
+    if start.config.precision == "bf16":
+        warnings += filter(None, [without_bfloat16(comm, placement.device)])
+    for warning in warnings if comm.is_root else ():
+        warn(warning)
     lines, rates = _time_all(comm, start, placement.device, sweep, seconds)
     times = allreduce_times(comm, SIZES) if comm.world_size > 1 else []
     sums = dict(zip((4 * size for size in SIZES), times, strict=False))
@@ -103,30 +111,42 @@ def _time_all(
         for scaling, mine in {"strong": batch, "weak": weak}.items():
             if count == size and scaling == "weak":
                 continue  # the same again
-            part = comm.first_ranks(count)
-            steps = None
-            if part is not None:
-                of_part = replace(start, config=replace(start.config, batch=mine))
-                stage = Stage(part, of_part, device)
-                steps = stage.time(seconds)
-                if count == size:
-                    rates = measure_rates(stage)
-                part.close()
-            comm.barrier()
-            of_all = comm.broadcast(steps)  # root has a part in each
-            assert of_all is not None
-            found[scaling, count] = of_all
+            of_part = replace(start, config=replace(start.config, batch=mine))
+            found[scaling, count], rates = _time_part(comm, of_part, device, count, seconds)
     found["weak", size] = found["strong", size]
     return list(_lines(found, sweep)), rates
+
+
+def _time_part(
+    comm: Communicator, start: Start, device: torch.device, count: int, seconds: float
+) -> tuple[Steps, Rates]:
+    """Time the first `count` ranks, while the others sleep; rates are those of the last of them.
+
+    Its share is the largest.  Collective.
+    """
+    part = comm.first_ranks(count)
+
+    def time_mine() -> tuple[Steps, Rates] | None:
+        if part is None:
+            return None
+        stage = Stage(part, start, device)
+        steps, rates = stage.time(seconds), part.allgather(measure_rates(stage))
+        part.close()
+        return steps, rates[-1]
+
+    found = comm.broadcast(comm.agree(time_mine))
+    assert found is not None, "root has a part in each"
+    return found
 
 
 def _lines(found: dict[tuple[str, int], Steps], sweep: bool) -> Iterator[Line]:
     for scaling in ("strong", "weak") if sweep else ("strong",):
         mine = [steps for (kind, _), steps in found.items() if kind == scaling]
         mine.sort(key=lambda steps: steps.ranks)
-        speed = mine[0].batch / mine[0].median / mine[0].ranks
+        speeds = {steps.ranks: steps.batch / steps.median / steps.ranks for steps in mine}
         for steps in mine:
-            yield Line(scaling, steps, steps.batch / steps.median / steps.ranks / speed)
+            share = speeds[steps.ranks] / speeds[1] if 1 in speeds else None
+            yield Line(scaling, steps, share)
 
 
 def report_lines(found: Bench) -> list[str]:
@@ -146,11 +166,12 @@ def _table(lines: list[Line]) -> list[str]:
     for line in lines:
         steps = line.steps
         kind = line.scaling if len(lines) > 1 else ""
+        share = "" if line.efficiency is None else f"{100 * line.efficiency:.0f} %"
         low, high = (1000 * seconds for seconds in steps.quartiles)
         rows.append(
             f"{kind:8} {steps.ranks:5} {steps.batch:7} {1000 * steps.median:10.2f} "
             f"{f'{low:.2f} to {high:.2f}':>22} {steps.images_per_second:9.0f} "
-            f"{100 * line.efficiency:8.0f} % {steps.node_hours:21.4f}"
+            f"{share:>10} {steps.node_hours:21.4f}"
         )
     return [*rows, ""]
 
@@ -159,7 +180,7 @@ def _advice(lines: list[Line]) -> list[str]:
     strong = [line for line in lines if line.scaling == "strong"]
     if len(strong) < 2:
         return []
-    most = max(line.steps.ranks for line in strong if line.efficiency >= WORTH)
+    most = max(line.steps.ranks for line in strong if (line.efficiency or 0.0) >= WORTH)
     worth = f"{most} rank(s) do {100 * WORTH:.0f} % or more each of what one does alone"
     if most == strong[-1].steps.ranks:
         return [f"With this batch {worth}; more were not tried.", ""]

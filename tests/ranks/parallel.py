@@ -12,6 +12,7 @@ from gan_mpi.mpi import comm as comm_module
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.parallel.batch_norm import BatchNorm, connect_batch_norm, normalised_apart
 from gan_mpi.parallel.bucket import GradientBucket, average_gradients
+from gan_mpi.parallel.normalise import Over, normalise, normalise_plainly
 from gan_mpi.parallel.replicas import broadcast_network, check_replicas
 from ranks.training import glyphs
 
@@ -155,17 +156,33 @@ def local_batch_norm(comm, shares):
 
 
 def second_derivative(comm):
-    """gradcheck and gradgradcheck of the layer on this rank's own communicator."""
-    from mpi4py import MPI
-
+    """gradcheck and gradgradcheck of inputs, weight and bias, of this rank's two batches."""
     torch.manual_seed(2)
-    layer = BatchNorm(3).double()
-    layer.comm = Communicator(MPI.COMM_SELF)
-    inputs = torch.randn(5, 3, 2, 2, dtype=torch.double, requires_grad=True)
+    shapes = (5, 3, 2, 2), (3,), (3,)
+    tensors = [torch.randn(shape, dtype=torch.double, requires_grad=True) for shape in shapes]
+    over = Over(None, (2, 3), 1e-5)
+
+    def outputs(*tensors):
+        return normalise(*tensors, over)[0]
+
     return [
-        torch.autograd.gradcheck(layer, inputs),
-        torch.autograd.gradgradcheck(layer, inputs),
+        torch.autograd.gradcheck(outputs, tensors),
+        torch.autograd.gradgradcheck(outputs, tensors),
     ]
+
+
+def fused_and_plain(comm, shape, shares):
+    """Return how far the fused kernels are from the plain arithmetic, over uneven shares."""
+    torch.manual_seed(comm.rank)
+    sizes = shares[comm.rank], shares[comm.rank - 1]
+    given = torch.randn(sum(sizes), *shape, dtype=torch.double) * 3 + 1
+    factors = torch.ones(shape[0]).double() * 1.5, torch.arange(shape[0]).double()
+    found = []
+    for function in (lambda *each: normalise(*each)[0], normalise_plainly):
+        tensors = [each.clone().requires_grad_() for each in (given, *factors)]
+        outputs = function(*tensors, Over(comm, sizes, 1e-5))
+        found.append([outputs, *torch.autograd.grad(outputs.sin().sum(), tensors)])
+    return max((a - b).abs().max().item() for a, b in zip(*found, strict=True) if a.numel())
 
 
 def which_passes_leave_a_trace(comm):

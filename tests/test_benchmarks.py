@@ -1,0 +1,47 @@
+"""The programs of benchmarks/ run, and print a line for each contestant."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import LAPTOP
+
+pytestmark = pytest.mark.long  # half a minute each; .ci/run runs it
+TOP = Path(__file__).parents[1]
+SHORT = ("--batch", 12, "--pairs", 2, "--steps", 12, "--seconds", 0.1)
+
+
+@pytest.mark.parametrize(
+    ("program", "contestants"),
+    [
+        (("compare.py", "--peers", "ddp,each_tensor"), ["gan-mpi", "ddp", "each_tensor"]),
+        (("compare.py", "--peers", "plain", "--ranks", 1), ["gan-mpi", "plain"]),
+        (("self.py", "HEAD", "--here", "--seed 1"), ["this tree --seed 1", "HEAD"]),
+    ],
+    ids=["peers", "plain", "self"],
+)
+@pytest.mark.parametrize("preset", ["basic", "dcgan-206b"])
+def test_contestants_run_in_turn(tmp_path, preset, program, contestants):
+    if program[0] == "self.py" and not (TOP / ".git").exists():
+        pytest.skip("compares commits, and this is no clone")
+    name, *options = program
+    command = [sys.executable, TOP / "benchmarks" / name, *options, "--preset", preset, *SHORT]
+    command += ["--json", tmp_path / "found.json"]
+    done = subprocess.run(
+        list(map(str, command)),
+        env={**LAPTOP, **os.environ},
+        text=True,
+        capture_output=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "found.json").read_text())["seconds_per_step"]
+    assert list(found) == contestants
+    assert all(len(each) == 2 and min(each) > 0 for each in found.values())
+    lines = done.stdout.splitlines()
+    assert [line[:28].strip() for line in lines[2:]] == contestants
+    assert "1.000 (1.000 to 1.000)" in lines[2]
