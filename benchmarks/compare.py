@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
-from contest import Contestant, as_json, call, compete, ranks, table
+from contest import Contestant, as_json, call, compete, contest_options, ranks, table
 from gan_mpi_run import gan_mpi
 
 TOP = Path(__file__).resolve().parents[1]
@@ -36,15 +36,8 @@ def peer(
 
 
 @click.command()
-@click.option("--preset", default="basic", show_default=True)
-@click.option("--batch", default=128, show_default=True, help="Images over all ranks.")
-@click.option("--ranks", "count", default=2, show_default=True)
-@click.option("--datadir", help="MNIST; without it 2,000 drawn digits.")
+@contest_options
 @click.option("--peers", default="ddp", show_default=True, help="Of ddp, each_tensor, plain.")
-@click.option("--pairs", default=5, show_default=True)
-@click.option("--steps", default=60, show_default=True, help="Least steps of a run.")
-@click.option("--seconds", default=20.0, show_default=True, help="Least seconds of a run.")
-@click.option("--json", "as_file", type=click.Path(), help="Write all figures to a file.")
 def main(
     preset: str,
     batch: int,

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import click
+
 MPIEXEC = shlex.split(os.environ.get("MPIEXEC", str(Path(sys.executable).parent / "mpiexec")))
 
 
@@ -21,6 +23,22 @@ class Contestant:
     name: str
     run: Callable[[int], float]
     seconds: list[float] = field(default_factory=list)  # a step, of each run
+
+
+def contest_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of every contest."""
+    for option in (
+        click.option("--json", "as_file", type=click.Path(), help="Write all figures to a file."),
+        click.option("--seconds", default=20.0, show_default=True, help="Least of a run."),
+        click.option("--steps", default=60, show_default=True, help="Least of a run."),
+        click.option("--pairs", default=5, show_default=True),
+        click.option("--datadir", help="MNIST; without it 2,000 drawn digits."),
+        click.option("--ranks", "count", default=2, show_default=True),
+        click.option("--batch", default=128, show_default=True, help="Images over all ranks."),
+        click.option("--preset", default="basic", show_default=True),
+    ):
+        command = option(command)
+    return command
 
 
 def processor() -> str:

@@ -54,15 +54,11 @@ def bench(
     with one share a rank, the phases of a step, its arithmetic beside what the processor does with
     nothing else to do, and sums over the ranks by size. No run is made.
     """
-    from gan_mpi.commands.train import parse
+    from gan_mpi.commands.train import parse_after_dashes
     from gan_mpi.files import write_output
     from gan_mpi.runs.log import say
 
-    try:
-        given = parse(options, ctx)
-    except click.UsageError as error:
-        said = f"of the options of train: {error.format_message()}"
-        raise click.UsageError(said, ctx) from None
+    given = parse_after_dashes(options, ctx)
     if wrong := given.keys() & set(NOT_HERE):
         flag = "--" + min(wrong).replace("_", "-")
         raise click.UsageError(f"{flag} does not go with bench, which makes no run.")

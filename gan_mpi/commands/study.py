@@ -68,7 +68,7 @@ def study(
     'mpiexec -n 2 gan-mpi study --vary batch=32,128,512 --vary ranks=1,2 -- --kimg 500' trains six
     runs of equally many images, evaluates each five times, and ends in a table and a plot.
     """
-    from gan_mpi.commands.train import parse
+    from gan_mpi.commands.train import parse_after_dashes
     from gan_mpi.options.begin import begin
 
     varied: dict[str, list[str]] = dict(vary)
@@ -76,11 +76,7 @@ def study(
         raise click.UsageError("--vary names one option twice; give all its values at once.")
 
     def given(words: list[str]) -> Given:
-        try:
-            options_of_run = parse([*options, *words], ctx)
-        except click.UsageError as error:
-            said = f"of the options of train: {error.format_message()}"
-            raise click.UsageError(said, ctx) from None
+        options_of_run = parse_after_dashes([*options, *words], ctx)
         if wrong := options_of_run.keys() & {"run_dir", "resume", "outdir"}:
             flag = "--" + min(wrong).replace("_", "-")
             raise click.UsageError(f"{flag} does not go with study; give study --dir DIR.")

@@ -95,6 +95,15 @@ def parse(words: Sequence[str], parent: click.Context | None = None) -> Given:
     return given
 
 
+def parse_after_dashes(words: Sequence[str], ctx: click.Context) -> Given:
+    """Return the options of train that follow -- in another command, checked as parse() does."""
+    try:
+        return parse(words, ctx)
+    except click.UsageError as error:
+        said = f"of the options of train: {error.format_message()}"
+        raise click.UsageError(said, ctx) from None
+
+
 def check(given: Given) -> None:
     """Refuse what can be seen to be wrong without a file: click.UsageError, UserError."""
     for first, second in EXCLUSIVE:
