@@ -32,26 +32,33 @@ def _ask_guard(folder: Path) -> None:
         check()
 
 
-def write_aside(path: Path, data: bytes) -> None:
-    """Write a file beside its place, sync it, and rename it; several processes may do so.
+@contextmanager
+def aside(path: Path) -> Iterator[IO[bytes]]:
+    """Open a new file beside its place, to sync and rename it at the end; several may do so.
 
     Raises UserError, naming the file, if the operating system refuses.
     """
-    aside = path.with_name(f".{path.name}.{os.uname().nodename}-{os.getpid()}.tmp")
+    beside = path.with_name(f".{path.name}.{os.uname().nodename}-{os.getpid()}.tmp")
     try:
         try:
-            with aside.open("wb") as file:
-                file.write(data)
+            with beside.open("w+b") as file:
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             _ask_guard(path.parent)
-            os.replace(aside, path)
-        except (OSError, UserError):
-            aside.unlink(missing_ok=True)
+            os.replace(beside, path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)
     except OSError as error:
         raise UserError(f"cannot write {path}: {reason(error)}.") from None
+
+
+def write_aside(path: Path, data: bytes) -> None:
+    """Write a file as aside() does.  Raises UserError, naming the file."""
+    with aside(path) as file:
+        file.write(data)
 
 
 def write_output(path: Path, data: bytes, option: str) -> None:
@@ -125,7 +132,7 @@ def unpacked(path: Path) -> Iterator[IO[bytes]]:
         raise UserError(f"cannot read {path}: {why}.") from None
 
 
-def read_up_to(file: IO[bytes], count: int) -> bytes:
+def read_up_to(file: IO[bytes], count: int) -> bytearray:
     """Return so many bytes, or all that there are if they are fewer.
 
     A header may promise more than there is; memory is taken for what was read alone.
@@ -136,4 +143,4 @@ def read_up_to(file: IO[bytes], count: int) -> bytes:
         if not part:
             break
         data += part
-    return bytes(data)
+    return data

@@ -125,5 +125,17 @@ class DataOrder:
         if epoch not in self._epochs:
             words = random_words(self.seed, Purpose.ORDER, epoch, epoch + 1, self.count)[0]
             self._epochs = {e: p for e, p in self._epochs.items() if e == epoch - 1}
-            self._epochs[epoch] = np.argsort(words, kind="stable")
+            self._epochs[epoch] = _order(words)
         return self._epochs[epoch]
+
+
+def _order(words: np.ndarray) -> np.ndarray:
+    """Return the places of words by size, of equal ones by place, in half the bytes of an index.
+
+    The sort that is not stable takes half the time, and almost no words are equal.
+    """
+    order = np.argsort(words)
+    ascending = words[order]
+    if (ascending[1:] == ascending[:-1]).any():
+        order = np.argsort(words, kind="stable")
+    return order.astype(np.uint32 if len(words) <= 1 << 32 else np.int64)

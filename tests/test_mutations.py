@@ -15,6 +15,7 @@ from PIL import Image
 
 from gan_mpi.cli import cli
 from gan_mpi.datasets import cntk_text, idx
+from gan_mpi.datasets.convert import convert
 from gan_mpi.datasets.dataset import Source
 from gan_mpi.datasets.find import load_dataset
 from gan_mpi.errors import UserError
@@ -115,6 +116,20 @@ def looked_at(make, read, count):
     return refused
 
 
+def packed_reader(kind, folder):
+    """Read packed data of which one file is changed."""
+    (folder / "train.npz").write_bytes(DATA["npz"][1]())
+    files = convert(Source(str(folder)), folder / "out", "packed", print)
+    path = next(file for file in files if file.name == kind)
+    whole = path.read_bytes()
+
+    def read(data):
+        path.write_bytes(data)
+        load_dataset(Source(str(folder / "out")))
+
+    return lambda: whole, read
+
+
 def data_reader(kind, folder):
     name, make = DATA[kind]
     if kind == "classes":
@@ -198,6 +213,7 @@ READERS = {
         ("stats.jsonl", "segments.jsonl", "metrics.jsonl", "config.json"), records_reader
     ),
     **dict.fromkeys(("classifier", "checkpoint"), weights_reader),
+    **dict.fromkeys(("packed.json", "images.npy", "labels.npy"), packed_reader),
     "jobscript.toml": toml_reader,
 }
 SOME = {"classifier": 5, "jobscript.toml": 20, "ctf": 30}  # of 40, where they take long

@@ -12,8 +12,8 @@ from gan_mpi.datasets.dataset import Source
 from gan_mpi.datasets.drawn import draw_glyphs
 from gan_mpi.datasets.find import load_dataset
 from gan_mpi.datasets.npz import bytes_of
-from gan_mpi.datasets.split import divide
 from gan_mpi.errors import UserError
+from gan_mpi.sites.split import divide
 
 
 @pytest.mark.parametrize("skew", [0.0, 0.5, 1.0])

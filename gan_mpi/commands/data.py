@@ -10,12 +10,11 @@ import click
 
 from gan_mpi.config.running import RunConfig
 from gan_mpi.config.training import DATASETS
-from gan_mpi.errors import printable
 from gan_mpi.options.fields import some_options
 from gan_mpi.options.params import FiniteRange, GridSize, choice_option, number_option, out_option
-from gan_mpi.runs.log import say
+from gan_mpi.runs.log import note, say
 
-LAYOUTS = ("idx", "ctf", "npz")
+LAYOUTS = ("idx", "ctf", "npz")  # whose files are made in memory
 NAMES = tuple(name for name in DATASETS if name != "uniform")
 
 
@@ -104,16 +103,14 @@ def info(folder: Path, grid: tuple[int, int] | None, out: Path, resolution: int 
     count, channels, height, width = dataset.images.shape
     say(f"{dataset.source}")
     say(f"{count} images of {channels}x{height}x{width}, SHA-256 {dataset.sha256}")
-    say(
-        f"pixels {dataset.images.min()}..{dataset.images.max()}, mean "
-        f"{dataset.images.mean():.2f}, standard deviation {dataset.images.std():.2f}"
-    )
+    low, high, mean, deviation = _brightness(dataset.images)
+    say(f"pixels {low}..{high}, mean {mean:.2f}, standard deviation {deviation:.2f}")
     say("labels: " + _histogram(dataset.labels))
     if dataset.classes:
         named = enumerate(dataset.classes)
         say("classes: " + ", ".join(f"{label} {name}" for label, name in named))
-    for note in dataset.notes:
-        say(note)
+    for line in dataset.notes:
+        say(line)
     where = Path(dataset.source)
     beside = (where if where.is_dir() else where.parent).iterdir()
     say("files: " + ", ".join(sorted(path.name for path in beside)))
@@ -133,8 +130,9 @@ def info(folder: Path, grid: tuple[int, int] | None, out: Path, resolution: int 
 @click.argument("out", type=click.Path(path_type=Path))
 @choice_option(
     "--to",
-    LAYOUTS,
-    "MNIST's IDX files, CNTK's text format, or NumPy archives.",
+    (*LAYOUTS, "packed"),
+    "MNIST's IDX files, CNTK's text format, NumPy archives, or arrays that ranks map into memory, "
+    "of any size.",
     name="layout",
     required=True,
 )
@@ -146,7 +144,7 @@ def convert(folder: Path, out: Path, layout: str, resolution: int | None) -> int
     """
     from gan_mpi.datasets.convert import convert as run
 
-    for file in run(_source(folder, resolution), out, layout, _note):
+    for file in run(_source(folder, resolution), out, layout, note):
         say(str(file))
     return 0
 
@@ -183,9 +181,9 @@ def split(
     They are to try training with data that are not shared:
     mpiexec -n N gan-mpi train --preset federated --datadir 'OUT/site-{rank}'
     """
-    from gan_mpi.datasets.split import split as run
+    from gan_mpi.sites.split import split as run
 
-    written = run(_source(folder, resolution), out, sites, skew, seed, layout, _note)
+    written = run(_source(folder, resolution), out, sites, skew, seed, layout, note)
     for path, counts in written.items():
         each = ", ".join(f"{count} {name}" for name, count in counts.items())
         say(f"{path}: {each} images")
@@ -199,8 +197,17 @@ def _source(folder: Path, resolution: int | None) -> Any:
     return Source(str(folder), named_by="FOLDER", resolution=side)
 
 
-def _note(text: str) -> None:
-    sys.stderr.write(printable(f"Note: {text}\n"))
+def _brightness(images: Any) -> tuple[int, int, float, float]:
+    """Return the least, largest, mean and standard deviation of all pixels, uint8."""
+    import numpy as np
+
+    counts, flat = np.zeros(256, np.int64), images.reshape(-1)
+    for first in range(0, flat.size, 1 << 24):  # bincount takes eight bytes a pixel
+        counts += np.bincount(flat[first : first + (1 << 24)], minlength=256)
+    values, known = np.arange(256), np.flatnonzero(counts)
+    mean = float(values @ counts / flat.size)
+    variance = float((values - mean) ** 2 @ counts / flat.size)
+    return int(known[0]), int(known[-1]), mean, variance**0.5
 
 
 def _histogram(labels: Any) -> str:

@@ -1,13 +1,14 @@
 """From one layout of a data set to another."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
-from gan_mpi.datasets import classes, cntk_text, idx, npz
+from gan_mpi.datasets import classes, cntk_text, idx, npz, packed
 from gan_mpi.datasets.dataset import Dataset, Source
 from gan_mpi.datasets.find import has_split, load_dataset
 from gan_mpi.errors import UserError, reason
-from gan_mpi.files import write_aside
+from gan_mpi.files import aside, write_aside
 
 Say = Callable[[str], None]
 
@@ -17,18 +18,24 @@ def read_splits(source: Source, say: Say) -> dict[str, Dataset]:
 
     Raises UserError.
     """
-    splits = [split for split in ("train", "test") if has_split(source, split)]
-    datasets = {split: load_dataset(source, split) for split in splits or ["train"]}
+    datasets = {split: load_dataset(source, split) for split in _splits(source)}
     for note in dict.fromkeys(note for dataset in datasets.values() for note in dataset.notes):
         say(note)
     return datasets
 
 
+def _splits(source: Source) -> list[str]:
+    return [split for split in ("train", "test") if has_split(source, split)] or ["train"]
+
+
 def convert(source: Source, out: Path, layout: str, say: Say) -> list[Path]:
     """Write training and, if there are any, test images in another layout; return the files.
 
-    `layout` is idx, ctf or npz.  Raises UserError if it cannot hold the data, or a file is there.
+    `layout` is idx, ctf, npz or packed.  Raises UserError if it cannot hold the data, or a file is
+    there.
     """
+    if layout == "packed":
+        return _pack(source, out, say)
     datasets = read_splits(source, say)
     written: dict[Path, bytes] = {}
     for split, dataset in datasets.items():
@@ -38,18 +45,50 @@ def convert(source: Source, out: Path, layout: str, say: Say) -> list[Path]:
     return list(written)
 
 
+def _pack(source: Source, out: Path, say: Say) -> list[Path]:
+    """Write training and test images as maps, of which no more is in memory than must be."""
+    splits = _splits(source)
+    files = {split: (out / split / "images.npy", out / split / "labels.npy") for split in splits}
+    _make_room([out / packed.FILE, *(path for pair in files.values() for path in pair)])
+    written, about = [], {}
+    notes: list[str] = []
+    with ExitStack() as stack:  # all of them or none
+        for split, (images, labels) in files.items():
+            file = stack.enter_context(aside(images))
+            packed.begin(file)
+            dataset = load_dataset(source, split, file)
+            packed.finish(file, dataset.images)
+            about[split] = packed.description(dataset.images, dataset.labels, dataset.sha256)
+            written.append(images)
+            if dataset.labels is not None:
+                file = stack.enter_context(aside(labels))
+                packed.begin(file)
+                packed.finish(file, dataset.labels)
+                written.append(labels)
+            notes += dataset.notes
+    for note in dict.fromkeys(notes):
+        say(note)
+    write_aside(out / packed.FILE, packed.bytes_of(about, dataset.classes))
+    return [*written, out / packed.FILE]
+
+
 def write_files(written: Mapping[Path, bytes]) -> None:
     """Write files into folders that may not be there yet.  Raises UserError if a file is there."""
-    for path in written:
+    _make_room(written)
+    for path, data in written.items():
+        write_aside(path, data)
+
+
+def _make_room(paths: Collection[Path]) -> None:
+    """Make the folders of files that are not there yet.  Raises UserError if one is."""
+    for path in paths:
         if path.exists():
             raise UserError(f"OUT: {path} exists; give another folder.")
-    for folder in dict.fromkeys(path.parent for path in written):
+    for folder in dict.fromkeys(path.parent for path in paths):
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"OUT: cannot make {folder}: {reason(error)}.") from None
-    for path, data in written.items():
-        write_aside(path, data)
 
 
 def files_of(dataset: Dataset, split: str, layout: str) -> dict[str, bytes]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gan_mpi.config.running import RunConfig
+from gan_mpi.datasets.packed import Packed
 from gan_mpi.errors import UserError
 
 
@@ -31,6 +32,7 @@ class Dataset:
     sha256: str  # of images and labels
     classes: tuple[str, ...] = ()  # names, in the order of the labels, where they are known
     notes: tuple[str, ...] = ()  # what people should know of how it was read
+    packed: Packed | None = None  # where arrays are maps of files
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -1,11 +1,12 @@
 """Finding and reading the data: files of several layouts, drawn glyphs or points.  No MPI here."""
 
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from gan_mpi.config.values import RANK
-from gan_mpi.datasets import cifar10, classes, cntk_text, idx, npz, pictures
+from gan_mpi.datasets import cifar10, classes, cntk_text, idx, npz, packed, pictures
 from gan_mpi.datasets.dataset import Dataset, Source, make_dataset
 from gan_mpi.datasets.drawn import COUNT, draw_glyphs, draw_points
 from gan_mpi.datasets.folder import SOUGHT, deeper, has_pictures
@@ -53,13 +54,23 @@ def find_source(dataset: str, datadir: str | None, glyphs: int | None, drawn: in
     )
 
 
-def load_dataset(source: Source, split: str = "train") -> Dataset:
+def load_dataset(source: Source, split: str = "train", into: IO[bytes] | None = None) -> Dataset:
     """Read the training or test images of a folder, or draw glyphs or points.
 
-    `split` is train or test.  Raises UserError, naming the file and what is wrong with it.
+    `split` is train or test.  `into` is a new file for images that are read one by one, which may
+    be more than there is memory for.  Raises UserError, naming the file and what is wrong with it.
     """
+    dataset = open_dataset(source, split, into)
+    if dataset.packed is not None and not dataset.packed.is_checked():
+        dataset.packed.check()
+        dataset.packed.remember()
+    return dataset
+
+
+def open_dataset(source: Source, split: str = "train", into: IO[bytes] | None = None) -> Dataset:
+    """Return what load_dataset() does, a packed data set unchecked.  Raises UserError."""
     if source.datadir is not None:
-        return _read(Path(source.datadir), source, split)
+        return _read(Path(source.datadir), source, split, into)
     is_test = split == "test"
     if source.glyphs is not None:
         count = DRAWN_TEST if is_test else source.glyphs
@@ -76,7 +87,8 @@ def has_split(source: Source, split: str) -> bool:
 
 def _finds_data(folder: Path, split: str = "train") -> bool:
     return (
-        idx.find_images(folder, split) is not None
+        packed.find_packed(folder, split) is not None
+        or idx.find_images(folder, split) is not None
         or (folder / cntk_text.FILES[split]).exists()
         or bool(cifar10.find_batches(folder, split))
         or npz.find_archive(folder, split) is not None
@@ -84,7 +96,7 @@ def _finds_data(folder: Path, split: str = "train") -> bool:
     )
 
 
-def _read(folder: Path, source: Source, split: str) -> Dataset:
+def _read(folder: Path, source: Source, split: str, into: IO[bytes] | None) -> Dataset:
     named_by = source.named_by
     if RANK in str(folder):
         raise UserError(
@@ -104,6 +116,10 @@ def _read(folder: Path, source: Source, split: str) -> Dataset:
             )
         raise UserError(f"{named_by}: {folder} holds no {lacks}; {_sought(split)}.")
     name = "".join(c if c.isalnum() else "-" for c in folder.resolve().name.lower()) or "data"
+    if found := packed.find_packed(folder, split):
+        return Dataset(
+            name, str(found.folder), *found.arrays(), found.sha256, found.classes, packed=found
+        )
     images_file = idx.find_images(folder, split)
     if images_file is not None:
         images, labels = idx.read_images(images_file, split)
@@ -117,7 +133,7 @@ def _read(folder: Path, source: Source, split: str) -> Dataset:
         return _named(name, text_file, *cntk_text.read_cached(text_file))
     if archive := npz.find_archive(folder, split):
         return _named(name, archive.path, *npz.read_npz(archive))
-    read = pictures.read_pictures(folder, split, source.resolution)
+    read = pictures.read_pictures(folder, split, source.resolution, into)
     return make_dataset(name, str(folder), *read)
 
 
@@ -129,6 +145,6 @@ def _named(name: str, path: Path, images: np.ndarray, labels: np.ndarray | None)
 def _sought(split: str) -> str:
     return (
         f"sought were {idx.IMAGES[split]} (with or without .gz; {idx.LABELS[split]} beside it is "
-        f"optional), {cntk_text.FILES[split]}, {cifar10.SOUGHT[split]}, {npz.FILES[split]} and "
-        f"{SOUGHT}"
+        f"optional), {cntk_text.FILES[split]}, {cifar10.SOUGHT[split]}, {npz.FILES[split]}, "
+        f"{packed.FILE} and {SOUGHT}"
     )

@@ -128,7 +128,7 @@ def _array(path: Path, file: zipfile.ZipFile, name: str) -> np.ndarray:
             )
         data = read_up_to(content, size)
         content.read(1)  # the end, at which zipfile checks the sum
-    return np.ndarray(shape, dtype, bytearray(data), order="F" if by_column else "C")
+    return np.ndarray(shape, dtype, data, order="F" if by_column else "C")
 
 
 def _with_channels(path: Path, images: np.ndarray) -> np.ndarray:

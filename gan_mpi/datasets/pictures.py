@@ -4,7 +4,9 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -20,27 +22,62 @@ DARK = 16  # of 255: the upper bytes of numbers of 12 bits end below it
 
 
 def read_pictures(
-    folder: Path, split: str, resolution: int
+    folder: Path, split: str, resolution: int, into: IO[bytes] | None = None
 ) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...], list[str]]:
     """Return images, labels, the names of the classes, and what should be said of the folder.
 
     Images are uint8 (N, C, resolution, resolution); C is 1 if all pictures are grey, else 3.
-    Labels, uint8 (N,), are the places of the names; there are none where pictures lie in no
-    sub-folder.  Raises UserError, naming the file and what is wrong with it.
+    They go into a new file, of which they are a map, or into memory.  Labels, uint8 (N,), are the
+    places of the names; there are none where pictures lie in no sub-folder.  Raises UserError,
+    naming the file and what is wrong with it.
     """
     found = find_pictures(folder)
     reader, paths = _Reader(found, resolution), found.pictures[split]
-    pictures = [reader.read(path) for path in paths]
-    mode = "L" if all(picture.mode == "L" for picture in pictures) else "RGB"
-    arrays = [np.asarray(picture.convert(mode)) for picture in pictures]
-    images = np.stack(arrays).reshape(len(arrays), resolution, resolution, -1)
-    images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    images = _Images(resolution, into)
+    for path in paths:
+        images.append(reader.read(path))
     notes = [*_left_out(found), *reader.notes()]
     if not found.classes:
-        return images, None, (), notes
+        return images.array(), None, (), notes
     number = {name: place for place, name in enumerate(found.classes)}
     labels = np.array([number[path.parent.name] for path in paths], dtype=np.uint8)
-    return images, labels, found.classes, notes
+    return images.array(), labels, found.classes, notes
+
+
+class _Images:
+    """Pictures one after the other in a file: grey ones, until there is one in colour."""
+
+    def __init__(self, resolution: int, into: IO[bytes] | None) -> None:
+        self.file = BytesIO() if into is None else into
+        self.start, self.count, self.channels = self.file.tell(), 0, 1
+        self.resolution = resolution
+
+    def append(self, picture: Image.Image) -> None:
+        """Add a picture, `L` or `RGB`, at the end."""
+        if picture.mode != "L" and self.channels == 1:
+            self._colour()
+        pixels = np.asarray(picture.convert("L" if self.channels == 1 else "RGB"))
+        self.file.write(np.atleast_3d(pixels).transpose(2, 0, 1).tobytes())
+        self.count += 1
+
+    def array(self) -> np.ndarray:
+        """Return all of them, uint8 (N, C, resolution, resolution)."""
+        self.file.flush()
+        shape = (self.count, self.channels, self.resolution, self.resolution)
+        if isinstance(self.file, BytesIO):
+            return np.frombuffer(self.file.getbuffer(), np.uint8).reshape(shape)
+        return np.asarray(np.memmap(self.file, np.uint8, "r", self.start, shape))
+
+    def _colour(self) -> None:
+        """Write the grey pictures so far with three channels, the last first."""
+        size = self.resolution**2
+        for number in reversed(range(self.count)):
+            self.file.seek(self.start + number * size)
+            grey = self.file.read(size)
+            self.file.seek(self.start + 3 * number * size)
+            self.file.write(3 * grey)
+        self.file.seek(self.start + 3 * self.count * size)
+        self.channels = 3
 
 
 def _left_out(found: Found) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from gan_mpi.datasets.dataset import Dataset
 from gan_mpi.errors import UserError, reason
 from gan_mpi.evaluation.lenet import LeNet, probabilities
 from gan_mpi.files import cache_folder
@@ -94,9 +95,11 @@ def read_classifier(data: bytes, path: Path) -> Extractor:
     return Extractor(about["name"], digest, float(about["accuracy"]), shape, network)
 
 
-def images_digest(images: np.ndarray) -> str:
+def images_digest(train: Dataset) -> str:
     """Return the SHA-256 of training images, by which their classifier is found."""
-    return hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()
+    if train.packed is not None:
+        return train.packed.images_sha256
+    return hashlib.sha256(np.ascontiguousarray(train.images).data).hexdigest()
 
 
 def cache_path(digest: str) -> Path | None:
@@ -115,9 +118,9 @@ def bundled() -> dict[str, Path]:
 
 
 def find_classifier(
-    given: str | None, images: np.ndarray, run_dir: Path | None, make: str
+    given: str | None, train: Dataset, run_dir: Path | None, make: str
 ) -> tuple[Path, bytes]:
-    """Return the path and bytes of the classifier for training images, uint8 (N, C, H, W).
+    """Return the path and bytes of the classifier for training images.
 
     It is the one given, by file or bundled name; else that in the run directory, in the cache,
     or bundled for these very images.  `make` is the command that would make one.  Raises
@@ -125,7 +128,7 @@ def find_classifier(
     """
     if given is not None:
         return _read(bundled().get(given, Path(given)))
-    digest = images_digest(images)
+    digest = images_digest(train)
     places = [None if run_dir is None else run_dir / FILE, cache_path(digest)]
     for path in places:
         if path is not None and path.exists():

@@ -86,7 +86,7 @@ def _find_extractor(
         option += f" --resolution {source.resolution}"
     make = f"gan-mpi train-classifier {option}"
     path, data = comm.on_root(
-        lambda: find_classifier(wanted.classifier, train.images, wanted.run_dir, make)
+        lambda: find_classifier(wanted.classifier, train, wanted.run_dir, make)
     )
     extractor = comm.agree(lambda: read_classifier(data, path))
     comm.alike(lambda: _require_shape(extractor, train))

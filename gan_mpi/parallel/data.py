@@ -6,30 +6,53 @@ from dataclasses import replace
 import numpy as np
 
 from gan_mpi.datasets.dataset import Dataset, Source, require_same_shape
-from gan_mpi.datasets.find import load_dataset
+from gan_mpi.datasets.find import open_dataset
+from gan_mpi.datasets.packed import Packed
 from gan_mpi.errors import UserError
 from gan_mpi.mpi.comm import Communicator
+from gan_mpi.runs.log import note
+
+LARGE = 10**9  # bytes, which take some seconds to check
 
 
 def share_dataset(comm: Communicator, source: Source, split: str = "train") -> tuple[Dataset, bool]:
     """Read the data, train or test, once a node and give all its ranks one copy.  Collective.
 
-    Also returns whether it is one copy.  Raises UserError if it cannot be read, or if two
-    nodes read different data.
+    Packed ones are mapped by every rank.  Also returns whether it is one copy.  Raises UserError
+    if it cannot be read, or if two nodes read different data.
     """
-    mine = comm.on_each_node(lambda: load_dataset(source, split))
+    mine = comm.on_each_node(lambda: open_dataset(source, split))
     about = []
     if mine is not None:
         known = replace(mine, images=np.empty(0), labels=None)  # all but the arrays
         about = [(known, platform.node())]
     read = [found for node in comm.allgather(about) for found in node]
     comm.alike(lambda: _require_one(read))
+    if read[0][0].packed is not None:
+        return _map(comm, read[0][0], read[0][0].packed), True
     images, shared = comm.share_on_node(None if mine is None else mine.images)
     no_labels = np.empty(0, dtype=np.uint8)
     given = mine.labels if mine is not None and mine.labels is not None else no_labels
     shared_labels, _ = comm.share_on_node(given if mine is not None else None)
     labels = shared_labels if len(shared_labels) else None
     return replace(read[0][0], images=images, labels=labels), shared
+
+
+def _map(comm: Communicator, known: Dataset, packed: Packed) -> Dataset:
+    """Map a packed data set, checked once by all ranks of a node together.  Collective."""
+    images, labels = comm.agree(packed.arrays)
+    is_checked = comm.node_allgather(comm.local_rank == 0 and packed.is_checked())[0]
+    if comm.is_root and not is_checked and packed.size >= LARGE:
+        note(f"checking the {packed.size / 1e9:.0f} GB in {packed.folder}; later starts need not")
+
+    def check() -> None:
+        if not is_checked:
+            packed.check(comm.local_rank, comm.local_size)
+
+    comm.agree(check)
+    if comm.local_rank == 0 and not is_checked:
+        packed.remember()
+    return replace(known, images=images, labels=labels)
 
 
 def share_tests(comm: Communicator, source: Source, train: Dataset) -> Dataset:

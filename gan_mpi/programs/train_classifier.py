@@ -13,6 +13,7 @@ from gan_mpi import __version__
 from gan_mpi.cluster.device import place
 from gan_mpi.config.optimizer import OptimizerConfig
 from gan_mpi.datasets.dataset import Dataset, Source
+from gan_mpi.datasets.packed import take
 from gan_mpi.drawing.samples import in_chunks
 from gan_mpi.errors import DIVERGED, UserError
 from gan_mpi.evaluation.extractor import (
@@ -51,7 +52,7 @@ def train_classifier(
     train, _ = share_dataset(comm, source)
     test = share_tests(comm, source, train)
     comm.alike(lambda: _require_labels(train, test))
-    digest = images_digest(train.images)
+    digest = images_digest(train)
     target = comm.alike(lambda: _target(out, digest))
     _say(comm, f"{len(train.images)} images of {train.source}, {epochs} epochs")
     network = make_network(comm, train, seed, device)
@@ -117,7 +118,7 @@ def _fit(
         rows = order.indices(lo, hi)
         labels = torch.from_numpy(train.labels[rows]).long().to(device)
         player.bucket.zero()
-        _, logits = network(torch.from_numpy(train.images[rows]).to(device))
+        _, logits = network(torch.from_numpy(take(train.images, rows)).to(device))
         loss = cross_entropy(logits, labels, reduction="sum")
         loss.backward()
         averages = average_gradients(comm, player.bucket, {"loss": loss}, hi - lo, False)

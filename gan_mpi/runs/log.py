@@ -33,6 +33,12 @@ def warn(text: str) -> None:
         sys.stderr.write(f"Warning: {printable(text)}\n")
 
 
+def note(text: str) -> None:
+    """Print a line that is no result to stderr."""
+    with suppress(OSError):
+        sys.stderr.write(f"Note: {printable(text)}\n")
+
+
 def _say_no_more() -> None:
     """Let what Python still holds for standard output, and what follows, go nowhere."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())  # type: ignore[union-attr]

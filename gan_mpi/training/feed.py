@@ -5,6 +5,7 @@ import torch
 
 from gan_mpi.arrays import Array
 from gan_mpi.datasets.dataset import Dataset
+from gan_mpi.datasets.packed import take
 from gan_mpi.game.batch import Batch
 from gan_mpi.game.latents import generator_inputs
 from gan_mpi.game.precision import DTYPES
@@ -49,7 +50,7 @@ class Feed:
         """
         rows = self.rows(position)
         labels = None if self.labels is None else self.labels[rows]
-        return self.reals(self.images[rows], labels, position + self.lo)
+        return self.reals(take(self.images, rows), labels, position + self.lo)
 
     def next_latents(self, position: int) -> Batch:
         """Return this rank's share of the batch of latents from a position of their stream on.

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gan_mpi.arrays import Array
 from gan_mpi.datasets.convert import Say, files_of, read_splits, write_files
 from gan_mpi.datasets.dataset import Dataset, Source
 from gan_mpi.errors import UserError
@@ -42,7 +43,7 @@ def split(
     return counts
 
 
-def divide(dataset: Dataset, sites: int, skew: float, seed: int, classes: int) -> list[np.ndarray]:
+def divide(dataset: Dataset, sites: int, skew: float, seed: int, classes: int) -> list[Array]:
     """Return the rows of each site, ascending.
 
     Of C `classes`, class c is at home at site c * sites // C.  A share `skew`, 0..1, of its
@@ -58,8 +59,8 @@ def divide(dataset: Dataset, sites: int, skew: float, seed: int, classes: int) -
         )
     labels = np.zeros(count, np.int64) if dataset.labels is None else dataset.labels
     order = np.argsort(random_words(seed, Purpose.SPLIT, 0, 1, count)[0], kind="stable")
-    parts: list[list[np.ndarray]] = [[] for _ in range(sites)]
-    dealt: list[np.ndarray] = []
+    parts: list[list[Array]] = [[] for _ in range(sites)]
+    dealt: list[Array] = []
     for label in np.unique(labels):
         rows = order[labels[order] == label]
         staying = round(skew * len(rows)) if label < classes else 0
