@@ -47,24 +47,28 @@ class Recorder:
     """Stands in for a feed and for the updates; remembers who was trained on what."""
 
     def __init__(self, monkeypatch):
-        self.calls, self.reals, self.latents = [], 0, 0
+        self.calls, self.reals, self.latents = [], [], []
         monkeypatch.setattr(turn, "discriminator_update", self.discriminator)
         monkeypatch.setattr(turn, "generator_update", self.generator)
 
-    def next_reals(self, position):
-        self.reals += 1
-        return self.reals
+    parts = ((0, 4),)
 
-    def next_latents(self, position):
-        self.latents += 1
-        return self.latents
+    def next_reals(self, position, lo, hi):
+        self.reals.append(position)
+        return len(dict.fromkeys(self.reals))
 
-    def discriminator(self, comm, game, real, fake, stop):
+    def next_latents(self, position, lo, hi):
+        self.latents.append(position)
+        return len(dict.fromkeys(self.latents))
+
+    def discriminator(self, comm, game, parts, stop):
+        ((real, fake),) = parts
         self.calls.append(("D", real, fake))
         figures = {} if real is None else {"loss_real": 1.0}
         return Averages(figures | ({} if fake is None else {"loss_fake": 1.0}), False)
 
-    def generator(self, comm, game, latents, stop):
+    def generator(self, comm, game, parts, stop):
+        (latents,) = parts
         self.calls.append(("G", latents))
         return Averages({"loss_G": 1.0}, False)
 

@@ -59,6 +59,15 @@ class RunConfig:
         "auto, cpu, cuda or cuda:N; auto gives each rank of a node a GPU, if there is one.",
         metavar="DEVICE",
     )
+    micro_batch: int | None = setting(
+        None,
+        "Running",
+        "Images of a rank that pass through the networks at once, if memory has no room for its "
+        "whole share; the sums of the parts are added. Not with batch normalisation.",
+        type=int,
+        minimum=1,
+        shown_default="all",
+    )
     time_limit: str | None = setting(
         None,
         "Running",

@@ -28,35 +28,40 @@ class Replay:
         self.images = self.labels = torch.empty(0)
 
     def exchange(self, fake: Batch) -> Batch:
-        """Return the fakes that D gets in the place of these."""
-        if not self.count:
-            room = self.depth, len(fake)
-            self.images = fake.values.new_zeros(*room, *fake.values.shape[1:])
-            kind = fake.values if fake.labels is None else fake.labels
-            self.labels = kind.new_zeros(room)
-        self.count += 1
-        places = torch.arange(len(fake), device=fake.values.device)
+        """Return the fakes that D gets in the place of these, one part of a batch after another."""
+        self.count += fake.place == 0
+        if self.count == 1:
+            self._make_room(fake)
+        rows = torch.arange(len(fake), device=fake.values.device)
         if self.count <= self.depth:
-            self._put(torch.full_like(places, self.count - 1), places, fake)
+            self._put(torch.full_like(rows, self.count - 1), rows, fake)
             return fake
         drawn = uniforms(self.seed, Purpose.REPLAY, fake.first, fake.first + len(fake), 2)
-        swapped = torch.from_numpy(drawn[:, 0] < 0.5).to(places.device)
+        swapped = torch.from_numpy(drawn[:, 0] < 0.5).to(rows.device)
         depths = torch.from_numpy((drawn[:, 1] * self.depth).astype("int64"))
-        depths = depths.to(places.device)[swapped]
-        places = places[swapped]
+        depths, rows = depths.to(rows.device)[swapped], rows[swapped]
         values, labels = fake.values.clone(), fake.labels
-        values[places] = self.images[depths, places]
+        values[rows] = self.images[depths, fake.place + rows]
         if labels is not None:
             labels = labels.clone()
-            labels[places] = self.labels[depths, places]
+            labels[rows] = self.labels[depths, fake.place + rows]
         old = replace(fake, values=values, labels=labels)
-        self._put(depths, places, fake)
+        self._put(depths, rows, fake)
         return old
 
-    def _put(self, depths: Tensor, places: Tensor, fake: Batch) -> None:
-        self.images[depths, places] = fake.values[places]
+    def _make_room(self, part: Batch) -> None:
+        """Make room for this part of the share, after that for the parts before it."""
+        kind = part.values if part.labels is None else part.labels
+        images = part.values.new_zeros(self.depth, *part.values.shape)
+        labels = kind.new_zeros(self.depth, len(part))
+        before = [] if part.place == 0 else [(self.images, self.labels)]
+        parts = zip(*before, (images, labels), strict=True)
+        self.images, self.labels = (torch.cat(each, dim=1) for each in parts)
+
+    def _put(self, depths: Tensor, rows: Tensor, fake: Batch) -> None:
+        self.images[depths, fake.place + rows] = fake.values[rows]
         if fake.labels is not None:
-            self.labels[depths, places] = fake.labels[places]
+            self.labels[depths, fake.place + rows] = fake.labels[rows]
 
     def gather(self, comm: Communicator) -> SavedReplay:
         """Return the whole pool on root, for a checkpoint.  Collective."""

@@ -7,17 +7,18 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Batch:
-    """This rank's share of a batch of reals or of fakes, or of the latents of fakes.
+    """This rank's share, or a part of it, of a batch of reals or of fakes, or of their latents.
 
     `values` are images (n, *shape) or latents (n, d), n may be 0; they are numbers `first`,
-    `first` + 1 ... of the run's stream of reals, or of latents.  `labels`, int64 (n,), are there if
-    the networks want them.
+    `first` + 1 ... of the run's stream of reals, or of latents, and `place`, `place` + 1 ... of the
+    share.  `labels`, int64 (n,), are there if the networks want them.
     """
 
     kind: str  # real or fake
     values: Tensor
     first: int
     labels: Tensor | None = None
+    place: int = 0
 
     def __len__(self) -> int:
         return len(self.values)

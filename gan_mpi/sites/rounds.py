@@ -64,7 +64,7 @@ class Sites:
         self.state = build_sites(comm, start, self.dataset, device)
         self.mirrored = not compute_alike(comm, device)
         local, own_data = self.state.local, self.state.own_data
-        self.feed = Feed(comm, local, self.dataset, device, own_data)
+        self.feed = Feed(comm, local, self.dataset, device, own_data, start.micro_batch)
         self.validation = Validation(self.state, self.feed)
         self.share = self.feed.hi - self.feed.lo
         phases.end("networks")

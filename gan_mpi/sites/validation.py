@@ -30,7 +30,7 @@ class Validation:
         assert test is not None
         game = Game(state.game.G, state.game.D, state.game.loss)
         networks = [game.G.network, game.D.network]
-        size, batches = self.feed.hi - self.feed.lo, []
+        size, batches = max(hi - lo for lo, hi in self.feed.parts), []
         for network in networks:
             network.eval()
         for lo in range(0, self.count, size):
@@ -38,7 +38,7 @@ class Validation:
             labels = None if test.labels is None else test.labels[lo:hi]
             real = self.feed.reals(test.images[lo:hi].copy(), labels, lo)
             fake = game.fakes(self.feed.latents(PURPOSES, lo, hi))
-            figures = measure(state.alone, game, real, fake)
+            figures = measure(state.alone, game, [(real, fake)])
             loss_D = game.loss.discriminator(figures["loss_real"], figures["loss_fake"])
             batches.append((hi - lo, {"validation_G": figures["loss_G"], "validation_D": loss_D}))
         for network in networks:

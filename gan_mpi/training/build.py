@@ -64,9 +64,23 @@ def build_with_labels(
     data = _describe(start, dataset, labels)
     built = build_game(comm, config, dataset.shape, device, known)
     state = RunState(config, data, built.game, built.ema, built.replay)
+    if start.micro_batch is not None:
+        _require_no_statistics(state)
     if start.transferred is not None:
         _transfer(start.transferred, state)
     return state
+
+
+def _require_no_statistics(state: RunState) -> None:
+    """Raise UserError if a batch in parts would have other statistics than the whole."""
+    for player, network in state.networks.items():
+        if any(batch_norms(network)):
+            other = f"--{player.lower()}-norm instance"
+            raise invalid_value(
+                "micro_batch",
+                f"{player} has batch normalisation, whose statistics are those of the whole batch; "
+                f"leave it out, start more ranks, or give {other}",
+            )
 
 
 def _describe(start: Start, dataset: Dataset, labels: tuple[int, ...]) -> DataRecord:

@@ -101,7 +101,7 @@ class ExplainedTurn(Turn):
         parts = []
         if "loss_real" in means:
             first = progress.images - batch
-            rows = self.feed.rows(first)
+            rows = self.feed.rows(first, lo, hi)
             named = ", ".join(map(str, rows[:NAMED])) + ", ..." * (len(rows) > NAMED)
             span = f"{first + lo} to {first + hi - 1}"
             parts.append(f"real images {span} (in the file {named})")

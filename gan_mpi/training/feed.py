@@ -1,5 +1,8 @@
 """What the networks are fed with: this rank's shares of the streams of reals and latents."""
 
+import itertools
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -27,8 +30,13 @@ class Feed:
         dataset: Dataset,
         device: torch.device,
         own: bool = False,
+        micro_batch: int | None = None,
     ) -> None:
-        """`own` says that no other rank draws from `dataset`, so that an epoch is all of it."""
+        """`own` says that no other rank draws from `dataset`, so that an epoch is all of it.
+
+        `parts` are the places in the global batch of this rank's share, lo .. hi, of at most
+        `micro_batch` each.
+        """
         self.config, self.generator, self.device = state.config, state.game.G.network, device
         self.dtype, self.own = DTYPES[state.config.precision], own
         self.images = dataset.images
@@ -36,29 +44,33 @@ class Feed:
         self.labels = dataset.labels if self.label_counts else None
         self.order = DataOrder(state.config.seed, len(dataset.images))
         self.lo, self.hi = shard(state.config.batch, comm.rank, comm.world_size)
+        ends = range(self.lo, self.hi, micro_batch or max(1, self.hi - self.lo))
+        self.parts = list(itertools.pairwise([*ends, self.hi])) or [(self.lo, self.hi)]
 
-    def rows(self, position: int) -> Array:
-        """Return the places in the data of this rank's share of the reals from a position on."""
-        size = self.hi - self.lo
-        begin = position // self.config.batch * size if self.own else position + self.lo
-        return self.order.indices(begin, begin + size)
+    def rows(self, position: int, lo: int, hi: int) -> Array:
+        """Return where in the data lo .. hi of the batch of reals from a position on are."""
+        share = self.hi - self.lo
+        begin = position // self.config.batch * share - self.lo if self.own else position
+        return self.order.indices(begin + lo, begin + hi)
 
-    def next_reals(self, position: int) -> Batch:
-        """Return this rank's share of the batch of reals from a position of their stream on.
+    def next_reals(self, position: int, lo: int, hi: int) -> Batch:
+        """Return lo .. hi of the batch of reals from a position of their stream on.
 
         Its values are (n, *shape), in the range of the run.
         """
-        rows = self.rows(position)
+        rows = self.rows(position, lo, hi)
         labels = None if self.labels is None else self.labels[rows]
-        return self.reals(take(self.images, rows), labels, position + self.lo)
+        part = self.reals(take(self.images, rows), labels, position + lo)
+        return replace(part, place=lo - self.lo)
 
-    def next_latents(self, position: int) -> Batch:
-        """Return this rank's share of the batch of latents from a position of their stream on.
+    def next_latents(self, position: int, lo: int, hi: int) -> Batch:
+        """Return lo .. hi of the batch of latents from a position of their stream on.
 
         Its values are (n, latent_dim), and masks of dropout; labels are drawn as often as the
         data have them.
         """
-        return self.latents(TRAINING, position + self.lo, position + self.hi)
+        part = self.latents(TRAINING, position + lo, position + hi)
+        return replace(part, place=lo - self.lo)
 
     def reals(self, images: Array, labels: Array | None, first: int) -> Batch:
         """Return images that nothing else holds, number `first` and on of a stream, as a batch."""

@@ -36,17 +36,23 @@ class Replicas:
         self.mirrored = not compute_alike(comm, device)
         if self.mirrored:
             _mirror(comm, self.state)
-        self.feed = Feed(comm, self.state, self.dataset, device)
+        parts = start.micro_batch
+        self.feed = Feed(comm, self.state, self.dataset, device, micro_batch=parts)
         phases.end("networks")
         return self.state
 
     def lines(self) -> list[str]:
-        """Say when the result depends on the number of ranks, and when ranks are kept alike."""
+        """Say what of the ranks is not as usual."""
         lines = []
         if self.start.config.batch_norm == "local" and self.comm.world_size > 1:
             number = f"here {self.comm.world_size}"
             lines.append(
                 f"batch norm is local: the result depends on the number of ranks, {number}."
+            )
+        if self.start.micro_batch is not None:
+            lines.append(
+                f"shares pass through the networks in parts of at most {self.start.micro_batch} "
+                "images, whose sums are added."
             )
         if self.mirrored:
             lines.append(

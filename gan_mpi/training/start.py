@@ -37,6 +37,7 @@ class Start:
     warnings: list[str] = field(default_factory=list)
     # Options of earlier starts, by parameter name.
     remembered: dict[str, OptionValue] = field(default_factory=dict)
+    micro_batch: int | None = None  # images that pass through the networks at once
 
     @property
     def finished(self) -> str | None:
@@ -76,7 +77,9 @@ def find_start(given: Given) -> Start:
     config = resumed_config(config_from_dict(saved["config"]), given)
     check_sites(config, {**given, "datadir": source.datadir or ""})
     remembered = rundir.read_evaluation_options(run_dir)
-    return Start(config, source, run_dir, saved, warnings=warnings, remembered=remembered)
+    start = Start(config, source, run_dir, saved, warnings=warnings, remembered=remembered)
+    start.micro_batch = number_of(given, "micro_batch")
+    return start
 
 
 def saved_source(data: DataRecord) -> Source:
@@ -102,6 +105,7 @@ def _new_start(given: Given, run_dir: Path | None) -> Start:
     source = find_source(config.dataset, datadir, glyphs, RunConfig.glyphs)
     resolution = number_of(given, "resolution") or RunConfig.resolution
     start = Start(config, replace(source, resolution=resolution), run_dir)
+    start.micro_batch = number_of(given, "micro_batch")
     if (transfer := text_of(given, "transfer")) is not None:
         checkpoint_of_run = checkpoint.find_checkpoint(Path(transfer), None, start.warnings.append)
         start.transferred = Transfer(*checkpoint_of_run)

@@ -1,6 +1,7 @@
 """One turn of the schedule: who is trained, on what, and at which learning rate."""
 
 import math
+from collections.abc import Iterable, Iterator
 
 import torch
 
@@ -9,7 +10,7 @@ from gan_mpi.config.training import TrainConfig
 from gan_mpi.errors import DIVERGED, UserError
 from gan_mpi.game.batch import Batch
 from gan_mpi.game.optimizers import schedule_factor
-from gan_mpi.game.updates import discriminator_update, generator_update, measure
+from gan_mpi.game.updates import Pair, discriminator_update, generator_update, measure
 from gan_mpi.lifecycle.stopping import StopRequest
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.parallel.bucket import Averages
@@ -24,7 +25,7 @@ class Turn:
     def __init__(self, comm: Communicator, state: RunState, feed: Feed, stop: StopRequest) -> None:
         self.comm, self.state, self.feed, self.stop = comm, state, feed, stop
         self.lr = {p: learning_rate(state.config, p, state.progress) for p in "GD"}
-        self.latents_G: Batch | None = None
+        self.latents_G: int | None = None  # where their batch begins
         self.stopping = False
 
     def play(self) -> bool:
@@ -41,22 +42,23 @@ class Turn:
 
     def train_D(self) -> None:
         """Train D on the next reals and latents.  Collective."""
-        real, latents = self._take_reals(), self._take_latents()
-        figures = self._update_D(real, self._fakes(latents))
+        reals, latents = self._take("images"), self._take("latents")
+        figures = self._update_D(self._reals(reals), self._fakes(latents))
         self.state.note(self._with_loss_D(figures))
 
     def train_G(self) -> None:
         """Train G on the next latents, or on those of this turn's first update.  Collective."""
         if self.latents_G is None or self.state.config.g_latents == "fresh":
-            self.latents_G = self._take_latents()
+            self.latents_G = self._take("latents")
         self.state.note(self._update_G(self.latents_G))
 
     def train_the_worse(self) -> None:
         """Measure both losses, and train by the balance rule on the same batch.  Collective."""
         state = self.state
-        real, latents = self._take_reals(), self._take_latents()
-        fake = self._fakes(latents)
-        measured = self._with_loss_D(measure(self.comm, state.game, real, fake))
+        reals, latents = self._take("images"), self._take("latents")
+        real, fake = list(self._reals(reals)), list(self._fakes(latents))
+        pairs = zip(real, fake, strict=True)
+        measured = self._with_loss_D(measure(self.comm, state.game, pairs))
         self.comm.alike(lambda: check_finite("both players", measured, state.progress.step + 1))
         if state.balance.choose(measured["loss_D"], measured["loss_G"]) == "D":
             self._update_D(real, fake)
@@ -64,42 +66,52 @@ class Turn:
             self._update_G(latents)
         state.note(measured)
 
-    def _take_reals(self) -> Batch:
-        progress = self.state.progress
-        with self.comm.clock.phase("data"):
-            taken = self.feed.next_reals(progress.images)
-        progress.advance(images=self.state.config.batch)
-        return taken
+    def _take(self, stream: str) -> int:
+        """Return where the next global batch of images or latents begins, and count it as taken."""
+        position = getattr(self.state.progress, stream)
+        self.state.progress.advance(**{stream: self.state.config.batch})
+        return position
 
-    def _take_latents(self) -> Batch:
-        progress = self.state.progress
-        with self.comm.clock.phase("data"):
-            taken = self.feed.next_latents(progress.latents)
-        progress.advance(latents=self.state.config.batch)
-        return taken
+    def _reals(self, position: int) -> Iterator[Batch]:
+        """Yield this rank's share of a batch of reals, in parts."""
+        for lo, hi in self.feed.parts:
+            with self.comm.clock.phase("data"):
+                part = self.feed.next_reals(position, lo, hi)
+            yield part
 
-    def _fakes(self, latents: Batch) -> Batch:
-        with self.comm.clock.phase("forward"):
-            return self.state.game.fakes(latents)
+    def _latents(self, position: int) -> Iterator[Batch]:
+        """Yield this rank's share of a batch of latents, in parts."""
+        for lo, hi in self.feed.parts:
+            with self.comm.clock.phase("data"):
+                part = self.feed.next_latents(position, lo, hi)
+            yield part
+
+    def _fakes(self, position: int) -> Iterator[Batch]:
+        """Yield fakes of this rank's share of a batch of latents, in parts.  Collective."""
+        for latents in self._latents(position):
+            with self.comm.clock.phase("forward"):
+                part = self.state.game.fakes(latents)
+            yield part
 
     def _with_loss_D(self, figures: dict[str, float]) -> dict[str, float]:
         terms = figures["loss_real"], figures["loss_fake"]
         return {**figures, "loss_D": self.state.game.loss.discriminator(*terms)}
 
-    def _update_D(self, real: Batch, fake: Batch) -> dict[str, float]:
+    def _update_D(self, reals: Iterable[Batch], fakes: Iterable[Batch]) -> dict[str, float]:
         if self.state.config.d_update == "joint":
-            return self._train_D_on(real, fake)
-        return self._train_D_on(None, fake) | self._train_D_on(real, None)
+            return self._train_D_on(zip(reals, fakes, strict=True))
+        of_fakes = self._train_D_on((None, fake) for fake in fakes)
+        return of_fakes | self._train_D_on((real, None) for real in reals)
 
-    def _train_D_on(self, real: Batch | None, fake: Batch | None) -> dict[str, float]:
+    def _train_D_on(self, parts: Iterable[Pair]) -> dict[str, float]:
         stop = self.stop.requested
-        averages = discriminator_update(self.comm, self.state.game, real, fake, stop)
+        averages = discriminator_update(self.comm, self.state.game, parts, stop)
         self.state.progress.advance(updates_D=1)
         return self.finish_update("D", averages)
 
-    def _update_G(self, latents: Batch) -> dict[str, float]:
-        stop = self.stop.requested
-        averages = generator_update(self.comm, self.state.game, latents, stop)
+    def _update_G(self, latents: int) -> dict[str, float]:
+        stop, parts = self.stop.requested, self._latents(latents)
+        averages = generator_update(self.comm, self.state.game, parts, stop)
         self.state.progress.advance(updates_G=1)
         return self.finish_update("G", averages)
 

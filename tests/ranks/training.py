@@ -112,7 +112,7 @@ def data_of(dataset):
     return draw_points(500) if dataset == "uniform" else glyphs()
 
 
-def run_steps(comm, steps, given, make_game=None, data=None):
+def run_steps(comm, steps, given, make_game=None, data=None, micro_batch=None):
     """Train a new game for some steps; return its state."""
     torch.set_num_threads(1)  # two wait for each other where other programs want the cores
     config = new_config({"steps": max(1, steps), **given})
@@ -122,20 +122,20 @@ def run_steps(comm, steps, given, make_game=None, data=None):
     built = (make_game or build_game)(comm, config, shape, torch.device("cpu"), counts)
     about = DataRecord("test", "nowhere", None, None, len(data), shape, "", label_counts=counts)
     state = RunState(config, about, built.game, built.ema, built.replay)
-    continue_steps(comm, state, steps, data)
+    continue_steps(comm, state, steps, data, micro_batch)
     check_replicas(comm, **state.networks)
     return state
 
 
-def feed_of(comm, state, images):
+def feed_of(comm, state, images, micro_batch=None):
     labels = np.arange(len(images)) % 3 if state.data.classes else None
     dataset = Dataset("test", "nowhere", images, labels, "")
-    return Feed(comm, state, dataset, torch.device("cpu"))
+    return Feed(comm, state, dataset, torch.device("cpu"), micro_batch=micro_batch)
 
 
-def continue_steps(comm, state, steps, data):
+def continue_steps(comm, state, steps, data, micro_batch=None):
     """Train for some more steps; return the player that was updated in each."""
-    feed, trained = feed_of(comm, state, data), []
+    feed, trained = feed_of(comm, state, data, micro_batch), []
     for _ in range(steps):
         before = state.progress.updates_D
         Turn(comm, state, feed, NEVER).play()
@@ -177,9 +177,11 @@ def gradients_of_one_update(comm, steps, given):
     state = run_steps(comm, steps, given)
     feed = feed_of(comm, state, data_of(state.config.dataset))
     at, batch = state.progress, state.config.batch
-    real, fake = feed.next_reals(at.images), state.game.fakes(feed.next_latents(at.latents))
-    discriminator_update(comm, state.game, real, fake, False)
-    generator_update(comm, state.game, feed.next_latents(at.latents + batch), False)
+    (part,) = feed.parts
+    real = feed.next_reals(at.images, *part)
+    fake = state.game.fakes(feed.next_latents(at.latents, *part))
+    discriminator_update(comm, state.game, [(real, fake)], False)
+    generator_update(comm, state.game, [feed.next_latents(at.latents + batch, *part)], False)
     found = {}
     for name, player in (("G", state.game.G), ("D", state.game.D)):
         idle = idle_parameters(player.network) | one_channel_scales(player.network)
@@ -220,16 +222,16 @@ def one_channel_scales(network):
     return {f"{name}.weight" for name, layer in norms if len(layer.weight) == 1}
 
 
-def resumes_exactly(comm, given):
+def resumes_exactly(comm, given, **more):
     """Return how far 2 steps, a checkpoint and 2 more are from 4 steps, and what was trained."""
-    whole = run_steps(comm, 4, given)
-    first = run_steps(comm, 2, {**given, "steps": 4})
+    whole = run_steps(comm, 4, given, **more)
+    first = run_steps(comm, 2, {**given, "steps": 4}, **more)
     gathered = first.gather(comm)
     packed = comm.on_root(lambda: checkpoint.pack(gathered))
     saved = checkpoint.unpack(packed, Path("x"))
     rest = run_steps(comm, 0, {**given, "steps": 4})
     rest.load(saved)
-    continue_steps(comm, rest, 2, data_of(rest.config.dataset))
+    continue_steps(comm, rest, 2, data_of(rest.config.dataset), **more)
     same = (whole.progress, whole.balance) == (rest.progress, rest.balance)
     return [same, *distance(everything(whole), everything(rest))]
 
@@ -243,6 +245,20 @@ def beyond_the_originals(comm, cases):
     dcgan.FILTERS, dcgan.DENSE = 8, 16
     bases = {}  # cases share theirs
     return {name: _beyond(comm, bases, *case) for name, *case in cases}
+
+
+def in_parts(comm, size, steps, cases):
+    """Answer each case (name, options): how far a share in parts of `size` images on one rank is
+    from whole shares on all, and how far a resumed run in parts is from a whole one.
+    """
+    dcgan.FILTERS, dcgan.DENSE = 8, 16
+    found = {}
+    for name, given in cases:
+        together = everything(run_steps(comm, steps, given))
+        alone = everything(run_steps(comm.alone(), steps, given, micro_batch=size))
+        resumed = resumes_exactly(comm, given, micro_batch=size)
+        found[name] = [distance(together, alone), resumed]
+    return found
 
 
 def weights(found):
