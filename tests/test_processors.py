@@ -89,6 +89,9 @@ def test_what_is_not_as_before_is_said_when_a_run_goes_on():
         "versions": {**before["versions"], "mpi": "Open MPI 5"},
     }
     assert changes(before, other) == ["threads", "mpi (Open MPI 5, before MPICH 5.0.2)"]
+    parts = {**before, "micro_batch": 64}
+    assert changes(before, parts) == ["--micro-batch (64 at once)"]
+    assert changes(parts, before) == ["--micro-batch (all at once)"]
     newer = {**before, "arithmetic": 2}
     assert changes(before, newer) == ["arithmetic of gan-mpi (2, before 1)"], "1 is not written"
     pair = {**before, "ranks": 2, "threads": [1, 1]}

@@ -67,11 +67,13 @@ def _classes(data: DataRecord) -> list[str]:
     return [f"classes: {', '.join(data.class_names)}"]
 
 
-def segment(comm: Communicator, step: int, placement: Placement) -> Segment:
+def segment(
+    comm: Communicator, step: int, placement: Placement, micro_batch: int | None
+) -> Segment:
     """Return the line of segments.jsonl for this start of a run.  Collective."""
     mine = platform.node(), str(placement.device), placement.threads, capability()
     hosts = comm.allgather(mine)
-    return {
+    found: Segment = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "first_step": step + 1,
         "ranks": comm.world_size,
@@ -88,6 +90,7 @@ def segment(comm: Communicator, step: int, placement: Placement) -> Segment:
         },
         "arithmetic": ARITHMETIC,
     }
+    return found if micro_batch is None else {**found, "micro_batch": micro_batch}
 
 
 def _notice_changes(run_dir: Path, segment: Segment, start: Start, log: Log) -> None:

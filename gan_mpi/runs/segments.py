@@ -23,6 +23,7 @@ class Segment(TypedDict, total=False):
     processors: list[str]
     versions: dict[str, str]
     arithmetic: int
+    micro_batch: int  # if shares went through the networks in parts
     state: str  # starting, running, done, stopped and why, or lost: ended without a word
     last_step: int
     images: int  # of this start
@@ -56,6 +57,8 @@ def changes(before: Segment, now: Segment) -> list[str]:
     ways = [each.get("arithmetic", 1) for each in (before, now)]
     if ways[0] != ways[1]:
         found.append(f"arithmetic of gan-mpi ({ways[1]}, before {ways[0]})")
+    if before.get("micro_batch") != now.get("micro_batch"):
+        found.append(f"--micro-batch ({now.get('micro_batch', 'all')} at once)")
     libraries = [name for name in ("torch", "numpy") if now["versions"].get(name)]
     libraries += ["mpi"] if now["ranks"] > 2 else []
     old = before.get("versions", {})
