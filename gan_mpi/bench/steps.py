@@ -32,6 +32,7 @@ class Steps:
     images: int  # real images of a step, over all ranks
     seconds: list[float]  # of each step
     phases: dict[str, list[float]]  # seconds of each step by phase, the mean over ranks
+    messages: list[int]  # bytes of each sum over ranks in a step
 
     @property
     def median(self) -> float:
@@ -89,12 +90,29 @@ class Stage:
             images=config.images_per_step,
             seconds=[max(seconds for seconds, _ in step) for step in steps],
             phases=phases,
+            messages=self._messages(),
         )
+
+    def _messages(self) -> list[int]:
+        """Return the bytes of the sums of a step.  Collective."""
+        found: list[int] = []
+        self.comm.messages = found
+        self.step()
+        self.comm.messages = None
+        return found
 
     def _timed(self) -> tuple[float, Mapping[str, float]]:
         began, before = time.perf_counter(), self.comm.clock.seconds()
         self.step()
         return time.perf_counter() - began, between(before, self.comm.clock.seconds())
+
+
+def far_allreduce_times(comm: Communicator, sizes: list[int]) -> list[float]:
+    """Return what allreduce_times() does, of two ranks on two nodes if there are.  Collective."""
+    pair = comm.far_pair()
+    found = None if pair is None else allreduce_times(pair, sizes)
+    comm.barrier()  # asleep, while the two do it
+    return comm.broadcast(found or [])
 
 
 def allreduce_times(comm: Communicator, sizes: list[int]) -> list[float]:

@@ -37,6 +37,7 @@ class BeforeOptionsOfTrain(click.Command):
 @click.option("--oversubscribe", is_flag=True, help="Time more ranks than cores, and say so.")
 @click.option("--json", "as_json", type=WRITABLE, help="Write all figures.")
 @click.option("--csv", "as_csv", type=WRITABLE, help="Write a row a line.")
+@click.option("--plot", type=WRITABLE, help="Draw the efficiency by ranks as a PNG; with --sweep.")
 @click.argument("options", metavar="[-- OPTIONS OF TRAIN]", nargs=-1)
 @click.pass_context
 def bench(
@@ -46,6 +47,7 @@ def bench(
     oversubscribe: bool,
     as_json: Path | None,
     as_csv: Path | None,
+    plot: Path | None,
     options: tuple[str, ...],
 ) -> int:
     """Time training steps: how long one is, what of it is what, and what more ranks give.
@@ -58,6 +60,8 @@ def bench(
     from gan_mpi.files import write_output
     from gan_mpi.runs.log import say
 
+    if plot is not None and not sweep:
+        raise click.UsageError("--plot draws what several numbers of ranks do; give --sweep too.")
     given = parse_after_dashes(options, ctx)
     if wrong := given.keys() & set(NOT_HERE):
         flag = "--" + min(wrong).replace("_", "-")
@@ -68,16 +72,19 @@ def bench(
     from gan_mpi.cluster.processors import settle_processors
 
     settle_processors(comm)
-    from gan_mpi.programs import bench as program
+    from gan_mpi.bench import report
+    from gan_mpi.programs.bench import bench as run
 
-    found = program.bench(comm, given, sweep, seconds, oversubscribe)
+    found = run(comm, given, sweep, seconds, oversubscribe)
 
     def write() -> None:
-        say("\n".join(program.report_lines(found)))
+        say("\n".join(report.report_lines(found)))
         if as_json is not None:
-            write_output(as_json, program.as_json(found).encode(), "--json")
+            write_output(as_json, report.as_json(found).encode(), "--json")
         if as_csv is not None:
-            write_output(as_csv, program.as_csv(found).encode(), "--csv")
+            write_output(as_csv, report.as_csv(found).encode(), "--csv")
+        if plot is not None:
+            write_output(plot, report.as_plot(found), "--plot")
 
     comm.on_root(write)
     comm.close()

@@ -127,6 +127,35 @@ def draw_study(results: Sequence[Result], metric: str, facts: Mapping[str, objec
     return _png(figure, facts)
 
 
+def draw_scaling(
+    curves: Mapping[str, tuple[Mapping[int, float], Mapping[int, float]]],
+    title: str,
+    facts: Mapping[str, object],
+) -> bytes:
+    """Return a PNG of efficiency, 0..1, by ranks, what was timed and what is predicted, by name."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    for name, (timed, predicted) in curves.items():
+        (line,) = axes.plot(list(timed), list(timed.values()), "o-", label=f"{name}, timed")
+        if predicted:
+            axes.plot(
+                list(predicted),
+                list(predicted.values()),
+                linestyle=":",
+                color=line.get_color(),
+                label=f"{name}, predicted",
+            )
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:.0f}")
+    axes.set(title=title, xlabel="ranks", ylabel="efficiency", ylim=(0, None))
+    axes.axhline(1, color="grey", linewidth=0.8)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return _png(figure, facts)
+
+
 def _png(figure: Any, facts: Mapping[str, object]) -> bytes:
     buffer = io.BytesIO()
     texts = {name: str(value) for name, value in facts.items()}

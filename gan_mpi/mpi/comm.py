@@ -38,6 +38,7 @@ class Communicator:
         self.local_size: int = self.node.size
         self.node_count: int = mpi.allreduce(int(self.local_rank == 0))
         self.clock = clock or Clock()
+        self.messages: list[int] | None = None  # bytes of each sum, while somebody counts them
         self._windows: list[MPI.Win] = []
 
     def __deepcopy__(self, memo: dict[int, object]) -> "Communicator":
@@ -53,6 +54,8 @@ class Communicator:
         """Replace a contiguous float32 or float64 array by its sum over ranks.  Collective."""
         if array.dtype not in (np.float32, np.float64) or not array.flags.c_contiguous:
             raise TypeError(f"cannot sum {array.dtype} with strides {array.strides} over MPI")
+        if self.messages is not None:
+            self.messages.append(array.nbytes)
         self.mpi.Allreduce(MPI.IN_PLACE, array, MPI.SUM)
 
     def extremes(self, array: Array) -> tuple[Array, Array]:
@@ -95,7 +98,17 @@ class Communicator:
 
     def first_ranks(self, count: int) -> "Communicator | None":
         """Return a group of the first `count` ranks, None on the others.  Collective."""
-        inside = self.rank < count
+        return self._group(self.rank < count)
+
+    def far_pair(self) -> "Communicator | None":
+        """Return a group of root and a rank of another node, if there is one, else rank 1.
+
+        None on the others.  Collective; there must be two ranks.
+        """
+        firsts = [rank for rank, local in enumerate(self.allgather(self.local_rank)) if not local]
+        return self._group(self.rank in (ROOT, firsts[1] if len(firsts) > 1 else 1))
+
+    def _group(self, inside: bool) -> "Communicator | None":
         part = self.mpi.Split(0 if inside else 1, self.rank)
         return Communicator(MPI.Intracomm(part), clock=self.clock) if inside else None
 

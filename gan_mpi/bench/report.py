@@ -1,0 +1,204 @@
+"""What was timed, for people and for other programs."""
+
+import csv
+import io
+import json
+import statistics
+from dataclasses import asdict, dataclass
+
+from gan_mpi.bench.model import Model, Prediction
+from gan_mpi.bench.rates import Rates
+from gan_mpi.bench.steps import Steps
+from gan_mpi.cluster.device import Placement, capability
+from gan_mpi.config.describe import config_lines
+from gan_mpi.config.training import TrainConfig
+from gan_mpi.drawing.charts import draw_scaling
+from gan_mpi.mpi.world import library_name
+
+WORTH = 0.8  # efficiency
+
+
+@dataclass(frozen=True)
+class Line:
+    """Steps timed on some ranks: strong scaling has one batch, weak one share a rank."""
+
+    scaling: str
+    steps: Steps
+    efficiency: float | None  # share of the speed of one rank that each has, if one was timed
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What was measured."""
+
+    config: TrainConfig
+    placement: Placement
+    shares_cores: bool  # more ranks than cores: each measures the others too
+    lines: list[Line]
+    rates: Rates
+    sums: dict[int, float]  # seconds of an Allreduce by its bytes
+    model: Model | None  # none without a sweep, or where ranks shared cores
+
+    @property
+    def predictions(self) -> list[Prediction]:
+        """What the model says of one batch, and of one share a rank, as they were timed."""
+        if self.model is None:
+            return []
+        last = self.lines[-1].steps
+        return self.model.predict(self.config.batch, max(1, last.batch // last.ranks))
+
+
+def report_lines(found: Bench) -> list[str]:
+    """Return what was measured, for people."""
+    ranks, threads = found.lines[-1].steps.ranks, found.placement.threads
+    where = str(found.placement.device)
+    where += f", {capability()}, {threads} thread(s) a rank" if where == "cpu" else ""
+    lines = [*config_lines(found.config, ranks), f"device: {where}; {library_name()}", ""]
+    if found.shares_cores:
+        lines += ["more ranks than cores: each is slowed down by the others", ""]
+    return [
+        *lines,
+        *_table(found.lines),
+        *_advice(found.lines),
+        *_phases(found),
+        *_sums(found),
+        *_predicted(found),
+    ]
+
+
+def _table(lines: list[Line]) -> list[str]:
+    head = f"{'ranks':>14} {'batch':>7} {'ms a step':>10} {'quarter to 3 quarters':>22}"
+    rows = [f"{head} {'images/s':>9} {'efficiency':>10} {'node-hours a million':>21}"]
+    for line in lines:
+        steps = line.steps
+        kind = line.scaling if len(lines) > 1 else ""
+        share = "" if line.efficiency is None else f"{100 * line.efficiency:.0f} %"
+        low, high = (1000 * seconds for seconds in steps.quartiles)
+        rows.append(
+            f"{kind:8} {steps.ranks:5} {steps.batch:7} {1000 * steps.median:10.2f} "
+            f"{f'{low:.2f} to {high:.2f}':>22} {steps.images_per_second:9.0f} "
+            f"{share:>10} {steps.node_hours:21.4f}"
+        )
+    return [*rows, ""]
+
+
+def _advice(lines: list[Line]) -> list[str]:
+    strong = [line for line in lines if line.scaling == "strong"]
+    if len(strong) < 2:
+        return []
+    most = max(line.steps.ranks for line in strong if (line.efficiency or 0.0) >= WORTH)
+    worth = f"{most} rank(s) do {100 * WORTH:.0f} % or more each of what one does alone"
+    if most == strong[-1].steps.ranks:
+        return [f"With this batch {worth}; more were not tried.", ""]
+    return [f"With this batch {worth}; more would want a larger one.", ""]
+
+
+def _phases(found: Bench) -> list[str]:
+    steps, rates = found.lines[-1].steps, found.rates
+    median = 1000 * steps.median
+    named = {name: 1000 * statistics.median(each) for name, each in steps.phases.items()}
+    named = {name.replace("_", " "): ms for name, ms in named.items() if ms}
+    named["other"] = max(0.0, median - sum(named.values()))
+    lines = [f"of a step on {steps.ranks} rank(s), the mean over ranks, waiting included:"]
+    lines += [f"  {name:14} {ms:8.2f} ms {100 * ms / median:4.0f} %" for name, ms in named.items()]
+    rate = rates.of_step / steps.median
+    lines += ["", f"matrix products and convolutions, {rates.of_step:.3g} GFLOP a step and rank:"]
+    for what, alone in (
+        ("a step", rate),
+        (f"the largest layer alone, {rates.layer}, forward", rates.of_layer),
+        ("a product of matrices alone", rates.matrices),
+    ):
+        lines.append(f"  {what}: {alone:.0f} GFLOP/s ({100 * rate / alone:.0f} %)")
+    return lines
+
+
+def _sums(found: Bench) -> list[str]:
+    if not found.sums:
+        return []
+    lines = ["", f"Allreduce on {found.lines[-1].steps.ranks} ranks:"]
+    for size, seconds in found.sums.items():
+        rate = size / seconds / 1e9
+        lines.append(f"  {size:10} bytes {1e6 * seconds:10.1f} us {rate:8.3f} GB/s")
+    return lines
+
+
+def _predicted(found: Bench) -> list[str]:
+    """Say what more ranks would take, and how far that is from what was timed."""
+    model = found.model
+    if model is None:
+        return []
+    link = model.link
+    between = "two nodes" if found.lines[-1].steps.nodes > 1 else "one node, no farther"
+    rate = link.bandwidth / 1e9
+    sent = f"{len(model.messages)} sums of {sum(model.messages)} bytes in all"
+    lines = [
+        "",
+        f"predicted, not measured, from steps of one rank ({sent} are sent by many),",
+        f"and sums between two ranks of {between}: {1e6 * link.latency:.1f} us, {rate:.2f} GB/s",
+        f"{'ranks':>14} {'batch':>7} {'ms a step':>10} {'efficiency':>10} {'measured':>10}",
+    ]
+    timed = {(line.scaling, line.steps.ranks): line.steps.median for line in found.lines}
+    for each in found.predictions:
+        measured = timed.get((each.scaling, each.ranks))
+        lines.append(
+            f"{each.scaling:8} {each.ranks:5} {each.batch:7} {1000 * each.seconds:10.2f} "
+            f"{f'{100 * each.efficiency:.0f} %':>10} "
+            f"{'' if measured is None else f'{1000 * measured:.2f}':>10}".rstrip()
+        )
+    return lines
+
+
+def as_json(found: Bench) -> str:
+    """Return all that was measured."""
+    return json.dumps(
+        {
+            "config": asdict(found.config),
+            "device": str(found.placement.device),
+            "processor": capability(),
+            "threads": found.placement.threads,
+            "mpi": library_name(),
+            "oversubscribed": found.shares_cores,
+            "lines": [
+                {"scaling": each.scaling, "efficiency": each.efficiency, **asdict(each.steps)}
+                for each in found.lines
+            ],
+            "rates": asdict(found.rates),
+            "model": None if found.model is None else asdict(found.model),
+            "predictions": [asdict(each) for each in found.predictions],
+            "allreduce": [{"bytes": size, "seconds": s} for size, s in found.sums.items()],
+        },
+        indent=2,
+    )
+
+
+def as_csv(found: Bench) -> str:
+    """Return a row for each number of ranks."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    head = "scaling,ranks,nodes,threads_per_rank,batch,steps,seconds_per_step,lower_quartile,"
+    head += "upper_quartile,images_per_second,efficiency,node_hours_per_million_images,"
+    writer.writerow([*head.split(",")[:-1], "oversubscribed"])
+    for line in found.lines:
+        steps = line.steps
+        row = [line.scaling, steps.ranks, steps.nodes, found.placement.threads, steps.batch]
+        row += [len(steps.seconds), steps.median, *steps.quartiles, steps.images_per_second]
+        writer.writerow([*row, line.efficiency, steps.node_hours, found.shares_cores])
+    return file.getvalue()
+
+
+def as_plot(found: Bench) -> bytes:
+    """Return a PNG: the efficiency of what was timed, and of what is predicted, by ranks."""
+    curves = {}
+    for scaling, what in (("strong", "one batch"), ("weak", "one share a rank")):
+        timed = {
+            line.steps.ranks: line.efficiency
+            for line in found.lines
+            if line.scaling == scaling and line.efficiency is not None
+        }
+        predicted = {p.ranks: p.efficiency for p in found.predictions if p.scaling == scaling}
+        curves[what] = timed, predicted
+    config = found.config
+    title = f"{config.preset}, batch {config.batch}"
+    if found.shares_cores:
+        title += ", more ranks than cores"
+    return draw_scaling(curves, title, {"config": json.dumps(asdict(config))})
