@@ -1,7 +1,7 @@
 """Compares ranks that train together with as many that train alone, at the same time.
 
-Ranks of one node share its caches and memory whether they speak to each other or not; processes
-that train alone side by side share them too, so that what is left is the price of training together.
+Ranks of a node share its caches and memory whether they speak to each other or not.  Processes
+that train alone side by side share them too: what is left is the price of training together.
 """
 
 import statistics

@@ -20,8 +20,13 @@ SHORT = ("--batch", 12, "--pairs", 1, "--steps", 12, "--seconds", 0.1)
         (("compare.py", "--peers", "ddp,each_tensor"), "basic", ["gan-mpi", "ddp", "each_tensor"]),
         (("compare.py", "--peers", "plain", "--ranks", 1), "dcgan-206b", ["gan-mpi", "plain"]),
         (("self.py", "HEAD", "--here", "--seed 1"), "basic", ["this tree --seed 1", "HEAD"]),
+        (
+            ("beside.py",),
+            "basic",
+            ["2 ranks", "2 alone, a share each", "2 alone, a batch each"],
+        ),
     ],
-    ids=["peers", "plain", "self"],
+    ids=["peers", "plain", "self", "beside"],
 )
 def test_contestants_run_in_turn(tmp_path, program, preset, contestants):
     if program[0] == "self.py" and not (TOP / ".git").exists():
@@ -42,5 +47,7 @@ def test_contestants_run_in_turn(tmp_path, program, preset, contestants):
     assert list(found) == contestants
     assert all(len(each) == 1 and min(each) > 0 for each in found.values())
     lines = done.stdout.splitlines()
-    assert [line[:28].strip() for line in lines[2:]] == contestants
+    assert [line[:28].strip() for line in lines[2:][: len(contestants)]] == contestants
+    efficiencies = [line.partition(":")[0] for line in lines[2:][len(contestants) :]]
+    assert efficiencies == (["weak efficiency", "strong efficiency"] * (name == "beside.py"))
     assert "1.000 (1.000 to 1.000)" in lines[2]
