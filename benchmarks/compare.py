@@ -11,11 +11,17 @@ from gan_mpi_run import gan_mpi
 
 TOP = Path(__file__).resolve().parents[1]
 PEERS = Path(__file__).parent / "peers"
+
+
+def torchrun(count: int) -> list[str]:
+    """Return how so many processes are started."""
+    program = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    return [*program, "--nproc-per-node", str(count)]
+
+
 LAUNCH: dict[str, Callable[[int], list[str]]] = {
-    "ddp": lambda count: [
-        *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-        *("--nproc-per-node", str(count)),
-    ],
+    "ddp": torchrun,
+    "lightning_ddp": torchrun,
     "each_tensor": lambda count: [*ranks(count), sys.executable],
     "plain": lambda count: [sys.executable],
 }
@@ -37,7 +43,7 @@ def peer(
 
 @click.command()
 @contest_options
-@click.option("--peers", default="ddp", show_default=True, help="Of ddp, each_tensor, plain.")
+@click.option("--peers", default="ddp", show_default=True, help="Those of benchmarks/peers.")
 def main(
     preset: str,
     batch: int,

@@ -140,8 +140,13 @@ def train(
             optimizers[player].step()
         seconds.append(time.perf_counter() - began)
     if rank == 0:
-        several = max(1, len(seconds) // RECORDS)
-        parts = range(0, len(seconds) - several + 1, several)
-        means = [statistics.mean(seconds[begin : begin + several]) for begin in parts]
-        counted = means[int(WARM * len(means)) :]
-        print(json.dumps({"seconds_per_step": statistics.median(counted)}))
+        report(seconds)
+
+
+def report(seconds: list[float]) -> None:
+    """Print the median over parts of a run of the mean seconds of a step."""
+    several = max(1, len(seconds) // RECORDS)
+    parts = range(0, len(seconds) - several + 1, several)
+    means = [statistics.mean(seconds[begin : begin + several]) for begin in parts]
+    counted = means[int(WARM * len(means)) :]
+    print(json.dumps({"seconds_per_step": statistics.median(counted)}))
