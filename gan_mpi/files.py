@@ -12,6 +12,7 @@ from gan_mpi.errors import UserError, reason
 
 GZIP = b"\x1f\x8b"  # how such a file begins, whatever its name ends with
 AT_ONCE = 1 << 20  # bytes
+NewFile = Callable[[], IO[bytes]]  # makes a file, or returns the one that it has made
 
 
 _guards: dict[Path, Callable[[], None]] = {}  # by folder
@@ -32,33 +33,26 @@ def _ask_guard(folder: Path) -> None:
         check()
 
 
-@contextmanager
-def aside(path: Path) -> Iterator[IO[bytes]]:
-    """Open a new file beside its place, to sync and rename it at the end; several may do so.
+def write_aside(path: Path, data: bytes) -> None:
+    """Write a file beside its place, sync it, and rename it; several processes may do so.
 
     Raises UserError, naming the file, if the operating system refuses.
     """
-    beside = path.with_name(f".{path.name}.{os.uname().nodename}-{os.getpid()}.tmp")
+    aside = path.with_name(f".{path.name}.{os.uname().nodename}-{os.getpid()}.tmp")
     try:
         try:
-            with beside.open("w+b") as file:
-                yield file
+            with aside.open("wb") as file:
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             _ask_guard(path.parent)
-            os.replace(beside, path)
-        except BaseException:
-            beside.unlink(missing_ok=True)
+            os.replace(aside, path)
+        except (OSError, UserError):
+            aside.unlink(missing_ok=True)
             raise
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise UserError(f"cannot write {path}: {reason(error)}.") from None
-
-
-def write_aside(path: Path, data: bytes) -> None:
-    """Write a file as aside() does.  Raises UserError, naming the file."""
-    with aside(path) as file:
-        file.write(data)
 
 
 def write_output(path: Path, data: bytes, option: str) -> None:
@@ -73,7 +67,8 @@ def write_output(path: Path, data: bytes, option: str) -> None:
     write_aside(path, data)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Let what was renamed in a folder outlive a failure of the machine."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -68,7 +68,8 @@ def test_statistics_of_a_batch_have_no_parts(gan_mpi):
     command = ("train", "--glyphs", 20, "--network", "dcgan", "--steps", 2, "--micro-batch", 4)
     result = gan_mpi(*command, size=2)
     assert result.returncode == 2
-    assert result.stderr.count("Invalid value for '--micro-batch': G has batch normal") == 1
-    assert "or give --g-norm instance" in result.stderr
+    said = "Invalid value for '--micro-batch': G and D have batch normalisation"
+    assert result.stderr.count(said) == 1, result.stderr
+    assert "leave --micro-batch out, or give --g-norm instance --d-norm instance" in result.stderr
     of_D = gan_mpi(*command, "--g-norm", "instance", size=2)
-    assert "Invalid value for '--micro-batch': D has batch normal" in of_D.stderr
+    assert "'--micro-batch': D has batch normalisation" in of_D.stderr

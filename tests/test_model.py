@@ -93,7 +93,7 @@ def test_a_sweep_predicts_and_says_so(swept):
         ("strong", 4),
         ("strong", 8),
     ]
-    assert "predicted, not measured, from steps of one rank (3 sums of" in said
+    assert "predicted, not measured, from steps of one rank (3 sum(s) of" in said
     assert "between two ranks of one node, no farther" in said
 
 

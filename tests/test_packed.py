@@ -7,8 +7,9 @@ import shutil
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import MAIN, write_glyphs, write_idx
+from conftest import MAIN, write_glyphs, write_idx, write_idx_files
 from PIL import Image
+from test_claim import wait_for
 
 from gan_mpi import streams
 from gan_mpi.cli import cli
@@ -16,6 +17,7 @@ from gan_mpi.datasets import packed
 from gan_mpi.datasets.dataset import Source
 from gan_mpi.datasets.find import load_dataset
 from gan_mpi.datasets.npz import bytes_of
+from gan_mpi.errors import UserError
 from gan_mpi.runs.checkpoint import read_checkpoint
 from gan_mpi.streams import DataOrder, Purpose, random_words
 
@@ -133,7 +135,7 @@ def test_nothing_is_overwritten_and_a_failure_leaves_nothing(tmp_path):
     (tmp_path / "data" / "test" / "dog" / "1.png").write_bytes(b"nothing")
     result = command("data", "convert", tmp_path / "data", tmp_path / "out", "--to", "packed")
     assert result.exit_code == 1 and "is no picture, or damaged" in str(result.exception)
-    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
     (tmp_path / "data" / "test" / "dog" / "1.png").unlink()
     out = pack(tmp_path / "data", tmp_path / "out")
     before = (out / packed.FILE).read_bytes()
@@ -141,6 +143,83 @@ def test_nothing_is_overwritten_and_a_failure_leaves_nothing(tmp_path):
     assert again.exit_code == 1
     assert str(again.exception) == f"OUT: {out / packed.FILE} exists; give another folder."
     assert (out / packed.FILE).read_bytes() == before
+
+
+def test_pictures_can_be_packed_where_they_are(tmp_path):
+    write_classes(tmp_path / "data")
+    shutil.rmtree(tmp_path / "data" / "test")
+    for name in ("cat", "dog"):
+        (tmp_path / "data" / "train" / name).rename(tmp_path / "data" / name)
+    shutil.rmtree(tmp_path / "data" / "train")
+    before = load(tmp_path / "data")
+    pack(tmp_path / "data", tmp_path / "data")
+    assert load(tmp_path / "data").sha256 == before.sha256
+    assert is_map(load(tmp_path / "data").images)
+    nowhere = command("data", "convert", tmp_path / "no", tmp_path / "other", "--to", "packed")
+    assert nowhere.exit_code == 1 and not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("without", ["train", "t10k"])
+def test_one_split_may_have_labels_and_names(tmp_path, without):
+    (tmp_path / "data").mkdir()
+    write_idx(tmp_path / "data", count=20)
+    images = np.zeros((10, 28, 28), np.uint8)
+    write_idx_files(tmp_path / "data", "t10k", images, np.arange(10) % 10)
+    (tmp_path / "data" / "classes.txt").write_text("".join(f"c{n}\n" for n in range(10)))
+    (tmp_path / "data" / f"{without}-labels-idx1-ubyte").unlink()
+    pack(tmp_path / "data", tmp_path / "out")
+    for split in ("train", "test"):
+        before, after = load(tmp_path / "data", split), load(tmp_path / "out", split)
+        assert (before.sha256, before.classes) == (after.sha256, after.classes)
+    named = "test" if without == "train" else "train"
+    assert load(tmp_path / "out", named).classes == tuple(f"c{n}" for n in range(10))
+
+
+def test_a_cache_that_may_not_be_looked_into_is_none(tmp_path, monkeypatch):
+    write_glyphs(tmp_path / "data", 0, 20)
+    out = pack(tmp_path / "data", tmp_path / "out")
+
+    def refused(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(packed.Path, "is_file", refused)
+    memory = packed.Memory(tmp_path / "x", "")
+    assert not memory.is_there()
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "data" / "train.npz"))  # a file
+    assert len(load(out).images) == 20
+
+
+def test_what_changes_while_it_is_checked_is_not_remembered(tmp_path, monkeypatch):
+    write_glyphs(tmp_path / "data", 0, 20)
+    out = pack(tmp_path / "data", tmp_path / "out")
+    check = packed.Packed.check
+
+    def interrupted(self):
+        check(self)
+        damage(out / "train/images.npy", -5, b"\1\2\3")
+
+    monkeypatch.setattr(packed.Packed, "check", interrupted)
+    load(out)
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(UserError, match="its pixels 0 to"):
+        load(out)
+
+
+@pytest.mark.launch
+def test_a_stop_while_packing_leaves_nothing(start, tmp_path):
+    numbers = np.random.default_rng(0)
+    (tmp_path / "data").mkdir()
+    for n in range(300):
+        Image.fromarray(numbers.integers(0, 256, (300, 300, 3), np.uint8)).save(
+            tmp_path / "data" / f"{n}.bmp"
+        )
+    process = start("data", "convert", "data", "out", "--to", "packed", "--resolution", 512)
+    wait_for(lambda: list(tmp_path.glob(".out.*.tmp/train/images.npy")))
+    process.terminate()
+    assert process.wait(20) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
 
 
 def damage(path, at, data):
@@ -152,6 +231,11 @@ def damage(path, at, data):
 def described(out, **changes):
     record = json.loads((out / packed.FILE).read_text())
     (out / packed.FILE).write_text(json.dumps({**record, **changes}))
+
+
+def changed(out, **changes):
+    record = json.loads((out / packed.FILE).read_text())
+    described(out, train={**record["train"], **changes})
 
 
 DAMAGES = {
@@ -184,7 +268,14 @@ DAMAGES = {
     ),
     "no JSON": (lambda out: (out / packed.FILE).write_text("{"), "packed.json is damaged"),
     "a wrong shape": (lambda out: described(out, train={"images": 3}), "packed.json is damaged"),
-    "too few classes": (lambda out: described(out, classes=["one"]), "its labels are not those"),
+    "too few classes": (
+        lambda out: described(out, classes=["one"]),
+        "packed.json names 1 classes, and a label is 9",
+    ),
+    "infinitely many images": (
+        lambda out: changed(out, images=[float("inf"), 1, 28, 28]),
+        "packed.json is damaged",
+    ),
 }
 
 

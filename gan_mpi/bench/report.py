@@ -130,16 +130,19 @@ def _predicted(found: Bench) -> list[str]:
     link = model.link
     between = "two nodes" if found.lines[-1].steps.nodes > 1 else "one node, no farther"
     rate = link.bandwidth / 1e9
-    sent = f"{len(model.messages)} sums of {sum(model.messages)} bytes in all"
+    sent = f"{len(model.messages)} sum(s) of {sum(model.messages)} bytes in all"
     lines = [
         "",
         f"predicted, not measured, from steps of one rank ({sent} are sent by many),",
         f"and sums between two ranks of {between}: {1e6 * link.latency:.1f} us, {rate:.2f} GB/s",
         f"{'ranks':>14} {'batch':>7} {'ms a step':>10} {'efficiency':>10} {'measured':>10}",
     ]
-    timed = {(line.scaling, line.steps.ranks): line.steps.median for line in found.lines}
+    timed = {
+        (line.scaling, line.steps.ranks, line.steps.batch): line.steps.median
+        for line in found.lines
+    }
     for each in found.predictions:
-        measured = timed.get((each.scaling, each.ranks))
+        measured = timed.get((each.scaling, each.ranks, each.batch))
         lines.append(
             f"{each.scaling:8} {each.ranks:5} {each.batch:7} {1000 * each.seconds:10.2f} "
             f"{f'{100 * each.efficiency:.0f} %':>10} "

@@ -1,5 +1,6 @@
 """gan-mpi data."""
 
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -144,8 +145,12 @@ def convert(folder: Path, out: Path, layout: str, resolution: int | None) -> int
     """
     from gan_mpi.datasets.convert import convert as run
 
-    for file in run(_source(folder, resolution), out, layout, note):
-        say(str(file))
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was begun is removed
+    try:
+        for file in run(_source(folder, resolution), out, layout, note):
+            say(str(file))
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
 
 

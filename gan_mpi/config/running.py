@@ -13,7 +13,7 @@ class RunConfig:
         None,
         "Everyday",
         "Folder with IDX files (.gz or not), Train-28x28_cntk_text.txt, CIFAR-10's batches, "
-        "train.npz, or pictures.",
+        "train.npz, packed.json, or pictures.",
         flags=("--data",),
         type=str,
         metavar="DIR",

@@ -1,14 +1,15 @@
 """From one layout of a data set to another."""
 
-from collections.abc import Callable, Collection, Mapping
-from contextlib import ExitStack
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from gan_mpi.datasets import classes, cntk_text, idx, npz, packed
 from gan_mpi.datasets.dataset import Dataset, Source
 from gan_mpi.datasets.find import has_split, load_dataset
 from gan_mpi.errors import UserError, reason
-from gan_mpi.files import aside, write_aside
+from gan_mpi.files import sync_folder, write_aside
 
 Say = Callable[[str], None]
 
@@ -46,49 +47,59 @@ def convert(source: Source, out: Path, layout: str, say: Say) -> list[Path]:
 
 
 def _pack(source: Source, out: Path, say: Say) -> list[Path]:
-    """Write training and test images as maps, of which no more is in memory than must be."""
+    """Write training and test images as maps, of which no more is in memory than must be.
+
+    They are written beside OUT, where no reader looks, and moved when all are there.
+    """
     splits = _splits(source)
-    files = {split: (out / split / "images.npy", out / split / "labels.npy") for split in splits}
-    _make_room([out / packed.FILE, *(path for pair in files.values() for path in pair)])
-    written, about = [], {}
-    notes: list[str] = []
-    with ExitStack() as stack:  # all of them or none
-        for split, (images, labels) in files.items():
-            file = stack.enter_context(aside(images))
-            packed.begin(file)
-            dataset = load_dataset(source, split, file)
-            packed.finish(file, dataset.images)
-            about[split] = packed.description(dataset.images, dataset.labels, dataset.sha256)
-            written.append(images)
+    names = [f"{split}/{kind}.npy" for split in splits for kind in ("images", "labels")]
+    names.append(packed.FILE)  # the last, without which the others are nothing
+    _require_absent(out / name for name in names)
+    beside = out.parent / f".{out.name}.{os.uname().nodename}-{os.getpid()}.tmp"
+    about, datasets = {}, []
+    try:
+        for split in splits:
+            with packed.NewArray(beside / split / "images.npy") as images:
+                dataset = load_dataset(source, split, images.open)
+                images.finish(dataset.images)
             if dataset.labels is not None:
-                file = stack.enter_context(aside(labels))
-                packed.begin(file)
-                packed.finish(file, dataset.labels)
-                written.append(labels)
-            notes += dataset.notes
-    for note in dict.fromkeys(notes):
+                with packed.NewArray(beside / split / "labels.npy") as labels:
+                    labels.finish(dataset.labels)
+            about[split] = packed.description(dataset.images, dataset.labels, dataset.sha256)
+            datasets.append(dataset)
+        named = next((dataset.classes for dataset in datasets if dataset.classes), ())
+        write_aside(beside / packed.FILE, packed.bytes_of(about, named))
+        written = [name for name in names if (beside / name).exists()]
+        for name in written:
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(beside / name, out / name)
+            sync_folder((out / name).parent)
+    except OSError as error:
+        raise UserError(f"OUT: cannot write {out}: {reason(error)}.") from None
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    for note in dict.fromkeys(note for dataset in datasets for note in dataset.notes):
         say(note)
-    write_aside(out / packed.FILE, packed.bytes_of(about, dataset.classes))
-    return [*written, out / packed.FILE]
+    return [out / name for name in written]
 
 
 def write_files(written: Mapping[Path, bytes]) -> None:
     """Write files into folders that may not be there yet.  Raises UserError if a file is there."""
-    _make_room(written)
-    for path, data in written.items():
-        write_aside(path, data)
-
-
-def _make_room(paths: Collection[Path]) -> None:
-    """Make the folders of files that are not there yet.  Raises UserError if one is."""
-    for path in paths:
-        if path.exists():
-            raise UserError(f"OUT: {path} exists; give another folder.")
-    for folder in dict.fromkeys(path.parent for path in paths):
+    _require_absent(written)
+    for folder in dict.fromkeys(path.parent for path in written):
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"OUT: cannot make {folder}: {reason(error)}.") from None
+    for path, data in written.items():
+        write_aside(path, data)
+
+
+def _require_absent(paths: Iterable[Path]) -> None:
+    """Raise UserError if a file is there."""
+    for path in paths:
+        if path.exists():
+            raise UserError(f"OUT: {path} exists; give another folder.")
 
 
 def files_of(dataset: Dataset, split: str, layout: str) -> dict[str, bytes]:

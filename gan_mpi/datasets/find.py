@@ -1,7 +1,6 @@
 """Finding and reading the data: files of several layouts, drawn glyphs or points.  No MPI here."""
 
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from gan_mpi.datasets.dataset import Dataset, Source, make_dataset
 from gan_mpi.datasets.drawn import COUNT, draw_glyphs, draw_points
 from gan_mpi.datasets.folder import SOUGHT, deeper, has_pictures
 from gan_mpi.errors import UserError
+from gan_mpi.files import NewFile
 
 # Where each data set is looked for, and the shape of one sample.
 FOLDERS = {
@@ -54,20 +54,19 @@ def find_source(dataset: str, datadir: str | None, glyphs: int | None, drawn: in
     )
 
 
-def load_dataset(source: Source, split: str = "train", into: IO[bytes] | None = None) -> Dataset:
+def load_dataset(source: Source, split: str = "train", into: NewFile | None = None) -> Dataset:
     """Read the training or test images of a folder, or draw glyphs or points.
 
-    `split` is train or test.  `into` is a new file for images that are read one by one, which may
-    be more than there is memory for.  Raises UserError, naming the file and what is wrong with it.
+    `split` is train or test.  `into` makes a file for images that are read one by one, which may be
+    more than there is memory for.  Raises UserError, naming the file and what is wrong with it.
     """
     dataset = open_dataset(source, split, into)
-    if dataset.packed is not None and not dataset.packed.is_checked():
-        dataset.packed.check()
-        dataset.packed.remember()
+    if dataset.packed is not None:
+        packed.require_checked(dataset.packed)
     return dataset
 
 
-def open_dataset(source: Source, split: str = "train", into: IO[bytes] | None = None) -> Dataset:
+def open_dataset(source: Source, split: str = "train", into: NewFile | None = None) -> Dataset:
     """Return what load_dataset() does, a packed data set unchecked.  Raises UserError."""
     if source.datadir is not None:
         return _read(Path(source.datadir), source, split, into)
@@ -96,7 +95,7 @@ def _finds_data(folder: Path, split: str = "train") -> bool:
     )
 
 
-def _read(folder: Path, source: Source, split: str, into: IO[bytes] | None) -> Dataset:
+def _read(folder: Path, source: Source, split: str, into: NewFile | None) -> Dataset:
     named_by = source.named_by
     if RANK in str(folder):
         raise UserError(

@@ -18,7 +18,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import numpy as np
 from numpy.lib import format as npy
@@ -34,6 +34,29 @@ PART = 64 << 20  # bytes of images with a digest of their own
 MOST = 16 << 20  # bytes of packed.json: digests of 15 TB of images
 ROWS = 16  # of a map, each of whose pages may have 2 MB, that are looked at before they are let go
 HEADER = 128  # bytes of an .npy file before its numbers
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A file in the cache that remembers files by their sizes and times, which others have not."""
+
+    path: Path
+    text: str
+
+    def is_there(self) -> bool:
+        """Return whether the cache has it."""
+        try:
+            return self.path.is_file()
+        except OSError:
+            return False
+
+    def keep(self) -> None:
+        """Write it, if the cache can be written."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_aside(self.path, self.text.encode())
+        except (OSError, UserError):
+            return  # then they are checked again next time
 
 
 @dataclass(frozen=True)
@@ -63,13 +86,11 @@ class Packed:
             return images, None
         labels = _mapped(self._labels, self.shape[:1])
         if self.classes and int(labels.max()) >= len(self.classes):
-            raise self._damaged(self._labels, "its labels")
+            raise UserError(
+                f"{self.folder.parent / FILE} names {len(self.classes)} classes, and a label is "
+                f"{labels.max()}; pack the data again."
+            )
         return images, labels
-
-    def is_checked(self) -> bool:
-        """Return whether this user's cache knows that these very files were checked."""
-        memory = self._memory()
-        return memory is not None and memory[0].is_file()
 
     def check(self, share: int = 0, shares: int = 1) -> None:
         """Compare every `shares`-th part, from number `share` on, with its digest.
@@ -87,17 +108,24 @@ class Packed:
         if _digest(_bytes_of(self._labels, 0, self.shape[0])) != self.labels_sha256:
             raise self._damaged(self._labels, "its labels")
 
-    def remember(self) -> None:
-        """Let is_checked() know of these files, where this user has a cache."""
-        memory = self._memory()
-        if memory is None:
-            return
-        path, text = memory
+    def memory(self) -> "Memory | None":
+        """Return where this user's cache remembers that these very files were checked.
+
+        None for a user without a cache, and for files that cannot be looked at.
+        """
+        folder = cache_folder()
+        if folder is None:
+            return None
+        about: list[Any] = [str(self.folder.resolve()), self.sha256]
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_aside(path, text.encode())
-        except (OSError, UserError):
-            return  # then they are checked again next time
+            for path in (self._images, self._labels)[: 1 if self.labels_sha256 is None else 2]:
+                status = path.stat()
+                about.append([status.st_ino, status.st_size, status.st_mtime_ns])
+        except OSError:
+            return None
+        text = json.dumps(about)
+        name = f"checked-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+        return Memory(folder / name, text)
 
     @property
     def _images(self) -> Path:
@@ -107,22 +135,20 @@ class Packed:
     def _labels(self) -> Path:
         return self.folder / "labels.npy"
 
-    def _memory(self) -> tuple[Path, str] | None:
-        """Return the file that remembers, and what stands in it, which other files change."""
-        folder = cache_folder()
-        if folder is None:
-            return None
-        about: list[Any] = [str(self.folder.resolve()), self.sha256]
-        for path in (self._images, self._labels)[: 1 if self.labels_sha256 is None else 2]:
-            status = path.stat()
-            about.append([status.st_ino, status.st_size, status.st_mtime_ns])
-        text = json.dumps(about)
-        return folder / f"checked-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json", text
-
     def _damaged(self, path: Path, what: str) -> UserError:
         return UserError(
             f"{path} is damaged: {what} are not those that were packed; copy or pack it again."
         )
+
+
+def require_checked(packed: Packed) -> None:
+    """Check all of a split, unless the cache remembers that.  Raises UserError."""
+    memory = packed.memory()  # of the files as they are before they are read
+    if memory is not None and memory.is_there():
+        return
+    packed.check()
+    if memory is not None:
+        memory.keep()
 
 
 def find_packed(folder: Path, split: str = "train") -> Packed | None:
@@ -141,32 +167,35 @@ def find_packed(folder: Path, split: str = "train") -> Packed | None:
     try:
         record = json.loads(text[:MOST])
         if record["format"] != FORMAT:
-            raise UserError(
-                f"{path} is of format {record['format']!r}, and this gan-mpi reads {FORMAT}."
-            )
+            found = str(record["format"])[:20]
+            raise UserError(f"{path} is of format {found}, and this gan-mpi reads {FORMAT}.")
         return _packed(folder / split, record[split], record) if split in record else None
-    except (KeyError, TypeError, ValueError, RecursionError):
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
         raise UserError(f"{path} is damaged; pack the data again.") from None
 
 
 def _packed(folder: Path, found: dict[str, Any], record: dict[str, Any]) -> Packed:
-    """Return what is written of a split.  Raises KeyError, TypeError or ValueError."""
+    """Return what is written of a split.
+
+    Raises KeyError, TypeError, ValueError or OverflowError.
+    """
     shape = tuple(int(size) for size in found["images"])
+    names = tuple(str(name) for name in record["classes"])
+    if len(classes.bytes_of(names).splitlines()) != len(set(names) - {""}):
+        raise ValueError("names of classes are not lines that differ")
+    has_labels = found["labels"] is not None
     packed = Packed(
         folder,
         shape,
         str(found["sha256"]),
         str(found["images_sha256"]),
         tuple(str(digest) for digest in found["parts"]),
-        None if found["labels"] is None else str(found["labels"]),
-        tuple(str(name) for name in record["classes"]),
+        str(found["labels"]) if has_labels else None,
+        names if has_labels else (),
     )
     right = len(shape) == 4 and min(shape) > 0 and shape[1] in (1, 3)
-    named = set(packed.classes) - {""}
-    if not right or len(packed.parts) != -(-packed.size // PART) or len(named) > classes.MOST:
-        raise ValueError
-    if len(named) < len(packed.classes) or (named and packed.labels_sha256 is None):
-        raise ValueError
+    if not right or len(packed.parts) != -(-packed.size // PART) or len(names) > classes.MOST:
+        raise ValueError("a shape or a number that cannot be")
     return packed
 
 
@@ -226,25 +255,43 @@ def _digest(pieces: Iterable[bytes | memoryview]) -> str:
     return digest.hexdigest()
 
 
-def begin(file: IO[bytes]) -> None:
-    """Leave room in a new file for the header of an .npy file."""
-    file.write(bytes(HEADER))
+class NewArray:
+    """An .npy file of bytes, and its folder, that are made when they are needed."""
 
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: IO[bytes] | None = None
 
-def finish(file: IO[bytes], array: Array) -> None:
-    """Write the header of an array of bytes, and the array too unless it is in the file already."""
-    if file.tell() == HEADER:
-        flat = array.reshape(-1)
-        for first in range(0, flat.size, PART):
-            file.write(flat[first : first + PART].data)
-    header = io.BytesIO()
-    npy.write_array_header_1_0(
-        header, {"descr": "|u1", "fortran_order": False, "shape": array.shape}
-    )
-    assert len(header.getvalue()) == HEADER
-    file.seek(0)
-    file.write(header.getvalue())
-    file.seek(0, os.SEEK_END)
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def open(self) -> IO[bytes]:
+        """Return the file, at the place of the first number unless some are written."""
+        if self._file is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("w+b")
+            self._file.write(bytes(HEADER))
+        return self._file
+
+    def finish(self, array: Array) -> None:
+        """Write an array (N, ...), unless its numbers are in the file already, and its header."""
+        file = self.open()
+        if file.tell() == HEADER:
+            flat = array.reshape(-1)
+            for first in range(0, flat.size, PART):
+                file.write(flat[first : first + PART].data)
+        about = {"descr": "|u1", "fortran_order": False, "shape": array.shape}
+        header = io.BytesIO()
+        npy.write_array_header_1_0(header, about)
+        assert len(header.getvalue()) == HEADER
+        file.seek(0)
+        file.write(header.getvalue())
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def description(images: Array, labels: Array | None, sha256: str) -> dict[str, Any]:

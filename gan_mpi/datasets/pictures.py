@@ -14,6 +14,7 @@ from PIL.Image import Resampling
 
 from gan_mpi.datasets.folder import Found, find_pictures, formats
 from gan_mpi.errors import UserError, reason
+from gan_mpi.files import NewFile
 
 GREY = ("1", "L", "LA", "La")
 DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # whole numbers, beyond 255
@@ -22,18 +23,18 @@ DARK = 16  # of 255: the upper bytes of numbers of 12 bits end below it
 
 
 def read_pictures(
-    folder: Path, split: str, resolution: int, into: IO[bytes] | None = None
+    folder: Path, split: str, resolution: int, into: NewFile | None = None
 ) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...], list[str]]:
     """Return images, labels, the names of the classes, and what should be said of the folder.
 
     Images are uint8 (N, C, resolution, resolution); C is 1 if all pictures are grey, else 3.
-    They go into a new file, of which they are a map, or into memory.  Labels, uint8 (N,), are the
-    places of the names; there are none where pictures lie in no sub-folder.  Raises UserError,
-    naming the file and what is wrong with it.
+    They go into the file that `into` makes, of which they are a map, or into memory.  Labels, uint8
+    (N,), are the places of the names; there are none where pictures lie in no sub-folder.  Raises
+    UserError, naming the file and what is wrong with it.
     """
     found = find_pictures(folder)
     reader, paths = _Reader(found, resolution), found.pictures[split]
-    images = _Images(resolution, into)
+    images = _Images(resolution, BytesIO() if into is None else into())
     for path in paths:
         images.append(reader.read(path))
     notes = [*_left_out(found), *reader.notes()]
@@ -47,8 +48,8 @@ def read_pictures(
 class _Images:
     """Pictures one after the other in a file: grey ones, until there is one in colour."""
 
-    def __init__(self, resolution: int, into: IO[bytes] | None) -> None:
-        self.file = BytesIO() if into is None else into
+    def __init__(self, resolution: int, file: IO[bytes]) -> None:
+        self.file = file
         self.start, self.count, self.channels = self.file.tell(), 0, 1
         self.resolution = resolution
 

@@ -29,9 +29,12 @@ class Replay:
 
     def exchange(self, fake: Batch) -> Batch:
         """Return the fakes that D gets in the place of these, one part of a batch after another."""
+        if not self.count:
+            room = self.depth, len(fake) if fake.share is None else fake.share
+            self.images = fake.values.new_zeros(*room, *fake.values.shape[1:])
+            kind = fake.values if fake.labels is None else fake.labels
+            self.labels = kind.new_zeros(room)
         self.count += fake.place == 0
-        if self.count == 1:
-            self._make_room(fake)
         rows = torch.arange(len(fake), device=fake.values.device)
         if self.count <= self.depth:
             self._put(torch.full_like(rows, self.count - 1), rows, fake)
@@ -48,15 +51,6 @@ class Replay:
         old = replace(fake, values=values, labels=labels)
         self._put(depths, rows, fake)
         return old
-
-    def _make_room(self, part: Batch) -> None:
-        """Make room for this part of the share, after that for the parts before it."""
-        kind = part.values if part.labels is None else part.labels
-        images = part.values.new_zeros(self.depth, *part.values.shape)
-        labels = kind.new_zeros(self.depth, len(part))
-        before = [] if part.place == 0 else [(self.images, self.labels)]
-        parts = zip(*before, (images, labels), strict=True)
-        self.images, self.labels = (torch.cat(each, dim=1) for each in parts)
 
     def _put(self, depths: Tensor, rows: Tensor, fake: Batch) -> None:
         self.images[depths, fake.place + rows] = fake.values[rows]

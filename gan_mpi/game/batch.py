@@ -11,7 +11,8 @@ class Batch:
 
     `values` are images (n, *shape) or latents (n, d), n may be 0; they are numbers `first`,
     `first` + 1 ... of the run's stream of reals, or of latents, and `place`, `place` + 1 ... of the
-    share.  `labels`, int64 (n,), are there if the networks want them.
+    share, which has `share` of them (None: it is whole).  `labels`, int64 (n,), are there if the
+    networks want them.
     """
 
     kind: str  # real or fake
@@ -19,6 +20,7 @@ class Batch:
     first: int
     labels: Tensor | None = None
     place: int = 0
+    share: int | None = None
 
     def __len__(self) -> int:
         return len(self.values)

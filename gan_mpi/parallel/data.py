@@ -7,7 +7,7 @@ import numpy as np
 
 from gan_mpi.datasets.dataset import Dataset, Source, require_same_shape
 from gan_mpi.datasets.find import open_dataset
-from gan_mpi.datasets.packed import Packed
+from gan_mpi.datasets.packed import Packed, require_checked
 from gan_mpi.errors import UserError
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.runs.log import note
@@ -28,8 +28,11 @@ def share_dataset(comm: Communicator, source: Source, split: str = "train") -> t
         about = [(known, platform.node())]
     read = [found for node in comm.allgather(about) for found in node]
     comm.alike(lambda: _require_one(read))
-    if read[0][0].packed is not None:
-        return _map(comm, read[0][0], read[0][0].packed), True
+    packed = [found.packed for found, _ in read if found.packed is not None]
+    if len(packed) == len(read):
+        return _map(comm, read[0][0], packed[0]), True
+    if packed:  # on some nodes
+        comm.agree(lambda: None if mine is None else _require_checked(mine))
     images, shared = comm.share_on_node(None if mine is None else mine.images)
     no_labels = np.empty(0, dtype=np.uint8)
     given = mine.labels if mine is not None and mine.labels is not None else no_labels
@@ -38,10 +41,16 @@ def share_dataset(comm: Communicator, source: Source, split: str = "train") -> t
     return replace(read[0][0], images=images, labels=labels), shared
 
 
+def _require_checked(dataset: Dataset) -> None:
+    if dataset.packed is not None:
+        require_checked(dataset.packed)
+
+
 def _map(comm: Communicator, known: Dataset, packed: Packed) -> Dataset:
     """Map a packed data set, checked once by all ranks of a node together.  Collective."""
     images, labels = comm.agree(packed.arrays)
-    is_checked = comm.node_allgather(comm.local_rank == 0 and packed.is_checked())[0]
+    memory = packed.memory() if comm.local_rank == 0 else None
+    is_checked = comm.node_allgather(memory is not None and memory.is_there())[0]
     if comm.is_root and not is_checked and packed.size >= LARGE:
         note(f"checking the {packed.size / 1e9:.0f} GB in {packed.folder}; later starts need not")
 
@@ -50,8 +59,8 @@ def _map(comm: Communicator, known: Dataset, packed: Packed) -> Dataset:
             packed.check(comm.local_rank, comm.local_size)
 
     comm.agree(check)
-    if comm.local_rank == 0 and not is_checked:
-        packed.remember()
+    if memory is not None and not is_checked:
+        memory.keep()
     return replace(known, images=images, labels=labels)
 
 

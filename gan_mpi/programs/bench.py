@@ -57,7 +57,10 @@ def _model(comm: Communicator, lines: list[Line]) -> Model:
     """Return what predicts more ranks, from steps of one and sums between two.  Collective."""
     times = far_allreduce_times(comm, SIZES)
     link = fit_link(dict(zip((4 * size for size in SIZES), times, strict=True)))
-    alone = {line.steps.batch: line.steps.seconds for line in lines if line.steps.ranks == 1}
+    alone: dict[int, list[float]] = {}
+    for line in lines:
+        if line.steps.ranks == 1:
+            alone.setdefault(line.steps.batch, []).extend(line.steps.seconds)
     return make_model(alone, link, lines[-1].steps.messages)
 
 

@@ -65,22 +65,24 @@ def build_with_labels(
     built = build_game(comm, config, dataset.shape, device, known)
     state = RunState(config, data, built.game, built.ema, built.replay)
     if start.micro_batch is not None:
-        _require_no_statistics(state)
+        _require_no_statistics(built.game)
     if start.transferred is not None:
         _transfer(start.transferred, state)
     return state
 
 
-def _require_no_statistics(state: RunState) -> None:
+def _require_no_statistics(game: Game) -> None:
     """Raise UserError if a batch in parts would have other statistics than the whole."""
-    for player, network in state.networks.items():
-        if any(batch_norms(network)):
-            other = f"--{player.lower()}-norm instance"
-            raise invalid_value(
-                "micro_batch",
-                f"{player} has batch normalisation, whose statistics are those of the whole batch; "
-                f"leave it out, start more ranks, or give {other}",
-            )
+    networks = {"G": game.G.network, "D": game.D.network}
+    found = [player for player, network in networks.items() if any(batch_norms(network))]
+    if found:
+        has = "has" if len(found) == 1 else "have"
+        others = " ".join(f"--{player.lower()}-norm instance" for player in found)
+        raise invalid_value(
+            "micro_batch",
+            f"{' and '.join(found)} {has} batch normalisation, whose statistics are those of the "
+            f"whole batch; leave --micro-batch out, or give {others}",
+        )
 
 
 def _describe(start: Start, dataset: Dataset, labels: tuple[int, ...]) -> DataRecord:

@@ -61,7 +61,7 @@ class Feed:
         rows = self.rows(position, lo, hi)
         labels = None if self.labels is None else self.labels[rows]
         part = self.reals(take(self.images, rows), labels, position + lo)
-        return replace(part, place=lo - self.lo)
+        return replace(part, place=lo - self.lo, share=self.hi - self.lo)
 
     def next_latents(self, position: int, lo: int, hi: int) -> Batch:
         """Return lo .. hi of the batch of latents from a position of their stream on.
@@ -70,7 +70,7 @@ class Feed:
         data have them.
         """
         part = self.latents(TRAINING, position + lo, position + hi)
-        return replace(part, place=lo - self.lo)
+        return replace(part, place=lo - self.lo, share=self.hi - self.lo)
 
     def reals(self, images: Array, labels: Array | None, first: int) -> Batch:
         """Return images that nothing else holds, number `first` and on of a stream, as a batch."""
