@@ -141,7 +141,7 @@ def test_nothing_is_overwritten_and_a_failure_leaves_nothing(tmp_path):
     before = (out / packed.FILE).read_bytes()
     again = command("data", "convert", tmp_path / "data", out, "--to", "packed")
     assert again.exit_code == 1
-    assert str(again.exception) == f"OUT: {out / packed.FILE} exists; give another folder."
+    assert str(again.exception) == f"OUT: {out}/train/images.npy exists; give another folder."
     assert (out / packed.FILE).read_bytes() == before
 
 
