@@ -68,7 +68,10 @@ def _pack(source: Source, out: Path, say: Say) -> list[Path]:
             about[split] = packed.description(dataset.images, dataset.labels, dataset.sha256)
             datasets.append(dataset)
         named = next((dataset.classes for dataset in datasets if dataset.classes), ())
-        write_aside(beside / packed.FILE, packed.bytes_of(about, named))
+        with (beside / packed.FILE).open("wb") as file:
+            file.write(packed.bytes_of(about, named))
+            file.flush()
+            os.fsync(file.fileno())
         written = [name for name in names if (beside / name).exists()]
         for name in written:
             (out / name).parent.mkdir(parents=True, exist_ok=True)
