@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
-from contest import Contestant, as_json, compete, contest_options, table
+from contest import Contestant, Terms, contest_options, hold
 from gan_mpi_run import gan_mpi
 
 TOP = Path(__file__).resolve().parents[1]
@@ -29,38 +29,24 @@ def side_by_side(run: Callable[[int], float], count: int) -> Callable[[int], flo
 @click.command()
 @contest_options
 @click.argument("more", nargs=-1)
-def main(
-    preset: str,
-    batch: int,
-    count: int,
-    datadir: str | None,
-    pairs: int,
-    steps: int,
-    seconds: float,
-    as_file: str | None,
-    more: tuple[str, ...],
-) -> None:
+def main(terms: Terms, more: tuple[str, ...]) -> None:
     """Train with ranks, and with as many processes of one rank; further options after --."""
+    batch, count = terms.batch, terms.count
 
     def ranks(of_each: int, number: int) -> Callable[[int], float]:
-        return gan_mpi(preset, of_each, number, datadir, TOP, list(more))
+        return gan_mpi(terms.preset, of_each, number, terms.datadir, TOP, list(more))
 
     contestants = [
         Contestant(f"{count} ranks", ranks(batch, count)),
         Contestant(f"{count} alone, a share each", side_by_side(ranks(batch // count, 1), count)),
         Contestant(f"{count} alone, a batch each", side_by_side(ranks(batch, 1), count)),
     ]
-    compete(contestants, pairs, steps, seconds)
-    print(f"{preset}, batch {batch}, one thread a rank {' '.join(more)}")
-    print("\n".join(table(contestants)))
+    hold(terms, contestants, f"one thread a rank {' '.join(more)}")
     together, share, whole = (each.seconds for each in contestants)
     for name, parts, alone in (("weak", 1, share), ("strong", count, whole)):
         found = [a / parts / b for a, b in zip(alone, together, strict=True)]
         low, middle, high = (100 * f(found) for f in (min, statistics.median, max))
         print(f"{name} efficiency: {middle:.0f} % ({low:.0f} to {high:.0f})")
-    if as_file:
-        about = {"preset": preset, "batch": batch, "ranks": count}
-        Path(as_file).write_text(as_json(contestants, about))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
-from contest import Contestant, as_json, call, compete, contest_options, ranks, table
+from contest import Contestant, Terms, call, contest_options, hold, ranks
 from gan_mpi_run import gan_mpi
 
 TOP = Path(__file__).resolve().parents[1]
@@ -44,29 +44,15 @@ def peer(
 @click.command()
 @contest_options
 @click.option("--peers", default="ddp", show_default=True, help="Those of benchmarks/peers.")
-def main(
-    preset: str,
-    batch: int,
-    count: int,
-    datadir: str | None,
-    peers: str,
-    pairs: int,
-    steps: int,
-    seconds: float,
-    as_file: str | None,
-) -> None:
+def main(terms: Terms, peers: str) -> None:
     """Train a preset by gan-mpi and by its peers in turn, on ranks of one thread."""
-    contestants = [Contestant("gan-mpi", gan_mpi(preset, batch, count, datadir, TOP, []))]
+    what = terms.preset, terms.batch, terms.count, terms.datadir
+    contestants = [Contestant("gan-mpi", gan_mpi(*what, TOP, []))]
     for name in peers.split(","):
-        if name == "plain" and count != 1:
+        if name == "plain" and terms.count != 1:
             raise click.UsageError("plain is one process; --ranks 1 would do.")
-        contestants.append(Contestant(name, peer(name, preset, batch, count, datadir)))
-    compete(contestants, pairs, steps, seconds)
-    print(f"{preset}, batch {batch}, {count} rank(s) of one thread")
-    print("\n".join(table(contestants)))
-    if as_file:
-        about = {"preset": preset, "batch": batch, "ranks": count}
-        Path(as_file).write_text(as_json(contestants, about))
+        contestants.append(Contestant(name, peer(name, *what)))
+    hold(terms, contestants, f"{terms.count} rank(s) of one thread")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Contestants that train the same thing, run in turn, and what comes of it."""
 
+import functools
 import json
 import os
 import platform
@@ -8,8 +9,9 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -25,8 +27,28 @@ class Contestant:
     seconds: list[float] = field(default_factory=list)  # a step, of each run
 
 
+@dataclass(frozen=True)
+class Terms:
+    """What is trained in a contest, and how long."""
+
+    preset: str
+    batch: int
+    count: int  # ranks
+    datadir: str | None
+    pairs: int
+    steps: int
+    seconds: float
+    as_file: str | None
+
+
 def contest_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of every contest."""
+    """Give a command the options of every contest, as its first argument, the Terms."""
+    names = [each.name for each in fields(Terms)]
+
+    @functools.wraps(command)
+    def with_terms(**given: Any) -> None:
+        command(Terms(**{name: given.pop(name) for name in names}), **given)
+
     for option in (
         click.option("--json", "as_file", type=click.Path(), help="Write all figures to a file."),
         click.option("--seconds", default=20.0, show_default=True, help="Least of a run."),
@@ -37,8 +59,8 @@ def contest_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--batch", default=128, show_default=True, help="Images over all ranks."),
         click.option("--preset", default="basic", show_default=True),
     ):
-        command = option(command)
-    return command
+        with_terms = option(with_terms)
+    return with_terms
 
 
 def processor() -> str:
@@ -61,6 +83,16 @@ def call(command: list[str], **variables: str) -> str:
 def ranks(count: int) -> list[str]:
     """Return how so many ranks are started."""
     return [*MPIEXEC, "-n", str(count)]
+
+
+def hold(terms: Terms, contestants: list[Contestant], about: str) -> None:
+    """Let them compete; print what it was about and the table, and write the figures if asked."""
+    compete(contestants, terms.pairs, terms.steps, terms.seconds)
+    print(f"{terms.preset}, batch {terms.batch}, {about}")
+    print("\n".join(table(contestants)))
+    if terms.as_file:
+        facts = {"preset": terms.preset, "batch": terms.batch, "ranks": terms.count}
+        Path(terms.as_file).write_text(as_json(contestants, facts))
 
 
 def compete(contestants: list[Contestant], pairs: int, steps: int, seconds: float) -> None:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from gan_mpi.streams import DataOrder, Purpose, draw_latents, shard, uniforms
+from gan_mpi import streams
+from gan_mpi.streams import DataOrder, Purpose, draw_latents, random_words, shard, uniforms
 
 
 def test_slices_of_a_stream_make_the_whole():
@@ -74,3 +75,12 @@ def test_a_batch_may_span_several_epochs():
     assert sorted(order.indices(0, 15).tolist()) == sorted([0, 1, 2, 3, 4] * 3)
     assert np.array_equal(order.indices(3, 12), order.indices(0, 15)[3:12])
     assert order.indices(4, 4).size == 0
+
+
+def test_the_order_is_that_of_a_stable_sort():
+    words = random_words(7, Purpose.ORDER, 2, 3, 5000)[0]
+    assert np.array_equal(
+        DataOrder(7, 5000).indices(10_000, 15_000), np.argsort(words, kind="stable")
+    )
+    twice = np.repeat(np.arange(5000, dtype=np.uint64)[::-1], 2)
+    assert np.array_equal(streams._order(twice), np.argsort(twice, kind="stable"))

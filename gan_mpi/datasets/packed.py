@@ -6,7 +6,7 @@
     DIR/test/...            likewise, if there are test images
 
 All processes of a node share what the operating system keeps of the files, so that a set may be
-larger than memory, and a start takes no longer for more of it.
+larger than memory, and a start takes hardly longer for more of it.
 """
 
 import hashlib

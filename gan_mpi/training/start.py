@@ -77,9 +77,15 @@ def find_start(given: Given) -> Start:
     config = resumed_config(config_from_dict(saved["config"]), given)
     check_sites(config, {**given, "datadir": source.datadir or ""})
     remembered = rundir.read_evaluation_options(run_dir)
-    start = Start(config, source, run_dir, saved, warnings=warnings, remembered=remembered)
-    start.micro_batch = number_of(given, "micro_batch")
-    return start
+    return Start(
+        config,
+        source,
+        run_dir,
+        saved,
+        warnings=warnings,
+        remembered=remembered,
+        micro_batch=number_of(given, "micro_batch"),
+    )
 
 
 def saved_source(data: DataRecord) -> Source:
@@ -104,8 +110,8 @@ def _new_start(given: Given, run_dir: Path | None) -> Start:
     datadir, glyphs = text_of(given, "datadir"), number_of(given, "glyphs")
     source = find_source(config.dataset, datadir, glyphs, RunConfig.glyphs)
     resolution = number_of(given, "resolution") or RunConfig.resolution
-    start = Start(config, replace(source, resolution=resolution), run_dir)
-    start.micro_batch = number_of(given, "micro_batch")
+    parts = number_of(given, "micro_batch")
+    start = Start(config, replace(source, resolution=resolution), run_dir, micro_batch=parts)
     if (transfer := text_of(given, "transfer")) is not None:
         checkpoint_of_run = checkpoint.find_checkpoint(Path(transfer), None, start.warnings.append)
         start.transferred = Transfer(*checkpoint_of_run)

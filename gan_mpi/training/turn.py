@@ -1,7 +1,7 @@
 """One turn of the schedule: who is trained, on what, and at which learning rate."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 
@@ -72,19 +72,18 @@ class Turn:
         self.state.progress.advance(**{stream: self.state.config.batch})
         return position
 
-    def _reals(self, position: int) -> Iterator[Batch]:
-        """Yield this rank's share of a batch of reals, in parts."""
+    def _parts(self, of: Callable[[int, int, int], Batch], position: int) -> Iterator[Batch]:
+        """Yield this rank's share of the batch from a position of a stream on, in parts."""
         for lo, hi in self.feed.parts:
             with self.comm.clock.phase("data"):
-                part = self.feed.next_reals(position, lo, hi)
+                part = of(position, lo, hi)
             yield part
 
+    def _reals(self, position: int) -> Iterator[Batch]:
+        return self._parts(self.feed.next_reals, position)
+
     def _latents(self, position: int) -> Iterator[Batch]:
-        """Yield this rank's share of a batch of latents, in parts."""
-        for lo, hi in self.feed.parts:
-            with self.comm.clock.phase("data"):
-                part = self.feed.next_latents(position, lo, hi)
-            yield part
+        return self._parts(self.feed.next_latents, position)
 
     def _fakes(self, position: int) -> Iterator[Batch]:
         """Yield fakes of this rank's share of a batch of latents, in parts.  Collective."""
