@@ -6,11 +6,11 @@ from gan_mpi.game import updates
 average_gradients = updates.average_gradients
 
 
-def mean_of_means(comm, bucket, sums, count, stop):
+def mean_of_means(comm, bucket, sums, count, stop, meanwhile):
     """Divide by this rank's count, and let each rank count as one."""
     bucket.gradients.div_(count)
     means = {name: total / count for name, total in sums.items()}
-    return average_gradients(comm, bucket, means, 1, stop)
+    return average_gradients(comm, bucket, means, 1, stop, meanwhile)
 
 
 updates.average_gradients = mean_of_means

@@ -44,33 +44,60 @@ def test_balance_goes_on_where_it_was():
 
 
 class Recorder:
-    """Stands in for a feed and for the updates; remembers who was trained on what."""
+    """Stands in for a supply and for the updates; remembers who was trained on what.
+
+    `ahead` are who was to come next and where its batches would begin, by each update.
+    """
 
     def __init__(self, monkeypatch):
-        self.calls, self.reals, self.latents = [], [], []
+        self.calls, self.begins, self.ahead = [], {"real": [], "fake": []}, []
         monkeypatch.setattr(turn, "discriminator_update", self.discriminator)
         monkeypatch.setattr(turn, "generator_update", self.generator)
 
-    parts = ((0, 4),)
+    def reals(self, position):
+        return [("real", position)]
 
-    def next_reals(self, position, lo, hi):
-        self.reals.append(position)
-        return len(dict.fromkeys(self.reals))
+    def fakes(self, position):
+        return [("fake", position)]
 
-    def next_latents(self, position, lo, hi):
-        self.latents.append(position)
-        return len(dict.fromkeys(self.latents))
+    samples = fakes
 
-    def discriminator(self, comm, game, parts, stop):
+    def learned(self, position):
+        return None
+
+    def make_ahead(self, updated, following, images, latents):
+        self.ahead.append((updated, following, images, latents))
+
+    def number(self, batch):
+        """Return the how manieth batch of its stream this is."""
+        if batch is None:
+            return None
+        kind, position = batch
+        self.begins[kind].append(position)
+        return len(dict.fromkeys(self.begins[kind]))
+
+    def discriminator(self, comm, game, parts, stop, meanwhile, learned):
         ((real, fake),) = parts
-        self.calls.append(("D", real, fake))
+        self.calls.append(("D", self.number(real), self.number(fake)))
+        meanwhile()
         figures = {} if real is None else {"loss_real": 1.0}
         return Averages(figures | ({} if fake is None else {"loss_fake": 1.0}), False)
 
-    def generator(self, comm, game, parts, stop):
-        (latents,) = parts
-        self.calls.append(("G", latents))
+    def generator(self, comm, game, parts, stop, meanwhile):
+        (fake,) = parts
+        self.calls.append(("G", self.number(fake)))
+        meanwhile()
         return Averages({"loss_G": 1.0}, False)
+
+
+def state_of(given):
+    """Return the state of players that do nothing, and ranks that are none."""
+    bucket = SimpleNamespace(gradients=torch.zeros(1))
+    player = SimpleNamespace(update=lambda lr: None, bucket=bucket)
+    loss = SimpleNamespace(discriminator=lambda real, fake: real + fake)
+    game = SimpleNamespace(G=player, D=player, loss=loss)
+    comm = SimpleNamespace(clock=Clock(), alike=lambda function: function())
+    return comm, RunState(new_config(given), data=None, game=game)
 
 
 @pytest.mark.parametrize(
@@ -92,18 +119,41 @@ class Recorder:
     ],
 )
 def test_a_turn_trains_in_order(monkeypatch, given, expected):
-    feed = Recorder(monkeypatch)
-    bucket = SimpleNamespace(gradients=torch.zeros(1))
-    player = SimpleNamespace(update=lambda lr: None, bucket=bucket)
-    comm = SimpleNamespace(clock=Clock(), alike=lambda function: function())
-    loss = SimpleNamespace(discriminator=lambda real, fake: real + fake)
-    game = SimpleNamespace(G=player, D=player, loss=loss, fakes=lambda latents: latents)
-    state = RunState(new_config(given), data=None, game=game)
-    turn.Turn(comm, state, feed, SimpleNamespace(requested=False)).play()
-    assert feed.calls == expected
+    supply = Recorder(monkeypatch)
+    comm, state = state_of(given)
+    turn.Turn(comm, state, supply, SimpleNamespace(requested=False)).play()
+    assert supply.calls == expected
     counts = [name for name, *_ in expected]
     assert state.progress.updates_D == counts.count("D")
     assert state.progress.updates_G == counts.count("G")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"preset": "dcgan-206b"},
+        {"preset": "lightning"},
+        {"d_steps": 1, "g_steps": 2},
+        {"d_steps": 1, "g_steps": 2, "g_latents": "repeated"},
+        {"first": "generator", "d_steps": 2, "g_steps": 2, "g_latents": "repeated"},
+        {"train": "generator"},
+    ],
+)
+def test_what_is_made_ahead_is_what_the_next_update_takes(monkeypatch, given):
+    supply = Recorder(monkeypatch)
+    comm, state = state_of(given)
+    for _ in range(3):
+        turn.Turn(comm, state, supply, SimpleNamespace(requested=False)).play()
+    pauses = turn.Turn(comm, state, supply, SimpleNamespace(requested=False), pauses=True)
+    pauses.play()
+    trained = [player for player, *_ in supply.calls]
+    assert [updated for updated, *_ in supply.ahead] == trained[:-1], "one was looked ahead of"
+    assert [following for _, following, *_ in supply.ahead] == trained[1:]
+    latents, reals = supply.begins["fake"][1:], iter(supply.begins["real"][trained[0] == "D" :])
+    assert [latent for *_, latent in supply.ahead] == latents
+    for _, following, images, _ in supply.ahead:
+        assert following == "G" or images == next(reals)
 
 
 def test_what_contradicts_itself_is_refused():

@@ -102,6 +102,8 @@ def _phases(found: Bench) -> list[str]:
     lines = [f"of a step on {steps.ranks} rank(s), the mean over ranks, waiting included:"]
     lines += [f"  {name:14} {ms:8.2f} ms {100 * ms / median:4.0f} %" for name, ms in named.items()]
     rate = rates.of_step / steps.median
+    if hidden := 1000 * statistics.median(steps.hidden):
+        lines.append(f"  {'hidden':14} {hidden:8.2f} ms of sums, while ranks computed")
     lines += ["", f"matrix products and convolutions, {rates.of_step:.3g} GFLOP a step and rank:"]
     for what, alone in (
         ("a step", rate),

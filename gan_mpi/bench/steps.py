@@ -32,6 +32,7 @@ class Steps:
     images: int  # real images of a step, over all ranks
     seconds: list[float]  # of each step
     phases: dict[str, list[float]]  # seconds of each step by phase, the mean over ranks
+    hidden: list[float]  # seconds of each step that sums went on while ranks computed, as phases
     messages: list[int]  # bytes of each sum over ranks in a step
 
     @property
@@ -56,6 +57,15 @@ class Steps:
         return 1e6 / self.images_per_second * self.nodes / 3600 if self.images else math.nan
 
 
+@dataclass(frozen=True)
+class Timed:
+    """What one rank took for a step."""
+
+    seconds: float
+    phases: Mapping[str, float]
+    hidden: float
+
+
 class Stage:
     """A game on the ranks of `comm` that can be played on, without a run directory."""
 
@@ -67,20 +77,19 @@ class Stage:
 
     def step(self) -> None:
         """Do one turn of the schedule.  Collective."""
-        Turn(self.comm, self.state, self.ranks.feed, self.stop).play()
+        Turn(self.comm, self.state, self.ranks.supply, self.stop).play()
 
     def time(self, seconds: float) -> Steps:
         """Time as many steps as go into so many seconds, at least LEAST.  Collective."""
-        trial = [self._timed()[0] for _ in range(WARM)]
+        trial = [self._timed().seconds for _ in range(WARM)]
         _, longest = self.comm.extremes(np.array([min(trial)]))
         count = max(LEAST, int(seconds / longest[0]))
         mine = [self._timed() for _ in range(count)]
         everyone = self.comm.allgather(mine)
         steps = list(zip(*everyone, strict=True))  # of each step, what each rank took
-        names = mine[0][1]
         phases = {
-            name: [statistics.mean(phases[name] for _, phases in step) for step in steps]
-            for name in names
+            name: [statistics.mean(each.phases[name] for each in step) for step in steps]
+            for name in mine[0].phases
         }
         config = self.state.config
         return Steps(
@@ -88,8 +97,9 @@ class Stage:
             nodes=self.comm.node_count,
             batch=config.batch,
             images=config.images_per_step,
-            seconds=[max(seconds for seconds, _ in step) for step in steps],
+            seconds=[max(each.seconds for each in step) for step in steps],
             phases=phases,
+            hidden=[statistics.mean(each.hidden for each in step) for step in steps],
             messages=self._messages(),
         )
 
@@ -101,10 +111,12 @@ class Stage:
         self.comm.messages = None
         return found
 
-    def _timed(self) -> tuple[float, Mapping[str, float]]:
-        began, before = time.perf_counter(), self.comm.clock.seconds()
+    def _timed(self) -> Timed:
+        clock, under_way = self.comm.clock, self.comm.under_way
+        began, before, hidden = time.perf_counter(), clock.seconds(), under_way.hidden
         self.step()
-        return time.perf_counter() - began, between(before, self.comm.clock.seconds())
+        seconds, phases = time.perf_counter() - began, between(before, clock.seconds())
+        return Timed(seconds, phases, under_way.hidden - hidden)
 
 
 def far_allreduce_times(comm: Communicator, sizes: list[int]) -> list[float]:

@@ -68,6 +68,14 @@ class RunConfig:
         minimum=1,
         shown_default="all",
     )
+    overlap: bool | None = setting(
+        None,
+        "Running",
+        "Compute what the next update begins with while the gradients of this one are summed; the "
+        "result is the same to the bit with --no-overlap.",
+        type=bool,
+        shown_default="--overlap on several nodes; on one, ranks wait for one sum",
+    )
     time_limit: str | None = setting(
         None,
         "Running",

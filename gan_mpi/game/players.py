@@ -104,17 +104,19 @@ class Game:
         """Return D's outputs (n, 1 or more), the logits first.  Collective (batch norm)."""
         return self.compute(self.D.network, *samples.inputs)
 
-    def judge_both(self, real: Batch, fake: Batch) -> list[Tensor]:
-        """Return D's outputs of two batches, of which batch norm knows each by itself.
+    @property
+    def judges_at_once(self) -> bool:
+        """Whether several batches go through D as one, and share the messages of batch norm."""
+        return any(not layer.local for layer in batch_norms(self.D.network))
 
-        With batch norm they go through D as one, and share its messages.  Collective (batch norm).
-        """
-        if not any(batch_norms(self.D.network)):
-            return [self.judge(real), self.judge(fake)]
-        sizes = [len(real), len(fake)]
-        pairs = zip(real.inputs, fake.inputs, strict=True)
+    def judge_all(self, batches: Sequence[Batch]) -> list[Tensor]:
+        """Return D's outputs of batches, each normalised by itself.  Collective (batch norm)."""
+        if len(batches) == 1 or not self.judges_at_once:
+            return [self.judge(batch) for batch in batches]
+        sizes = [len(batch) for batch in batches]
+        inputs = zip(*(batch.inputs for batch in batches), strict=True)
         with normalised_apart(self.D.network, sizes):
-            outputs = self.compute(self.D.network, *(torch.cat(pair) for pair in pairs))
+            outputs = self.compute(self.D.network, *(torch.cat(each) for each in inputs))
         return list(outputs.split(sizes))
 
     def seen(self, samples: Batch) -> Batch:

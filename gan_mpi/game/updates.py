@@ -1,6 +1,7 @@
 """One update of each player: loss, backward, average over ranks, optimizer."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import TypeVar
 
@@ -11,26 +12,45 @@ from gan_mpi.game.batch import Batch
 from gan_mpi.game.players import FAKE_SUMS, G_SUMS, REAL_SUMS, Game
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.parallel.batch_norm import batch_norms
-from gan_mpi.parallel.bucket import Averages, average_gradients, global_means
+from gan_mpi.parallel.bucket import (
+    Averages,
+    GradientBucket,
+    average_gradients,
+    global_means,
+)
 
 Pair = tuple[Batch | None, Batch | None]  # of reals and fakes
+Figures = dict[str, Tensor]  # 0-d sums over samples, by name
 T = TypeVar("T")
 
 
+def nothing() -> None:
+    """Do nothing while gradients are summed."""
+
+
 def discriminator_update(
-    comm: Communicator, game: Game, parts: Iterable[Pair], stop: bool
+    comm: Communicator,
+    game: Game,
+    parts: Iterable[Pair],
+    stop: bool,
+    meanwhile: Callable[[], None] = nothing,
+    learned: Figures | None = None,
 ) -> Averages:
     """Compute D's mean gradient over the global batch; figures of reals and fakes.  Collective.
 
-    `parts` are this rank's share of reals and fakes, in one or several, whose sums are added.
-    Where one of the two is None, D learns from the other alone, with the whole of its loss.
+    `parts` are this rank's share of reals, as D sees them, and fakes, in one or several, whose sums
+    are added.  Where one of the two is None, D learns from the other alone, with the whole of its
+    loss.  If D has learned from the first part's reals before, `learned` are the figures of that.
+    `meanwhile` is as average_gradients() has it.
     """
-    D, sums, count = game.D, dict[str, Tensor](), 0
-    D.bucket.zero()
+    D, sums, count = game.D, Figures(), 0
+    if learned is None:
+        D.bucket.zero()
     for real, fake in _each(parts, D.network):
-        _add(sums, _learn_D(comm, game, real, fake))
+        _add(sums, _learn_D(comm, game, real, fake, learned))
+        learned = None
         count += max(len(batch) for batch in (real, fake) if batch is not None)
-    return average_gradients(comm, D.bucket, sums, count, stop)
+    return average_gradients(comm, D.bucket, sums, count, stop, meanwhile)
 
 
 def _each(parts: Iterable[T], network: nn.Module) -> Iterator[T]:
@@ -47,7 +67,7 @@ def _each(parts: Iterable[T], network: nn.Module) -> Iterator[T]:
         yield part
 
 
-def _add(sums: dict[str, Tensor], figures: dict[str, Tensor]) -> None:
+def _add(sums: Figures, figures: Figures) -> None:
     """Add the 0-d figures of a part to those of the parts before it, in float64."""
     for name, figure in figures.items():
         part = figure.detach().double()
@@ -55,47 +75,80 @@ def _add(sums: dict[str, Tensor], figures: dict[str, Tensor]) -> None:
 
 
 def _learn_D(
-    comm: Communicator, game: Game, real: Batch | None, fake: Batch | None
-) -> dict[str, Tensor]:
+    comm: Communicator,
+    game: Game,
+    real: Batch | None,
+    fake: Batch | None,
+    learned: Figures | None,
+) -> Figures:
     """Add the gradients of D on one part to its bucket; return figures.  Collective."""
-    D, figures = game.D, dict[str, Tensor]()
-    added: dict[str, Tensor | None] = {}
+    if fake is not None:
+        with comm.clock.phase("forward"):
+            fake = game.seen(game.recall(fake))
+    batches = [batch for batch in (real, fake) if batch is not None]
+    weight = game.loss.weight if len(batches) == 2 else 1.0
+    together = [batches] if game.judges_at_once else [[batch] for batch in batches]
+    figures = Figures()
+    if learned is not None:
+        figures, together = learned, together[1:]
+    for group in together:
+        is_last = group is together[-1]
+        penalties = partial(_penalties, game, real, fake) if is_last else None
+        figures |= _learn_from(comm, game, group, weight, penalties)
+    return figures
+
+
+def learn_reals(comm: Communicator, game: Game, real: Batch) -> Figures:
+    """Begin an update of D with reals, where they do not go through it together with fakes."""
+    game.D.bucket.zero()
+    return _learn_from(comm, game, [real], game.loss.weight, None)
+
+
+def _learn_from(
+    comm: Communicator,
+    game: Game,
+    batches: Sequence[Batch],
+    weight: float,
+    penalties: Callable[[], Figures] | None,
+) -> Figures:
+    """Add the gradients of D on some batches to its bucket; return figures.  Collective.
+
+    `penalties` come with the last batches of a part.
+    """
+    figures, losses, added = Figures(), [], Figures()
     with comm.clock.phase("forward"):
-        real = None if real is None else game.seen(real)
-        fake = None if fake is None else game.seen(game.recall(fake))
-        for batch, outputs in _judge(game, real, fake):
-            of_batch = _real_figures if batch is real else _fake_figures
+        for batch, outputs in zip(batches, game.judge_all(batches), strict=True):
+            of_batch = _real_figures if batch.kind == "real" else _fake_figures
             figures |= of_batch(game, outputs[:, 0], batch)
-            added[f"class_loss_{batch.kind}"] = game.class_loss(outputs, batch)
-        loss = _discriminator_loss(game, figures)
-        for penalty in game.penalties:
-            added[f"penalty_{penalty.name}"] = penalty(partial(game.compute, D.network), real, fake)
-    return figures | _backward(comm, loss, added)
+            losses.append(figures[f"loss_{batch.kind}"])
+            if (class_loss := game.class_loss(outputs, batch)) is not None:
+                added[f"class_loss_{batch.kind}"] = class_loss
+        if penalties is not None:
+            added |= penalties()
+        loss = weight * torch.stack(losses).sum() if len(losses) > 1 else weight * losses[0]
+    _backward(comm, game.D.bucket, loss, added, penalties is not None)
+    return figures | added
 
 
-def _judge(game: Game, real: Batch | None, fake: Batch | None) -> list[tuple[Batch, Tensor]]:
-    """Return the batches that there are with D's outputs.  Collective (batch norm)."""
-    if real is not None and fake is not None:
-        return list(zip((real, fake), game.judge_both(real, fake), strict=True))
-    return [(batch, game.judge(batch)) for batch in (real, fake) if batch is not None]
-
-
-def _discriminator_loss(game: Game, figures: dict[str, Tensor]) -> Tensor:
-    """Return the loss of reals and fakes together, or of those that there are."""
-    terms = [figures[name] for name in ("loss_real", "loss_fake") if name in figures]
-    return game.loss.discriminator(*terms) if len(terms) == 2 else terms[0]
+def _penalties(game: Game, real: Batch | None, fake: Batch | None) -> Figures:
+    """Return the penalties of one part of D's batches.  Collective (batch norm)."""
+    apply = partial(game.compute, game.D.network)
+    terms = {f"penalty_{each.name}": each(apply, real, fake) for each in game.penalties}
+    return {name: term for name, term in terms.items() if term is not None}
 
 
 def _backward(
-    comm: Communicator, loss: Tensor, added: dict[str, Tensor | None]
-) -> dict[str, Tensor]:
-    """Back-propagate a loss and what comes on top of it; return the latter.  Collective."""
-    terms = {name: term for name, term in added.items() if term is not None}
-    with comm.clock.phase("backward"):
-        for term in terms.values():
+    comm: Communicator, bucket: GradientBucket, loss: Tensor, added: Figures, is_last: bool
+) -> None:
+    """Back-propagate a loss and what comes on top of it.  Collective.
+
+    `is_last` says that this finishes the gradients of a part.
+    """
+    finishing = bucket.finishing(comm) if is_last else nullcontext()
+    with comm.clock.phase("backward"), finishing:
+        for term in added.values():
             loss = loss + term
         loss.backward()
-    return terms
 
 
 def _real_figures(game: Game, logits: Tensor, real: Batch) -> dict[str, Tensor]:
@@ -116,31 +169,38 @@ def _generator_figures(game: Game, logits: Tensor) -> dict[str, Tensor]:
 
 
 def generator_update(
-    comm: Communicator, game: Game, parts: Iterable[Batch], stop: bool
+    comm: Communicator,
+    game: Game,
+    parts: Iterable[Batch],
+    stop: bool,
+    meanwhile: Callable[[], None] = nothing,
 ) -> Averages:
     """Compute G's mean gradient over the global batch; figures of G_SUMS.  Collective.
 
-    `parts` are this rank's share of latents, in one or several, whose sums are added.  D is frozen
-    meanwhile: no gradient of it is computed or sent.
+    `parts` are this rank's share of G's samples, in one or several, whose sums are added.  D is
+    frozen while G learns: no gradient of it is computed or sent.  `meanwhile` is as
+    average_gradients() has it.
     """
-    G, D, sums, count = game.G, game.D, dict[str, Tensor](), 0
+    G, D, sums, count = game.G, game.D, Figures(), 0
     G.bucket.zero()
     D.network.requires_grad_(False)
-    for latents in _each(parts, D.network):
-        _add(sums, _learn_G(comm, game, latents))
-        count += len(latents)
+    for fake in _each(parts, D.network):
+        _add(sums, _learn_G(comm, game, fake))
+        count += len(fake)
     D.network.requires_grad_(True)
-    return average_gradients(comm, G.bucket, sums, count, stop)
+    return average_gradients(comm, G.bucket, sums, count, stop, meanwhile)
 
 
-def _learn_G(comm: Communicator, game: Game, latents: Batch) -> dict[str, Tensor]:
+def _learn_G(comm: Communicator, game: Game, fake: Batch) -> Figures:
     """Add the gradients of G on one part to its bucket; return figures.  Collective."""
     with comm.clock.phase("forward"):
-        fake = game.seen(game.generate(latents))
+        fake = game.seen(fake)
         outputs = game.judge(fake)
-        figures = _generator_figures(game, outputs[:, 0])
-        added = {"class_loss_G": game.class_loss(outputs, fake)}
-    return figures | _backward(comm, figures["loss_G"], added)
+        figures, added = _generator_figures(game, outputs[:, 0]), Figures()
+        if (class_loss := game.class_loss(outputs, fake)) is not None:
+            added["class_loss_G"] = class_loss
+    _backward(comm, game.G.bucket, figures["loss_G"], added, is_last=True)
+    return figures | added
 
 
 @torch.no_grad()
@@ -148,11 +208,11 @@ def measure(
     comm: Communicator, game: Game, parts: Iterable[tuple[Batch, Batch]]
 ) -> dict[str, float]:
     """Return the mean figures of both players on reals and fakes; nobody learns.  Collective."""
-    sums, count = dict[str, Tensor](), 0
+    sums, count = Figures(), 0
     for real, fake in _each(parts, game.D.network):
         with comm.clock.phase("forward"):
-            real, fake = game.seen(real), game.seen(fake)
-            of_real, of_fake = (outputs[:, 0] for outputs in game.judge_both(real, fake))
+            fake = game.seen(fake)
+            of_real, of_fake = (outputs[:, 0] for outputs in game.judge_all([real, fake]))
             figures = _real_figures(game, of_real, real)
             figures |= _fake_figures(game, of_fake, fake) | _generator_figures(game, of_fake)
         _add(sums, figures)

@@ -12,6 +12,7 @@ from gan_mpi.clock import Clock
 from gan_mpi.errors import UserError
 from gan_mpi.mpi import launcher
 from gan_mpi.mpi.library import MPI
+from gan_mpi.mpi.underway import SumsUnderWay
 
 T = TypeVar("T")
 ROOT = 0
@@ -38,6 +39,7 @@ class Communicator:
         self.local_size: int = self.node.size
         self.node_count: int = mpi.allreduce(int(self.local_rank == 0))
         self.clock = clock or Clock()
+        self.under_way = SumsUnderWay(mpi, self.clock)
         self.messages: list[int] | None = None  # bytes of each sum, while somebody counts them
         self._windows: list[MPI.Win] = []
 
@@ -52,11 +54,20 @@ class Communicator:
 
     def sum_in_place(self, array: Array) -> None:
         """Replace a contiguous float32 or float64 array by its sum over ranks.  Collective."""
+        self._check_sum(array)
+        self.mpi.Allreduce(MPI.IN_PLACE, array, MPI.SUM)
+
+    def begin_sum(self, array: Array) -> None:
+        """Begin what sum_in_place() does; it is there after `under_way.wait()`.  Collective."""
+        self._check_sum(array)
+        self.under_way.begin(array)
+
+    def _check_sum(self, array: Array) -> None:
+        """Raise TypeError for what not every MPI sums rightly; count the message."""
         if array.dtype not in (np.float32, np.float64) or not array.flags.c_contiguous:
             raise TypeError(f"cannot sum {array.dtype} with strides {array.strides} over MPI")
         if self.messages is not None:
             self.messages.append(array.nbytes)
-        self.mpi.Allreduce(MPI.IN_PLACE, array, MPI.SUM)
 
     def extremes(self, array: Array) -> tuple[Array, Array]:
         """Return the smallest and the largest of each element over ranks.  Collective."""

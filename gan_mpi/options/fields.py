@@ -95,10 +95,12 @@ def _all_options(configs: tuple[type, ...]) -> Iterator[Callable[[Any], Any]]:
 def _option(config_field: Field, player: str = "") -> Callable[[Any], Any]:
     meta = config_field.metadata
     name = f"{player}_{config_field.name}" if player else config_field.name
-    is_flag = isinstance(config_field.default, bool)
     kind = meta.get("type", type(config_field.default))
+    is_flag = kind is bool
+    spelled = name.replace("_", "-")
+    can_be_denied = is_flag and config_field.default is None
     return click.option(
-        f"--{name.replace('_', '-')}",
+        f"--{spelled}/--no-{spelled}" if can_be_denied else f"--{spelled}",
         *meta.get("flags", ()),
         name,
         cls=GroupedOption,

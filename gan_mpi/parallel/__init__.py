@@ -1,1 +1,1 @@
-"""What ranks do together: sum gradients, stay alike, normalise, share data."""
+"""What ranks do together: sum gradients, overlap, stay alike, normalise, share data."""

@@ -3,10 +3,15 @@
 A bucket is one flat buffer a network: [gradients | sums | count | stop flag | 1.0].  Every
 rank adds its sums over samples, one Allreduce adds the ranks, and all is divided by the
 global count, so that shares of any size, none too, give the mean over the global batch.
+
+Where ranks should compute meanwhile, the buffer is cut in pieces, each of which crosses as soon
+as a backward has finished its gradients.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +22,8 @@ from gan_mpi.arrays import Array
 from gan_mpi.mpi.comm import Communicator
 
 FACTS = 3  # numbers at the end of a bucket: count, stop flag and 1.0
+PIECE = 1 << 16  # numbers of a piece, at least: of fewer, a message is mostly latency
+MESSAGE = 1 << 20  # numbers of a message of a piece, at most: of more, Open MPI takes longer
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,15 @@ class Sums:
     sums: dict[str, float]
     count: float
     nbytes: int  # that cross MPI
+
+
+@dataclass
+class Piece:
+    """Gradients that cross together, in messages that are views of the host's side of a bucket."""
+
+    messages: list[Array]
+    parameters: set[int]  # their numbers in the network
+    unfinished: set[int] = field(default_factory=set)  # of them, in the backward that goes on
 
 
 class Observer(Protocol):
@@ -63,12 +79,75 @@ class GradientBucket:
         if first.is_cuda:
             self.host = torch.empty_like(self.buffer, device="cpu", pin_memory=True)
         self.observer: Observer | None = None
+        self.pieces: list[Piece] = []  # none: all crosses as one message, for which ranks wait
+        self._sent = 0  # pieces of this update
+        self._comm: Communicator | None = None  # in the backward that finishes gradients
         for parameter, view in zip(self.parameters, self.views, strict=True):
             parameter.grad = view
 
     def zero(self) -> None:
         """Set all gradients to zero, without replacing the views."""
         self.buffer.zero_()
+
+    def cut(self) -> None:
+        """Let gradients cross in pieces, the last layers' first: a backward begins with them."""
+        host, end, first = self.host.numpy(), len(self.gradients), len(self.parameters)
+        begin = end
+        for number in reversed(range(first)):
+            begin -= self.parameters[number].numel()
+            if end - begin >= PIECE or not number:
+                messages = np.split(host[begin:end], range(MESSAGE, end - begin, MESSAGE))
+                self.pieces.append(Piece(messages, set(range(number, first))))
+                end, first = begin, number
+
+    def send_when_finished(self) -> None:
+        """Let each piece cross from within the backward that finishes its gradients.
+
+        That is the one in `finishing()`.
+        """
+        for number, parameter in enumerate(self.parameters):
+            parameter.register_post_accumulate_grad_hook(partial(self._finish, number))
+
+    @contextmanager
+    def finishing(self, comm: Communicator) -> Iterator[None]:
+        """Say that the backward within adds the last to this update's gradients.  Collective."""
+        self._comm = comm
+        for piece in self.pieces:
+            piece.unfinished = set(piece.parameters)
+        try:
+            yield
+        finally:
+            self._comm = None
+
+    def _finish(self, number: int, parameter: Tensor) -> None:
+        if self._comm is None or self.observer is not None:  # who wants this rank's sums too
+            return
+        for piece in self.pieces[self._sent :]:
+            piece.unfinished.discard(number)
+        while self._sent < len(self.pieces) and not self.pieces[self._sent].unfinished:
+            self._send(self._comm)
+
+    def _send(self, comm: Communicator) -> None:
+        for message in self.pieces[self._sent].messages:
+            comm.begin_sum(message)
+        self._sent += 1
+
+    def sum(self, comm: Communicator, meanwhile: Callable[[], None]) -> None:
+        """Replace the host's side by its sum over ranks.  Collective.
+
+        If it crosses in pieces, this rank does something else meanwhile.
+        """
+        host = self.host.numpy()
+        if not self.pieces:
+            with comm.clock.phase("communication"):
+                comm.sum_in_place(host)
+            return
+        while self._sent < len(self.pieces):
+            self._send(comm)
+        self._sent = 0
+        comm.begin_sum(host[len(self.gradients) :])
+        meanwhile()
+        comm.under_way.wait()
 
     def check_views(self) -> None:
         """Raise RuntimeError if a gradient no longer lies in the buffer."""
@@ -83,11 +162,13 @@ def average_gradients(
     sums: Mapping[str, Tensor],
     count: int,
     stop: bool,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> Averages:
     """Turn this rank's summed gradients into means over the global batch.  Collective.
 
     `sums` are 0-d sums over this rank's `count` samples, by name; their global means are
-    returned.  The bucket's observer, if there is one, is shown the sums.
+    returned.  The bucket's observer, if there is one, is shown the sums.  If the bucket crosses
+    in pieces, `meanwhile` is called while they are under way; it may not communicate.
     """
     bucket.check_views()
     bucket.tail[: len(sums)] = _stacked(sums)
@@ -95,8 +176,7 @@ def average_gradients(
     if bucket.host is not bucket.buffer:
         bucket.host.copy_(bucket.buffer)  # waits for what the device has yet to compute
     mine = None if bucket.observer is None else _read(bucket, sums)
-    with comm.clock.phase("communication"):
-        comm.sum_in_place(bucket.host.numpy())
+    bucket.sum(comm, meanwhile)
     *totals, global_count, stops, ones = bucket.host[-len(bucket.tail) :].tolist()
     if ones != comm.world_size:
         raise RuntimeError(f"the sum of a one from each of {comm.world_size} ranks is {ones}")

@@ -130,7 +130,7 @@ def _open(
         log.warning(warning)
     if state.config.precision == "bf16" and (slow := without_bfloat16(comm, placement.device)):
         log.warning(slow)
-    about = segment(comm, state.progress.step, placement, start.micro_batch)
+    about = segment(comm, state.progress.step, placement, ranks.facts())
     reference = _reference(comm, ranks, start, options, placement, phases)
     directory = comm.on_root(lambda: open_run_dir(options, state, start, about, log, claim))
     every = log_format_of(options, state.config).interval(state.config.steps)

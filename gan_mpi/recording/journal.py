@@ -30,6 +30,7 @@ class Tick:
     step: int
     images: int
     seconds: dict[str, float]  # of the clock, by phase
+    hidden: float  # seconds that sums went on while this rank computed
 
 
 class Journal:
@@ -50,8 +51,9 @@ class Journal:
 
     def _tick(self) -> Tick:
         """Return where the run is now."""
-        progress, clock = self.run.state.progress, self.run.comm.clock
-        return Tick(time.perf_counter(), progress.step, progress.images, clock.seconds())
+        progress, comm = self.run.state.progress, self.run.comm
+        seconds, hidden = comm.clock.seconds(), comm.under_way.hidden
+        return Tick(time.perf_counter(), progress.step, progress.images, seconds, hidden)
 
     @property
     def slowest_save(self) -> float:
@@ -124,6 +126,8 @@ class Journal:
             "time": time.time(),
             **state.round_figures,
         }
+        if now.hidden > last.hidden:
+            record["hidden"] = (now.hidden - last.hidden) / seconds
         return cast(StatsRecord, record)
 
     def evaluate(self) -> None:

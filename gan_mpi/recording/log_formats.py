@@ -129,11 +129,12 @@ def log_format_of(options: RunConfig, config: TrainConfig) -> LogFormat:
 
 def status_line(record: StatsRecord, steps: int, seconds_left: float, with_rates: bool) -> str:
     """Return one readable line of at most WIDTH columns about the updates since the last one."""
+    hidden = f" ({record['hidden']:.0%} hidden)" if "hidden" in record else ""
     parts = [
         f"step {record['step']:{len(str(steps))}d}/{steps}",
         *figure_texts(record),
         f"{record['images_per_second']:.0f} img/s",
-        f"comm {record['communication']:.0%}",
+        f"comm {record['communication']:.0%}" + hidden,
         f"left {duration(seconds_left)}",
     ]
     if with_rates:

@@ -67,13 +67,14 @@ def _classes(data: DataRecord) -> list[str]:
     return [f"classes: {', '.join(data.class_names)}"]
 
 
-def segment(
-    comm: Communicator, step: int, placement: Placement, micro_batch: int | None
-) -> Segment:
-    """Return the line of segments.jsonl for this start of a run.  Collective."""
+def segment(comm: Communicator, step: int, placement: Placement, of_ranks: Segment) -> Segment:
+    """Return the line of segments.jsonl for this start of a run.  Collective.
+
+    `of_ranks` is what the ranks say of how they compute.
+    """
     mine = platform.node(), str(placement.device), placement.threads, capability()
     hosts = comm.allgather(mine)
-    found: Segment = {
+    return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "first_step": step + 1,
         "ranks": comm.world_size,
@@ -89,8 +90,8 @@ def segment(
             "mpi": library_name(),
         },
         "arithmetic": ARITHMETIC,
+        **of_ranks,
     }
-    return found if micro_batch is None else {**found, "micro_batch": micro_batch}
 
 
 def _notice_changes(run_dir: Path, segment: Segment, start: Start, log: Log) -> None:

@@ -24,6 +24,7 @@ class Segment(TypedDict, total=False):
     versions: dict[str, str]
     arithmetic: int
     micro_batch: int  # if shares went through the networks in parts
+    pieces: bool  # if gradients were summed in pieces while ranks computed
     state: str  # starting, running, done, stopped and why, or lost: ended without a word
     last_step: int
     images: int  # of this start
@@ -59,6 +60,8 @@ def changes(before: Segment, now: Segment) -> list[str]:
         found.append(f"arithmetic of gan-mpi ({ways[1]}, before {ways[0]})")
     if before.get("micro_batch") != now.get("micro_batch"):
         found.append(f"--micro-batch ({now.get('micro_batch', 'all')} at once)")
+    if now["ranks"] > 2 and before.get("pieces") != now.get("pieces"):
+        found.append(f"sums of gradients (in {'pieces' if now.get('pieces') else 'one'})")
     libraries = [name for name in ("torch", "numpy") if now["versions"].get(name)]
     libraries += ["mpi"] if now["ranks"] > 2 else []
     old = before.get("versions", {})

@@ -48,6 +48,7 @@ class StatsRecord(TypedDict, total=False):
     images_per_second: float
     seconds_per_step: float
     communication: float  # share of the time
+    hidden: float  # share of it in which gradients were summed while ranks computed
     time: float  # seconds since 1970
     spread: float  # of samples, in that of real images
     mean: list[float]  # of points

@@ -10,6 +10,7 @@ from gan_mpi.lifecycle.phases import Phases
 from gan_mpi.lifecycle.stopping import StopRequest
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.parallel.replicas import broadcast_network, check_replicas, compute_alike
+from gan_mpi.runs.segments import Segment
 from gan_mpi.sites.build import build_sites, require_same_count
 from gan_mpi.sites.data import share_site
 from gan_mpi.sites.state import SitesState
@@ -17,6 +18,7 @@ from gan_mpi.sites.validation import Validation, weighted_means
 from gan_mpi.training.feed import Feed
 from gan_mpi.training.run import Run
 from gan_mpi.training.start import Start
+from gan_mpi.training.supply import Supply
 from gan_mpi.training.turn import Turn
 
 FIGURES = ("loss_G", "loss_D", "validation_G", "validation_D")  # of a round
@@ -65,6 +67,7 @@ class Sites:
         self.mirrored = not compute_alike(comm, device)
         local, own_data = self.state.local, self.state.own_data
         self.feed = Feed(comm, local, self.dataset, device, own_data, start.micro_batch)
+        self.supply = Supply(self.state.alone, local.game, self.feed)
         self.validation = Validation(self.state, self.feed)
         self.share = self.feed.hi - self.feed.lo
         phases.end("networks")
@@ -85,6 +88,11 @@ class Sites:
             f"{own if state.own_data else 'all share the data'}."
         )
         return [whole, *(of_each if state.own_data else [])]
+
+    def facts(self) -> Segment:
+        """Say what decides the last bits besides numbers of ranks and versions."""
+        parts = self.start.micro_batch
+        return Segment() if parts is None else Segment(micro_batch=parts)
 
     def advance(self, run: Run) -> bool:
         """Train a round at every site and average; return whether to stop.  Collective."""
@@ -113,7 +121,7 @@ class Sites:
         with self.comm.clock.phase(""):  # the site's own clock counts them
             for step in range(before, before + min(steps, self.state.turns - offset)):
                 local.stand_after(step)
-                Turn(self.state.alone, local, self.feed, stop).play()
+                Turn(self.state.alone, local, self.supply, stop).play()
 
     def _report(self, counted: dict[str, int], validates: bool, stop: StopRequest) -> Report:
         """Return what this site says of a round, and begin to count anew."""

@@ -12,8 +12,8 @@ from gan_mpi.lifecycle.stopping import StopRequest
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.parallel.bucket import Averages, Sums
 from gan_mpi.runs.log import Log
-from gan_mpi.training.feed import Feed
 from gan_mpi.training.state import RunState
+from gan_mpi.training.supply import Supply
 from gan_mpi.training.turn import Turn
 
 SHOWN = ("loss_real", "D_real", "loss_fake", "D_fake", "loss_G", "error_G")
@@ -52,17 +52,20 @@ class ExplainedTurn(Turn):
         self,
         comm: Communicator,
         state: RunState,
-        feed: Feed,
+        supply: Supply,
         stop: StopRequest,
         log: Log,
         watch: Watch,
     ) -> None:
-        super().__init__(comm, state, feed, stop)
+        super().__init__(comm, state, supply, stop)
         self.log, self.watch = log, watch
         self._start_clock()
 
     def _start_clock(self) -> None:
         self.began, self.seconds = time.perf_counter(), self.comm.clock.seconds()
+
+    def _make_ahead(self, updated: str) -> None:
+        """Make nothing ahead: what is said of an update is all of it."""
 
     def finish_update(self, name: str, averages: Averages) -> dict[str, float]:
         """Update a player, and say what led to it.  Collective."""
@@ -95,13 +98,14 @@ class ExplainedTurn(Turn):
     def _share(self, means: dict[str, float]) -> str:
         """Say what this rank's part of the last batch is, of what led to these figures."""
         progress, batch = self.state.progress, self.state.config.batch
-        lo, hi = self.feed.lo, self.feed.hi
+        feed = self.supply.feed
+        lo, hi = feed.lo, feed.hi
         if lo == hi:
             return "nothing: there are more ranks than images in a batch"
         parts = []
         if "loss_real" in means:
             first = progress.images - batch
-            rows = self.feed.rows(first, lo, hi)
+            rows = feed.rows(first, lo, hi)
             named = ", ".join(map(str, rows[:NAMED])) + ", ..." * (len(rows) > NAMED)
             span = f"{first + lo} to {first + hi - 1}"
             parts.append(f"real images {span} (in the file {named})")

@@ -7,12 +7,14 @@ from gan_mpi.lifecycle.phases import Phases
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.parallel.data import share_dataset
 from gan_mpi.parallel.replicas import Mirror, compute_alike
+from gan_mpi.runs.segments import Segment
 from gan_mpi.training.build import build_state
 from gan_mpi.training.explain import ExplainedTurn, Watch
 from gan_mpi.training.feed import Feed
 from gan_mpi.training.run import Run
 from gan_mpi.training.start import Start
 from gan_mpi.training.state import RunState
+from gan_mpi.training.supply import Supply
 from gan_mpi.training.turn import Turn
 
 
@@ -37,7 +39,8 @@ class Replicas:
         if self.mirrored:
             _mirror(comm, self.state)
         parts = start.micro_batch
-        self.feed = Feed(comm, self.state, self.dataset, device, micro_batch=parts)
+        feed = Feed(comm, self.state, self.dataset, device, micro_batch=parts)
+        self.supply = Supply(comm, self.state.game, feed, start.overlap)
         phases.end("networks")
         return self.state
 
@@ -54,6 +57,15 @@ class Replicas:
                 f"shares pass through the networks in parts of at most {self.start.micro_batch} "
                 "images, whose sums are added."
             )
+        overlap = self.supply.overlap
+        if overlap.why_not:
+            lines.append(f"ranks wait while gradients are summed: {overlap.why_not}.")
+        elif overlap.hides:
+            lines.append(
+                "the next update begins while gradients are summed"
+                + "".join(f", but for what {player} computes" for player in overlap.blocked)
+                + "."
+            )
         if self.mirrored:
             lines.append(
                 "the ranks' processors do not compute alike: after every update all get the "
@@ -61,11 +73,20 @@ class Replicas:
             )
         return lines
 
+    def facts(self) -> Segment:
+        """Say what decides the last bits besides numbers of ranks and versions."""
+        facts = Segment()
+        if self.start.micro_batch is not None:
+            facts["micro_batch"] = self.start.micro_batch
+        if self.supply.overlap.in_pieces:
+            facts["pieces"] = True
+        return facts
+
     def advance(self, run: Run) -> bool:
         """Do one turn of the schedule; return whether to stop.  Collective."""
-        turn = run.comm, self.state, self.feed, run.stop
+        turn = run.comm, self.state, self.supply, run.stop
         if not run.options.explain:
-            return Turn(*turn).play()
+            return Turn(*turn, run.pauses_after(self.state.progress.step + 1)).play()
         self.watch = self.watch or Watch(self.state)
         return ExplainedTurn(*turn, run.log, self.watch).play()
 

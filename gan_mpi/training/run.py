@@ -12,6 +12,7 @@ from gan_mpi.lifecycle.phases import Phases
 from gan_mpi.lifecycle.stopping import StopRequest
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.runs.log import Log
+from gan_mpi.runs.segments import Segment
 from gan_mpi.training.progress import passed
 from gan_mpi.training.state import State
 
@@ -38,6 +39,15 @@ class Run:
         """Return whether a multiple of `every` is among the steps since the one `before`."""
         return passed(before, self.state.progress.step, every)
 
+    def pauses_after(self, step: int) -> bool:
+        """Return whether a step is followed by a checkpoint, an evaluation or the end."""
+        options, evaluates = self.options, self.options.evaluate_every
+        return (
+            step >= self.state.config.steps
+            or passed(step - 1, step, options.checkpoint_every)
+            or (evaluates is not None and passed(step - 1, step, evaluates))
+        )
+
     def status_is_due(self, before: int) -> bool:
         """Return whether a status line is due after the steps from `before` on."""
         return self.has_passed(before, self.status_every)
@@ -54,6 +64,9 @@ class Ranks(Protocol):
 
     def lines(self) -> list[str]:
         """Return what is said of these ranks before the first step."""
+
+    def facts(self) -> Segment:
+        """Return what a start's line in segments.jsonl says of how these ranks compute."""
 
     def advance(self, run: Run) -> bool:
         """Train a step, or a round; return whether to stop.  Collective."""

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from gan_mpi.config.contradictions import check_sites
-from gan_mpi.config.given import Given, OptionValue, number_of, text_of
+from gan_mpi.config.given import Given, OptionValue, flag_of, number_of, text_of
 from gan_mpi.config.resolve import config_from_dict, new_config, resumed_config
 from gan_mpi.config.running import RunConfig
 from gan_mpi.config.training import TrainConfig
@@ -38,6 +38,7 @@ class Start:
     # Options of earlier starts, by parameter name.
     remembered: dict[str, OptionValue] = field(default_factory=dict)
     micro_batch: int | None = None  # images that pass through the networks at once
+    overlap: bool | None = None  # whether ranks compute while gradients are summed; None: by nodes
 
     @property
     def finished(self) -> str | None:
@@ -85,6 +86,7 @@ def find_start(given: Given) -> Start:
         warnings=warnings,
         remembered=remembered,
         micro_batch=number_of(given, "micro_batch"),
+        overlap=flag_of(given, "overlap"),
     )
 
 
@@ -111,7 +113,13 @@ def _new_start(given: Given, run_dir: Path | None) -> Start:
     source = find_source(config.dataset, datadir, glyphs, RunConfig.glyphs)
     resolution = number_of(given, "resolution") or RunConfig.resolution
     parts = number_of(given, "micro_batch")
-    start = Start(config, replace(source, resolution=resolution), run_dir, micro_batch=parts)
+    start = Start(
+        config,
+        replace(source, resolution=resolution),
+        run_dir,
+        micro_batch=parts,
+        overlap=flag_of(given, "overlap"),
+    )
     if (transfer := text_of(given, "transfer")) is not None:
         checkpoint_of_run = checkpoint.find_checkpoint(Path(transfer), None, start.warnings.append)
         start.transferred = Transfer(*checkpoint_of_run)

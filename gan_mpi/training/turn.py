@@ -1,7 +1,8 @@
 """One turn of the schedule: who is trained, on what, and at which learning rate."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 
@@ -10,20 +11,42 @@ from gan_mpi.config.training import TrainConfig
 from gan_mpi.errors import DIVERGED, UserError
 from gan_mpi.game.batch import Batch
 from gan_mpi.game.optimizers import schedule_factor
-from gan_mpi.game.updates import Pair, discriminator_update, generator_update, measure
+from gan_mpi.game.updates import (
+    Figures,
+    Pair,
+    discriminator_update,
+    generator_update,
+    measure,
+)
 from gan_mpi.lifecycle.stopping import StopRequest
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.parallel.bucket import Averages
-from gan_mpi.training.feed import Feed
 from gan_mpi.training.progress import Progress
 from gan_mpi.training.state import RunState
+from gan_mpi.training.supply import Supply
+
+Meanwhile = Callable[[str], None]  # called with who is updated, G or D
+
+
+def nothing(updated: str) -> None:
+    """Do nothing while gradients are summed."""
 
 
 class Turn:
     """The updates of one step.  It alone moves a run of replicas on."""
 
-    def __init__(self, comm: Communicator, state: RunState, feed: Feed, stop: StopRequest) -> None:
-        self.comm, self.state, self.feed, self.stop = comm, state, feed, stop
+    def __init__(
+        self,
+        comm: Communicator,
+        state: RunState,
+        supply: Supply,
+        stop: StopRequest,
+        pauses: bool = False,
+    ) -> None:
+        """`pauses` says that after this turn the run is saved, measured or at its end."""
+        self.comm, self.state, self.supply, self.stop = comm, state, supply, stop
+        self.pauses = pauses
+        self.rest: tuple[str, ...] = ()  # who is still to be trained after this update
         self.lr = {p: learning_rate(state.config, p, state.progress) for p in "GD"}
         self.latents_G: int | None = None  # where their batch begins
         self.stopping = False
@@ -34,7 +57,8 @@ class Turn:
         if state.config.schedule == "balance":
             self.train_the_worse()
         else:
-            for player in state.config.turn:
+            for number, player in enumerate(state.config.turn, 1):
+                self.rest = state.config.turn[number:]
                 self.train_D() if player == "D" else self.train_G()
         state.window.add({f"last_{name}": loss for name, loss in state.losses.items()})
         state.progress.advance(step=1)
@@ -43,27 +67,28 @@ class Turn:
     def train_D(self) -> None:
         """Train D on the next reals and latents.  Collective."""
         reals, latents = self._take("images"), self._take("latents")
-        figures = self._update_D(self._reals(reals), self._fakes(latents))
-        self.state.note(self._with_loss_D(figures))
+        learned = self.supply.learned(reals)
+        batches = self.supply.reals(reals), self.supply.fakes(latents)
+        self.state.note(self._with_loss_D(self._update_D(*batches, self._make_ahead, learned)))
 
     def train_G(self) -> None:
         """Train G on the next latents, or on those of this turn's first update.  Collective."""
         if self.latents_G is None or self.state.config.g_latents == "fresh":
             self.latents_G = self._take("latents")
-        self.state.note(self._update_G(self.latents_G))
+        self.state.note(self._update_G(self.supply.samples(self.latents_G), self._make_ahead))
 
     def train_the_worse(self) -> None:
         """Measure both losses, and train by the balance rule on the same batch.  Collective."""
         state = self.state
         reals, latents = self._take("images"), self._take("latents")
-        real, fake = list(self._reals(reals)), list(self._fakes(latents))
+        real, fake = list(self.supply.reals(reals)), list(self.supply.fakes(latents))
         pairs = zip(real, fake, strict=True)
         measured = self._with_loss_D(measure(self.comm, state.game, pairs))
         self.comm.alike(lambda: check_finite("both players", measured, state.progress.step + 1))
         if state.balance.choose(measured["loss_D"], measured["loss_G"]) == "D":
             self._update_D(real, fake)
         else:
-            self._update_G(latents)
+            self._update_G(self.supply.samples(latents))
         state.note(measured)
 
     def _take(self, stream: str) -> int:
@@ -72,47 +97,48 @@ class Turn:
         self.state.progress.advance(**{stream: self.state.config.batch})
         return position
 
-    def _parts(self, of: Callable[[int, int, int], Batch], position: int) -> Iterator[Batch]:
-        """Yield this rank's share of the batch from a position of a stream on, in parts."""
-        for lo, hi in self.feed.parts:
-            with self.comm.clock.phase("data"):
-                part = of(position, lo, hi)
-            yield part
-
-    def _reals(self, position: int) -> Iterator[Batch]:
-        return self._parts(self.feed.next_reals, position)
-
-    def _latents(self, position: int) -> Iterator[Batch]:
-        return self._parts(self.feed.next_latents, position)
-
-    def _fakes(self, position: int) -> Iterator[Batch]:
-        """Yield fakes of this rank's share of a batch of latents, in parts.  Collective."""
-        for latents in self._latents(position):
-            with self.comm.clock.phase("forward"):
-                part = self.state.game.fakes(latents)
-            yield part
-
     def _with_loss_D(self, figures: dict[str, float]) -> dict[str, float]:
         terms = figures["loss_real"], figures["loss_fake"]
         return {**figures, "loss_D": self.state.game.loss.discriminator(*terms)}
 
-    def _update_D(self, reals: Iterable[Batch], fakes: Iterable[Batch]) -> dict[str, float]:
+    def _update_D(
+        self,
+        reals: Iterable[Batch],
+        fakes: Iterable[Batch],
+        meanwhile: Meanwhile = nothing,
+        learned: Figures | None = None,
+    ) -> dict[str, float]:
         if self.state.config.d_update == "joint":
-            return self._train_D_on(zip(reals, fakes, strict=True))
+            return self._train_D_on(zip(reals, fakes, strict=True), meanwhile, learned)
         of_fakes = self._train_D_on((None, fake) for fake in fakes)
-        return of_fakes | self._train_D_on((real, None) for real in reals)
+        return of_fakes | self._train_D_on(((real, None) for real in reals), meanwhile)
 
-    def _train_D_on(self, parts: Iterable[Pair]) -> dict[str, float]:
-        stop = self.stop.requested
-        averages = discriminator_update(self.comm, self.state.game, parts, stop)
+    def _train_D_on(
+        self,
+        parts: Iterable[Pair],
+        meanwhile: Meanwhile = nothing,
+        learned: Figures | None = None,
+    ) -> dict[str, float]:
+        stop, after = self.stop.requested, partial(meanwhile, "D")
+        averages = discriminator_update(self.comm, self.state.game, parts, stop, after, learned)
         self.state.progress.advance(updates_D=1)
         return self.finish_update("D", averages)
 
-    def _update_G(self, latents: int) -> dict[str, float]:
-        stop, parts = self.stop.requested, self._latents(latents)
-        averages = generator_update(self.comm, self.state.game, parts, stop)
+    def _update_G(self, parts: Iterable[Batch], meanwhile: Meanwhile = nothing) -> dict[str, float]:
+        stop, after = self.stop.requested, partial(meanwhile, "G")
+        averages = generator_update(self.comm, self.state.game, parts, stop, after)
         self.state.progress.advance(updates_G=1)
         return self.finish_update("G", averages)
+
+    def _make_ahead(self, updated: str) -> None:
+        """Begin the next update while the sums of this one are under way."""
+        if self.pauses and not self.rest:
+            return
+        config, progress = self.state.config, self.state.progress
+        following, latents = (self.rest or config.turn)[0], progress.latents
+        if "G" in self.rest[:1] and config.g_latents == "repeated" and self.latents_G is not None:
+            latents = self.latents_G
+        self.supply.make_ahead(updated, following, progress.images, latents)
 
     def finish_update(self, name: str, averages: Averages) -> dict[str, float]:
         """Update a player, G or D, by the averages just taken; return the mean figures."""

@@ -14,6 +14,7 @@ from gan_mpi.game.updates import discriminator_update, generator_update
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.networks import dcgan, dense
 from gan_mpi.networks.layers import View
+from gan_mpi.parallel import bucket
 from gan_mpi.parallel.batch_norm import BatchNorm
 from gan_mpi.parallel.replicas import check_replicas
 from gan_mpi.runs import checkpoint
@@ -21,6 +22,7 @@ from gan_mpi.runs.record import DataRecord
 from gan_mpi.training.build import build_game
 from gan_mpi.training.feed import Feed
 from gan_mpi.training.state import RunState
+from gan_mpi.training.supply import Supply
 from gan_mpi.training.turn import Turn
 from ranks.programs import NEVER
 from ranks.small_networks import batch_normalised_game
@@ -112,7 +114,7 @@ def data_of(dataset):
     return draw_points(500) if dataset == "uniform" else glyphs()
 
 
-def run_steps(comm, steps, given, make_game=None, data=None, micro_batch=None):
+def run_steps(comm, steps, given, make_game=None, data=None, **more):
     """Train a new game for some steps; return its state."""
     torch.set_num_threads(1)  # two wait for each other where other programs want the cores
     config = new_config({"steps": max(1, steps), **given})
@@ -122,7 +124,7 @@ def run_steps(comm, steps, given, make_game=None, data=None, micro_batch=None):
     built = (make_game or build_game)(comm, config, shape, torch.device("cpu"), counts)
     about = DataRecord("test", "nowhere", None, None, len(data), shape, "", label_counts=counts)
     state = RunState(config, about, built.game, built.ema, built.replay)
-    continue_steps(comm, state, steps, data, micro_batch)
+    continue_steps(comm, state, steps, data, **more)
     check_replicas(comm, **state.networks)
     return state
 
@@ -133,12 +135,12 @@ def feed_of(comm, state, images, micro_batch=None):
     return Feed(comm, state, dataset, torch.device("cpu"), micro_batch=micro_batch)
 
 
-def continue_steps(comm, state, steps, data, micro_batch=None):
+def continue_steps(comm, state, steps, data, micro_batch=None, overlap=None):
     """Train for some more steps; return the player that was updated in each."""
-    feed, trained = feed_of(comm, state, data, micro_batch), []
+    supply, trained = Supply(comm, state.game, feed_of(comm, state, data, micro_batch), overlap), []
     for _ in range(steps):
         before = state.progress.updates_D
-        Turn(comm, state, feed, NEVER).play()
+        Turn(comm, state, supply, NEVER).play()
         trained.append("D" if state.progress.updates_D > before else "G")
     return "".join(trained)
 
@@ -181,7 +183,8 @@ def gradients_of_one_update(comm, steps, given):
     real = feed.next_reals(at.images, *part)
     fake = state.game.fakes(feed.next_latents(at.latents, *part))
     discriminator_update(comm, state.game, [(real, fake)], False)
-    generator_update(comm, state.game, [feed.next_latents(at.latents + batch, *part)], False)
+    latents = feed.next_latents(at.latents + batch, *part)
+    generator_update(comm, state.game, [state.game.generate(latents)], False)
     found = {}
     for name, player in (("G", state.game.G), ("D", state.game.D)):
         idle = idle_parameters(player.network) | one_channel_scales(player.network)
@@ -266,6 +269,41 @@ def in_parts(comm, size, steps, cases):
     return found
 
 
+def overlapped(comm, sizes, steps, cases):
+    """Answer each case (name, options): on each of `sizes` ranks, how far a run that overlaps is
+    from one that waits for each message at once, and from one that sends no pieces; how many sums
+    each sends; and what was made ahead.
+
+    Networks are small, and so are pieces.
+    """
+    shrink_networks()
+    bucket.PIECE, bucket.MESSAGE = 100, 5000
+    found = {}
+    for name, given in cases:
+        by_size = on_sizes(comm, sizes, lambda part, given=given: _overlapped(part, steps, given))
+        found[name] = {size: by_size.get(size) for size in sizes}
+    return found
+
+
+def _overlapped(comm, steps, given):
+    ahead, runs, messages = [], {}, {}
+    plain = Supply._made
+
+    def made(self, what, position):
+        kept = plain(self, what, position)
+        ahead.extend([what] * len(kept))
+        return kept
+
+    Supply._made = made
+    for overlap in (True, False, None):
+        comm.messages = []
+        runs[overlap] = everything(run_steps(comm, steps, given, overlap=overlap))
+        messages[overlap], comm.messages = len(comm.messages), None
+    Supply._made = plain
+    gaps = [distance(runs[True], runs[other])[0] for other in (False, None)]
+    return [*gaps, list(messages.values()), sorted(set(ahead))]
+
+
 def weights(found):
     """Return the parameters and buffers of `everything`, by their names in the plain networks."""
     names = {}
@@ -323,9 +361,9 @@ def global_generators_stand_still(comm):
     everything_on |= {"g_dropout": 0.2, "flip": 0.1, "r1": 0.5, "gradient_penalty": 1.0}
     everything_on |= {"ema": 0.1, "d_norm": "spectral"}
     state = run_steps(comm, 2, {"batch": 30, **everything_on})
-    feed = feed_of(comm, state, glyphs())
+    supply = Supply(comm, state.game, feed_of(comm, state, glyphs()))
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
-    Turn(comm, state, feed, NEVER).play()
+    Turn(comm, state, supply, NEVER).play()
     after = torch.get_rng_state(), np.random.get_state()[1]
     return [bool((before[0] == after[0]).all()), bool((before[1] == after[1]).all())]
 

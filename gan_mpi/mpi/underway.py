@@ -1,0 +1,47 @@
+"""Sums over ranks that go on while a rank computes."""
+
+import time
+
+from gan_mpi.arrays import Array
+from gan_mpi.clock import Clock
+from gan_mpi.mpi.library import MPI
+
+
+class SumsUnderWay:
+    """Sums that have begun.  All ranks begin the same ones in the same order.
+
+    Over TCP an MPI sends little unless it is called: who computes meanwhile looks after them often.
+    """
+
+    def __init__(self, mpi: MPI.Intracomm, clock: Clock) -> None:
+        self.at_once = False  # wait for each where it begins
+        self.hidden = 0.0  # seconds that sums went on while this rank did not wait for them
+        self._mpi, self._clock = mpi, clock
+        self._requests: list[MPI.Request] = []
+        self._since = 0.0
+
+    def begin(self, array: Array) -> None:
+        """Begin to replace an array, which nobody may touch meanwhile, by its sum.  Collective."""
+        if not self._requests:
+            self._since = time.perf_counter()
+        self._requests.append(self._mpi.Iallreduce(MPI.IN_PLACE, array, MPI.SUM))
+        if self.at_once:
+            self.wait()
+
+    def look(self) -> None:
+        """Let the sums go on, if any are under way."""
+        if self._requests and MPI.Request.Testall(self._requests):
+            self._end()
+
+    def wait(self) -> None:
+        """Wait until all that have begun are there.  Collective."""
+        if self._requests:
+            requests, self._requests = self._requests, []
+            if not self.at_once:
+                self.hidden += time.perf_counter() - self._since
+            with self._clock.phase("communication"):
+                MPI.Request.Waitall(requests)
+
+    def _end(self) -> None:
+        self.hidden += time.perf_counter() - self._since
+        self._requests = []

@@ -1,0 +1,107 @@
+"""What a rank computes while gradients are summed, and what keeps it from that."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import nn
+
+from gan_mpi.mpi.comm import Communicator
+from gan_mpi.parallel.batch_norm import batch_norms
+from gan_mpi.parallel.bucket import GradientBucket
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Whether the gradients of both players cross in pieces, and whether ranks compute meanwhile.
+
+    Without the latter they send the same messages in the same order, and wait for each at once.
+    Nothing can be computed ahead with the players in `blocked`, G and D; `why_not` says why nothing
+    is hidden where nothing can be.
+    """
+
+    in_pieces: bool = False
+    hides: bool = False
+    blocked: frozenset[str] = frozenset()
+    why_not: str = ""
+
+    def allows(self, player: str) -> bool:
+        """Return whether a player, G or D, may compute while the other's gradients are summed."""
+        return self.hides and player not in self.blocked
+
+
+class Updated(Protocol):
+    """A network that is trained, and the gradients of it."""
+
+    @property
+    def network(self) -> nn.Module: ...
+
+    @property
+    def bucket(self) -> GradientBucket: ...
+
+
+def arrange_overlap(
+    comm: Communicator,
+    players: Mapping[str, Updated],
+    asked: bool | None,
+    whole: bool,
+    never: str = "",
+) -> Overlap:
+    """Let the gradients of players, by name, cross by what is planned for them; return that.
+
+    `asked` is None where nobody said: then ranks overlap if they are on several nodes; on one, sums
+    take the cores themselves.  `never` is why nothing can be hidden, if so.  `whole` says that one
+    backward goes through this rank's share, whose gradients may then cross from within.
+    """
+    networks = {name: player.network for name, player in players.items()}
+    overlap = Overlap()
+    if comm.world_size > 1 and (comm.node_count > 1 or asked is not None):
+        overlap = Overlap(why_not=never) if never else plan_overlap(networks, asked is not False)
+    comm.under_way.at_once = not overlap.hides
+    for player in players.values() if overlap.in_pieces else ():
+        bucket = player.bucket
+        bucket.cut()
+        if whole and not bucket.buffer.is_cuda and not normalises_over_ranks(player.network):
+            bucket.send_when_finished()
+        if overlap.hides:
+            look_between_layers(comm, player.network)
+    return overlap
+
+
+def plan_overlap(networks: Mapping[str, nn.Module], hides: bool) -> Overlap:
+    """Return how gradients cross by the networks, by player, and by whether any may be hidden."""
+    reasons = {name: why for name, network in networks.items() if (why := _what_blocks(network))}
+    if len(reasons) == len(networks):
+        return Overlap(why_not=", and ".join(f"{name} has {why}" for name, why in reasons.items()))
+    return Overlap(True, hides, frozenset(reasons))
+
+
+def _what_blocks(network: nn.Module) -> str:
+    """Return why a pass through a network may not be made ahead, empty if it may."""
+    if normalises_over_ranks(network):
+        return "batch norm, which sums over the ranks itself"
+    kept = {id(buffer) for layer in batch_norms(network) for buffer in layer.buffers()}
+    if any(id(buffer) not in kept for buffer in network.buffers()):
+        return "spectral norm, which every pass changes"
+    return ""
+
+
+def normalises_over_ranks(network: nn.Module) -> bool:
+    """Return whether a pass through a network communicates."""
+    return any(
+        layer.comm is not None and layer.comm.world_size > 1 and not layer.local
+        for layer in batch_norms(network)
+    )
+
+
+def look_between_layers(comm: Communicator, network: nn.Module) -> None:
+    """Let the sums that are under way go on after each layer, forward and backward."""
+
+    def look(*_: object) -> None:
+        comm.under_way.look()
+
+    for module in network.modules():
+        if not any(module.children()):
+            module.register_forward_hook(look)
+    for parameter in network.parameters():
+        parameter.register_post_accumulate_grad_hook(look)

@@ -1,0 +1,96 @@
+"""What updates are made of: reals, latents and fakes, some of them made while sums go on."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from torch import Tensor
+
+from gan_mpi.game.batch import Batch
+from gan_mpi.game.players import Game
+from gan_mpi.game.updates import learn_reals
+from gan_mpi.mpi.comm import Communicator
+from gan_mpi.parallel.overlap import Updated, arrange_overlap
+from gan_mpi.training.feed import Feed
+
+
+class Supply:
+    """This rank's shares of what updates need, in the parts that they go through the networks in.
+
+    What is made ahead is what the next update would make itself: the positions of its streams are
+    known, and the update under way changes no weight that it comes from.  So nothing but time
+    depends on whether it is.
+    """
+
+    def __init__(
+        self, comm: Communicator, game: Game, feed: Feed, overlap: bool | None = None
+    ) -> None:
+        """`overlap` is what was asked for, as arrange_overlap() has it."""
+        self.comm, self.game, self.feed = comm, game, feed
+        players: dict[str, Updated] = {"G": game.G, "D": game.D}
+        whole, balances = len(feed.parts) == 1, feed.config.schedule == "balance"
+        never = "--schedule balance chooses who learns by sums of both" if balances else ""
+        self.overlap = arrange_overlap(comm, players, overlap, whole, never)
+        self._ahead: dict[tuple[str, int], Batch] = {}  # by what it is and where its stream begins
+        self._learned: dict[int, dict[str, Tensor]] = {}  # figures by the position of the reals
+
+    def reals(self, position: int) -> Iterable[Batch]:
+        """Return the reals from a position of their stream on, as D sees them."""
+        return self._made("reals", position) or self._parts(self._seen, position)
+
+    def _seen(self, position: int, lo: int, hi: int) -> Batch:
+        return self.game.seen(self.feed.next_reals(position, lo, hi))
+
+    def latents(self, position: int) -> Iterable[Batch]:
+        """Return the latents from a position of their stream on."""
+        return self._made("latents", position) or self._parts(self.feed.next_latents, position)
+
+    def fakes(self, position: int) -> Iterable[Batch]:
+        """Return fakes for D, of the latents from a position on.  Collective (batch norm)."""
+        return self._made("fakes", position) or self._drawn(self.game.fakes, position)
+
+    def samples(self, position: int) -> Iterable[Batch]:
+        """Return what fakes() does, for G to learn from.  Collective (batch norm)."""
+        return self._made("samples", position) or self._drawn(self.game.generate, position)
+
+    def learned(self, position: int) -> dict[str, Tensor] | None:
+        """Return the figures of the reals from a position on, if D has learned from them ahead."""
+        return self._learned.pop(position, None)
+
+    def _made(self, what: str, position: int) -> list[Batch]:
+        """Return what was made ahead; empty if it was not."""
+        made = self._ahead.pop((what, position), None)
+        return [] if made is None else [made]
+
+    def _parts(self, of: Callable[[int, int, int], Batch], position: int) -> Iterator[Batch]:
+        for lo, hi in self.feed.parts:
+            with self.comm.clock.phase("data"):
+                part = of(position, lo, hi)
+            yield part
+
+    def _drawn(self, draw: Callable[[Batch], Batch], position: int) -> Iterator[Batch]:
+        for latents in self.latents(position):
+            with self.comm.clock.phase("forward"):
+                part = draw(latents)
+            yield part
+
+    def make_ahead(self, updated: str, following: str, images: int, latents: int) -> None:
+        """Begin the update of `following` while the sums of that of `updated` go on; both G or D.
+
+        `images` and `latents` are where its batches begin in their streams.
+        """
+        self._ahead.clear()
+        self._learned.clear()
+        if not self.overlap.hides or len(self.feed.parts) > 1:
+            return
+        kept = self._ahead
+        (kept["latents", latents],) = self.latents(latents)
+        if following == "D":
+            (kept["reals", images],) = self.reals(images)
+        if updated == "D" and self.overlap.allows("G"):
+            what, make = {"D": ("fakes", self.fakes), "G": ("samples", self.samples)}[following]
+            (kept[what, latents],) = make(latents)
+        elif updated == "G" and following == "D" and self._learns_ahead():
+            self._learned[images] = learn_reals(self.comm, self.game, kept["reals", images])
+
+    def _learns_ahead(self) -> bool:
+        """Return whether D's next update begins with reals, whatever the fakes are."""
+        return self.overlap.allows("D") and self.feed.config.d_update == "joint"
