@@ -3,7 +3,7 @@ PYTHON ?= python
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 
-.PHONY: format lint types shell check-style test long cluster figures check
+.PHONY: format lint types shell check-style test slow long cluster figures check
 format:
 	$(PYTHON) -m ruff format .
 	$(PYTHON) -m ruff check --fix .
@@ -16,6 +16,8 @@ shell:
 	shellcheck -s bash launch/*.s* tests/golden/* tests/cluster/*.sh findings/*.sh docs/*.sh .ci/run
 test:
 	$(PYTHON) -m pytest
+slow:
+	$(PYTHON) -m pytest -m slow
 long:
 	$(PYTHON) -m pytest -m "long or hours" -v -rP --no-header --durations=0 | tee tests/long-$$(date +%F).log
 cluster:

@@ -29,6 +29,7 @@ def swept(gan_mpi_in, tmp_path_factory):
     return folder, done.stdout, json.loads((folder / "j").read_text()), rows
 
 
+@pytest.mark.slow
 def test_a_sweep_times_powers_of_two_and_all_ranks(swept):
     _, said, found, rows = swept
     timed = [(each["scaling"], each["ranks"], each["batch"]) for each in found["lines"]]
@@ -40,6 +41,7 @@ def test_a_sweep_times_powers_of_two_and_all_ranks(swept):
     assert "strong       3      12" in said
 
 
+@pytest.mark.slow
 def test_efficiency_is_the_speed_of_a_rank_beside_that_of_one_alone(swept):
     *_, rows = swept
     for kind in ("strong", "weak"):
@@ -51,6 +53,7 @@ def test_efficiency_is_the_speed_of_a_rank_beside_that_of_one_alone(swept):
             assert float(row["node_hours_per_million_images"]) == pytest.approx(hours)
 
 
+@pytest.mark.slow
 def test_phases_are_parts_of_a_step(swept):
     _, said, found, _ = swept
     for line in found["lines"]:
@@ -61,6 +64,7 @@ def test_phases_are_parts_of_a_step(swept):
     assert "  communication" in said and "  forward" in said
 
 
+@pytest.mark.slow
 def test_sums_are_timed_by_size(swept):
     _, said, found, _ = swept
     sizes = [each["bytes"] for each in found["allreduce"]]
@@ -69,6 +73,7 @@ def test_sums_are_timed_by_size(swept):
     assert "Allreduce on 3 ranks:" in said
 
 
+@pytest.mark.slow
 def test_arithmetic_is_that_of_the_layers(swept, gan_mpi, tmp_path):
     """On three ranks each has a third of the batch."""
     *_, found, _ = swept
@@ -92,6 +97,7 @@ def test_a_penalty_is_timed_and_counted(gan_mpi, tmp_path):
     assert counted > 1.2 * plain
 
 
+@pytest.mark.slow
 def test_no_run_is_made(swept):
     folder, *_ = swept
     assert sorted(path.name for path in folder.iterdir()) == ["c.csv", "j"]

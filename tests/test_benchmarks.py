@@ -8,11 +8,29 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import LAPTOP
+from conftest import LAPTOP, MPIEXEC
 
 pytestmark = pytest.mark.long  # half a minute each; .ci/run runs it
 TOP = Path(__file__).parents[1]
 SHORT = ("--batch", 12, "--pairs", 1, "--steps", 12, "--seconds", 0.1)
+
+
+def test_what_is_hidden_is_measured(tmp_path):
+    program = [*MPIEXEC, "-n", 2, sys.executable, TOP / "benchmarks" / "overlap.py"]
+    options = ["--blocks", 1, "--steps", 3, "--json", tmp_path / "found.json"]
+    done = subprocess.run(
+        list(map(str, [*program, *options, "--", "--glyphs", 60, "--batch", 12])),
+        env={**LAPTOP, **os.environ},
+        text=True,
+        capture_output=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "weights equal to the bit: True" in done.stdout
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["same"] and len(found["on"]["step"]) == len(found["off"]["step"]) == 3
+    assert min(found["on"]["ahead"]) > max(found["off"]["ahead"]), "nothing is made ahead then"
 
 
 @pytest.mark.parametrize(

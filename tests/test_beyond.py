@@ -2,6 +2,8 @@
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 BASE = {"precision": "fp64", "batch": 7, "latent_dim": 10}
 DCGAN = {**BASE, "network": "dcgan", "optimizer": "sgd", "lr": 0.01, "batch": 9}
 STEPS = 5

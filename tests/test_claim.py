@@ -173,6 +173,7 @@ def trains(run):
     return (run / "stats.jsonl").exists() and (run / "stats.jsonl").stat().st_size
 
 
+@pytest.mark.slow
 @pytest.mark.launch
 def test_a_suspended_start_is_replaced_and_ends_when_it_wakes(start, tmp_path):
     run = tmp_path / "run"

@@ -8,7 +8,7 @@ import numpy as np
 import PIL
 import pytest
 
-from gan_mpi.datasets import cntk_text, idx
+from gan_mpi.datasets import cntk_text, drawn, idx
 from gan_mpi.datasets import find as datasets
 from gan_mpi.datasets.dataset import Source
 from gan_mpi.datasets.drawn import draw_glyphs
@@ -184,6 +184,7 @@ def test_a_cache_that_cannot_be_written_does_not_matter(tmp_path, monkeypatch):
     assert cntk_text.read_cached(text_file(tmp_path, line(3)))[1].tolist() == [3]
 
 
+@pytest.mark.slow
 def test_all_of_mnist_as_text_is_read_in_time_and_is_the_same(mnist, tmp_path, monkeypatch):
     """112 MB in at most 5 s, and 0.5 s from the cache, on two cores."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -219,6 +220,23 @@ def test_glyphs_are_digits_that_all_differ(glyphs):
     assert np.bincount(labels).tolist() == [1000] * 10
     assert len(np.unique(images.reshape(len(images), -1), axis=0)) == len(images)
     assert np.array_equal(draw_glyphs(20)[0], images[:20])
+
+
+def test_glyphs_are_drawn_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    first = drawn.read_glyphs(1000, 5)
+    asked = []
+    monkeypatch.setattr(
+        drawn, "draw_glyphs", lambda *which: asked.append(which) or (first[0], None)
+    )
+    again = drawn.read_glyphs(1000, 5)
+    assert asked == [] and all(map(np.array_equal, again, first))
+    drawn.read_glyphs(1000, 6)
+    drawn.read_glyphs(999, 5)  # too few to keep
+    assert [each.name for each in (tmp_path / "gan-mpi").glob("*5-999*")] == []
+    monkeypatch.setattr(PIL, "__version__", "12.0.0")
+    drawn.read_glyphs(1000, 5)
+    assert asked == [(1000, 6), (999, 5), (1000, 5)]
 
 
 def spread(images, labels):

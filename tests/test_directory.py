@@ -63,6 +63,7 @@ def test_training_goes_on_without_anybody_to_read(start, tmp_path):
     assert said == "Error: cannot write to standard output: No space left on device.\n"
 
 
+@pytest.mark.slow
 @pytest.mark.launch
 def test_a_folder_whose_name_is_not_utf8_is_trained_on(start, tmp_path):
     folder = tmp_path / "caf\udce9"

@@ -76,6 +76,7 @@ def test_the_first_minute_trains_a_classifier_as_good_as_the_bundled_one(gan_mpi
         assert accuracy >= 0.985
 
 
+@pytest.mark.slow
 def test_any_number_of_ranks_evaluates_alike(mpirun, gan_mpi, tmp_path, classifier, small):
     """1, 2 and 3 ranks, an odd number of samples, images and points."""
     images = ("train", *small, "--steps", "30", "--run-dir", "images")
@@ -174,6 +175,7 @@ def test_what_cannot_be_evaluated_is_named(
     assert (few.returncode, few.stderr.count("5 is not in the range x>=6")) == (2, 1)
 
 
+@pytest.mark.slow
 def test_training_keeps_the_best_and_a_resume_repeats_the_figures(
     mpirun, tmp_path, classifier, glyphs
 ):

@@ -57,9 +57,13 @@ def save(run_dir, state):
 @pytest.mark.parametrize(
     ("name", "preset", "shape"),
     [
-        *((name, "dcgan", (1, 28, 28)) for name in EXPORT_FORMATS),
-        pytest.param("onnx", "basic", (1, 28, 28), marks=pytest.mark.long),
-        pytest.param("pt2", "paddle-uniform", (2,), marks=pytest.mark.long),
+        *(
+            pytest.param(name, "dcgan", (1, 28, 28), marks=pytest.mark.slow)
+            for name in EXPORT_FORMATS
+        ),
+        ("safetensors", "basic", (1, 28, 28)),
+        ("onnx", "basic", (1, 28, 28)),
+        ("pt2", "paddle-uniform", (2,)),
     ],
 )
 def test_another_program_draws_the_same(gan_mpi, tmp_path, name, preset, shape):

@@ -54,7 +54,14 @@ CODES = {"exception": 1, "click": 1, "exit 3": 3, "exit 0": 1}
 
 
 @pytest.mark.launch
-@pytest.mark.parametrize("kind", FAILURES)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "exception",
+        "exit 0",
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("click", "exit 3")),
+    ],
+)
 def test_a_rank_that_fails_in_a_step_ends_the_job(launch, tmp_path, kind):
     result = launch(size=2, code=IN_A_STEP.format(failure=FAILURES[kind]), timeout=40)
     assert result.returncode == CODES[kind], result.stderr
@@ -197,7 +204,7 @@ OPTIONS = {0: (), 2: ("--batch", "0"), 75: ("--tell",), 76: ("--lr", "1e38")}
 
 @pytest.mark.launch
 @pytest.mark.parametrize(
-    "code", [*(pytest.param(c, marks=pytest.mark.long) for c in (0, 2)), 75, 76]
+    "code", [*(pytest.param(c, marks=pytest.mark.slow) for c in (0, 2, 76)), 75]
 )
 def test_all_ranks_leave_with_one_code(tmp_path, code):
     """MPICH's mpiexec combines the codes of its ranks bit by bit: 75 and 76 would make 79."""

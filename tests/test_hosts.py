@@ -114,6 +114,20 @@ def hosts(tmp_path_factory):
         cluster_script("hosts.sh", "down", base)
 
 
+def test_what_is_hidden_between_hosts_changes_no_bit(hosts, mnist, tmp_path):
+    (tmp_path / "hosts.txt").write_text("h1\nh2\n")
+    states, said = [], []
+    for name, more in (("hidden", ()), ("waiting", ("--no-overlap",))):
+        options = ("--datadir", mnist, "--run-dir", tmp_path / name, "--steps", "12", *more)
+        done = hosts.call(LAUNCH, *options, folder=tmp_path, RANKS="2")
+        assert done.returncode == 0, done.stdout + done.stderr
+        states.append(last_state(tmp_path / name))
+        said.append("next update begins while gradients are summed" in done.stdout)
+        assert (" hidden)" in done.stdout) == said[-1]
+    assert said == [True, False]
+    assert apart(*states) == 0
+
+
 @pytest.fixture(scope="module")
 def on_one_rank(mnist, tmp_path_factory):
     """The state after STEPS steps on one rank of this host."""

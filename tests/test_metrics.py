@@ -110,6 +110,7 @@ def real_features(mnist, mpirun, tmp_path_factory):
     return *found, load_dataset(Source(str(mnist)), "train").labels
 
 
+@pytest.mark.slow
 def test_the_distance_between_real_sets_behaves(mpirun, tmp_path, real_features):
     """Of a set to itself 0; much the same for any 10,000 training images; far without a class."""
     train, test, labels = real_features

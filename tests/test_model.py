@@ -80,6 +80,7 @@ def swept(gan_mpi_in, tmp_path_factory):
     return folder, done.stdout, json.loads((folder / "j").read_text())
 
 
+@pytest.mark.slow
 def test_a_sweep_predicts_and_says_so(swept):
     _, said, found = swept
     assert found["model"]["messages"] == found["lines"][-1]["messages"]
@@ -97,6 +98,7 @@ def test_a_sweep_predicts_and_says_so(swept):
     assert "between two ranks of one node, no farther" in said
 
 
+@pytest.mark.slow
 def test_two_ranks_are_predicted_roughly(swept):
     """A tenth of a millisecond of work, on a machine that does other things besides."""
     *_, found = swept
@@ -109,6 +111,7 @@ def test_two_ranks_are_predicted_roughly(swept):
             assert math.isfinite(each["efficiency"])
 
 
+@pytest.mark.slow
 def test_it_is_drawn(swept):
     folder, *_ = swept
     with Image.open(folder / "p.png") as picture:
@@ -121,6 +124,7 @@ def test_a_plot_wants_a_sweep(gan_mpi):
     assert done.returncode == 2 and "give --sweep too" in done.stderr
 
 
+@pytest.mark.slow
 def test_ranks_that_share_cores_predict_nothing(gan_mpi, tmp_path):
     options = ("--sweep", "--oversubscribe", "--seconds", 0.01, "--json", "j")
     done = gan_mpi("bench", *options, "--", *SMALL, size=3)

@@ -33,6 +33,7 @@ def assert_as_published(run_dir):
     assert last_G == pytest.approx(1.99, abs=0.20)
 
 
+@pytest.mark.slow
 def test_cntks_own_test_passes_and_the_losses_are_as_published(gan_mpi, tmp_path, mnist):
     """The losses on two ranks, which do not depend on their number; its pattern on four."""
     command = ("train", "--datadir", mnist, "--log-format", "cntk", "--run-dir")

@@ -35,33 +35,49 @@ WAITING = {
     "batch norm of both": {"network": "dcgan", "latent_dim": 8, "batch": 6},
     "balance": BASE | {"schedule": "balance"},
 }
-CASES = [(name, given) for name, (given, _) in HIDDEN.items()] + list(WAITING.items())
+CASES = {name: given for name, (given, _) in HIDDEN.items()} | WAITING
+QUICK = ("basic", "repeated latents", "batch norm of both", "balance")
+
+
+def cases(names):
+    return [each if each in QUICK else pytest.param(each, marks=pytest.mark.slow) for each in names]
 
 
 @pytest.fixture(scope="module")
-def found(mpirun):
-    return mpirun(3, "overlapped", [2, 3], 4, CASES, timeout=60)[0]
+def quick(mpirun):
+    return mpirun(3, "overlapped", [2, 3], 4, [(name, CASES[name]) for name in QUICK])[0]
 
 
-@pytest.mark.parametrize("size", [2, 3])
-@pytest.mark.parametrize("name", [name for name, _ in CASES])
+@pytest.fixture(scope="module")
+def slow(mpirun):
+    others = [(name, given) for name, given in CASES.items() if name not in QUICK]
+    return mpirun(3, "overlapped", [2, 3], 4, others, timeout=100)[0]
+
+
+@pytest.fixture
+def found(request, name):
+    return request.getfixturevalue("quick" if name in QUICK else "slow")[name]
+
+
+@pytest.mark.parametrize("size", ["2", "3"])
+@pytest.mark.parametrize("name", cases(CASES))
 def test_bits_are_the_same_with_and_without_overlap(found, name, size):
-    waiting, whole, (with_it, without, _), _ = found[name][str(size)]
+    waiting, whole, (with_it, without, _), _ = found[size]
     assert waiting == 0
     assert with_it == without
     assert whole < (1e-2 if name == "bf16" else 1e-4), "other sums, but for rounding"
 
 
-@pytest.mark.parametrize("name", HIDDEN)
+@pytest.mark.parametrize("name", cases(HIDDEN))
 def test_the_next_update_begins_while_gradients_are_summed(found, name):
-    assert found[name]["2"][3] == HIDDEN[name][1]
-    with_it, _, whole = found[name]["2"][2]
+    assert found["2"][3] == HIDDEN[name][1]
+    with_it, _, whole = found["2"][2]
     assert with_it > 2 * whole, "there are pieces"
 
 
 @pytest.mark.parametrize("name", WAITING)
 def test_where_nothing_can_be_hidden_ranks_wait_for_one_sum(found, name):
-    _, _, messages, ahead = found[name]["2"]
+    _, _, messages, ahead = found["2"]
     assert ahead == []
     assert len(set(messages)) == 1
 
@@ -70,7 +86,7 @@ def lines_of(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-TRAIN = ("train", "--glyphs", 64, "--batch", 16, "--steps", 4, "--checkpoint-every", 2)
+TRAIN = ("train", "--glyphs", 64, "--batch", 16, "--steps", 2)
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ def test_a_deadlock_ends_within_its_limit_with_the_stacks_of_both_ranks(pool):
     assert do(pool, 2, "sizes") == [[2, 2]] * 2
 
 
+@pytest.mark.slow
 def test_a_failure_of_one_rank_is_shown_with_the_stacks_of_the_other(pool):
     with pytest.raises(JobFailed, match="rank 1 failed") as caught:
         do(pool, 2, "failure", 1)
@@ -78,6 +79,7 @@ def test_what_a_job_changes_is_put_back(pool):
     assert do(pool, 2, "process_id") == pids, "the same ranks"
 
 
+@pytest.mark.slow
 def test_ranks_that_cannot_be_put_back_are_replaced(pool):
     pids = do(pool, 2, "leave_a_thread")
     assert not {*pids} & {*do(pool, 2, "process_id")}
@@ -129,6 +131,7 @@ def essence(text):
     return re.sub(r"(?<=started in ).*|\d+ img/s|comm \d+%|\d+:\d\d", "", text)
 
 
+@pytest.mark.slow
 @pytest.mark.launch
 @pytest.mark.parametrize("words", [["tain"], ["train", "--glyphs", "20", "--steps", "1"]])
 def test_a_job_of_the_pool_ends_as_a_launch_does(launch, gan_mpi_in, tmp_path_factory, words):

@@ -20,6 +20,7 @@ def found(mpirun):
     return dict(zip(CASES, everyone[0], strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_gradients_are_those_of_fp32_to_its_rounding(found, name):
     """Its numbers have 8 bits: one in 256."""
@@ -28,11 +29,13 @@ def test_gradients_are_those_of_fp32_to_its_rounding(found, name):
     assert 1e-4 < together < 0.03 and 1e-4 < alone < 0.03, "bfloat16 was not used, or for too much"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_weights_statistics_and_sums_stay_in_float32(found, name):
     assert found[name][1] == ["torch.float32"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_resumed_run_is_the_same_to_the_bit(found, name):
     same, gap, where = found[name][2]

@@ -54,6 +54,7 @@ def test_ten_steps_do_not_depend_on_the_ranks(mpirun):
         assert gap < 1e-9, f"{name}: {where}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", QUICK)
 def test_any_number_of_ranks_trains_the_same_model(answers, preset):
     """fp64, 3 steps: parameters, running statistics, optimizer states and losses.
@@ -64,6 +65,7 @@ def test_any_number_of_ranks_trains_the_same_model(answers, preset):
     assert gap < 1e-9, where
 
 
+@pytest.mark.slow
 def test_fp32_gradients_of_one_update_do_not_depend_on_the_ranks(answers):
     gap, where = answers[0][0]["gradients"]["3"]
     assert gap < 1e-4, where
@@ -75,6 +77,7 @@ def check_resumed(names, found):
         assert gap == 0, f"{name}: {where}"
 
 
+@pytest.mark.slow
 def test_presets_resume_exactly(answers):
     check_resumed(QUICK, answers[0][1:-1])
 
@@ -86,6 +89,7 @@ def test_the_other_presets_resume_exactly(mpirun):
     check_resumed(names, mpirun(2, "several", calls, timeout=250)[0])
 
 
+@pytest.mark.slow
 def test_who_is_trained_by_the_balance_rule_does_not_depend_on_the_ranks(answers):
     one, two, three = answers[0][-1]
     assert one == two == three == answers[1][-1][0] == answers[2][-1][0]

@@ -41,6 +41,7 @@ def train(folder, *options, patch="", on=(1,), variables=LEAST):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OFTEN)
 def test_all_ranks_use_the_least_instruction_set_that_one_has(tmp_path, name):
     """And then train, to the bit, what ranks do that all have the least."""
@@ -55,6 +56,7 @@ def test_all_ranks_use_the_least_instruction_set_that_one_has(tmp_path, name):
     assert segment["processors"] == [f"{processors.processor()} (DEFAULT)"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OFTEN)
 def test_where_that_does_not_help_all_get_roots_tensors(tmp_path, name):
     result = train(tmp_path, *RUNS[name], "--run-dir", "run", patch=UNSETTLED)

@@ -74,7 +74,11 @@ def kill_in_step_40(start, tmp_path, size, options):
 
 
 @pytest.mark.launch
-@pytest.mark.parametrize(("size", "more"), [(1, {}), (3, MIXED)], ids=["1 rank", "3 ranks, mixed"])
+@pytest.mark.parametrize(
+    ("size", "more"),
+    [pytest.param(1, {}, marks=pytest.mark.slow), (3, MIXED)],
+    ids=["1 rank", "3 ranks, mixed"],
+)
 def test_a_run_killed_in_step_40_resumes_to_the_same_bits(start, mpirun, tmp_path, size, more):
     options = {**OPTIONS, **more}
     whole, killed = ({**options, "run_dir": name} for name in ("whole", "killed"))

@@ -79,6 +79,7 @@ def test_usr1_to_mpiexec_stops_and_the_rest_is_the_same_to_the_bit(start, mpirun
     assert_same_bits(one, other)
 
 
+@pytest.mark.slow
 def test_usr1_to_one_rank_and_a_save_that_takes_a_second(start, tmp_path):
     step = stop(start, tmp_path, "rank", signal.SIGUSR1, code=SLOW_SAVE)
     path = rundir.checkpoint_path(tmp_path / "run", step)
@@ -88,6 +89,7 @@ def test_usr1_to_one_rank_and_a_save_that_takes_a_second(start, tmp_path):
 NUMBERS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["TERM", "INT"])
 
 
+@pytest.mark.slow
 @NUMBERS
 def test_term_and_int_to_one_rank(start, tmp_path, number):
     stop(start, tmp_path, "rank", number)
@@ -98,6 +100,7 @@ def test_term_and_int_to_mpiexec(start, tmp_path, mpich, number):
     stop(start, tmp_path, "mpiexec", number)
 
 
+@pytest.mark.slow
 def test_a_closed_terminal_asks_for_a_stop_but_not_under_nohup(start, tmp_path):
     def begin(run_dir):
         process = start(*OPTIONS[:-1], run_dir)
@@ -117,6 +120,7 @@ def test_a_closed_terminal_asks_for_a_stop_but_not_under_nohup(start, tmp_path):
     assert process.wait(30) == 75
 
 
+@pytest.mark.slow
 def test_a_second_interrupt_ends_at_once(start, tmp_path):
     process = start(*OPTIONS, code=SLOW_SAVE)
     wait_until_it_trains(process, tmp_path / "run")

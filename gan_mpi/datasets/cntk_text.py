@@ -6,7 +6,6 @@ anything else line by line.  Source: CNTK's documentation of CNTKTextFormatReade
 """
 
 import hashlib
-import io
 import os
 import re
 from collections.abc import Iterator
@@ -14,16 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
+from gan_mpi.datasets.cached import Arrays, cached
 from gan_mpi.errors import UserError, reason
-from gan_mpi.files import cache_folder, write_aside
 
 FILES = {"train": "Train-28x28_cntk_text.txt", "test": "Test-28x28_cntk_text.txt"}
 SIDE = 28  # pixels
 WIDTHS = {"labels": 10, "features": SIDE * SIDE}
 CHUNK = 1 << 22  # bytes read at once; small enough to stay in a processor's cache
 REGULAR_LINE = b"|labels|features\n"  # what is left of it without digits and spaces
-
-Arrays = tuple[np.ndarray, np.ndarray | None]
 
 
 def read(path: Path) -> Arrays:
@@ -168,55 +165,14 @@ def _check_sequence(inputs: dict[str, list[np.ndarray]], where: str) -> None:
 
 
 def read_cached(path: Path) -> Arrays:
-    """Read a file through a cache in the user's folder, which dies with its size and time.
-
-    The cache is written aside and renamed, so that ranks and jobs may write it at once; where
-    it cannot be written or read, the file itself is read.
-    """
+    """Read a file through this user's cache, which forgets it with its size and time."""
     try:
         status = path.stat()
     except OSError as error:
         raise UserError(f"cannot read {path}: {reason(error)}.") from None
     stamp = np.array([status.st_size, status.st_mtime_ns])
-    cache = _cache_file(path)
-    if cache is None:
-        return read(path)
-    arrays = _load_cache(cache, stamp)
-    if arrays is None:
-        arrays = read(path)
-        _save_cache(cache, stamp, *arrays)
-    return arrays
-
-
-def _cache_file(path: Path) -> Path | None:
-    folder = cache_folder()
     name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
-    return None if folder is None else folder / f"cntk-text-{name}.npz"
-
-
-def _load_cache(cache: Path, stamp: np.ndarray) -> Arrays | None:
-    try:
-        with cache.open("rb") as file, np.load(file) as arrays:
-            if not np.array_equal(arrays["stamp"], stamp):
-                return None
-            return arrays["images"], arrays.get("labels")
-    except Exception:  # noqa: BLE001 - whatever is wrong with it, the file is still there
-        return None
-
-
-def _save_cache(
-    cache: Path, stamp: np.ndarray, images: np.ndarray, labels: np.ndarray | None
-) -> None:
-    arrays = {"stamp": stamp, "images": images}
-    if labels is not None:
-        arrays["labels"] = labels
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)  # type: ignore[arg-type]
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        write_aside(cache, buffer.getvalue())
-    except (OSError, UserError):
-        return  # then it is read from the text again next time
+    return cached(f"cntk-text-{name}", stamp, lambda: read(path))
 
 
 def lines_of(images: np.ndarray, labels: np.ndarray) -> Iterator[str]:

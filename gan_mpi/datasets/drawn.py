@@ -1,11 +1,15 @@
 """Digits in Pillow's bundled font, and points: data that are drawn and need no download."""
 
+import hashlib
 import math
 from functools import cache
+from pathlib import Path
 
 import numpy as np
+import PIL
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
+from gan_mpi.datasets.cached import Arrays, cached
 from gan_mpi.streams import Purpose, uniforms
 
 COUNT = 1_000_000  # points for training
@@ -15,6 +19,7 @@ FINE = 4  # fine pixels a pixel: digits are drawn large and reduced
 CANVAS = FINE * SIDE
 FONT_SIZE = 88  # fine pixels; a digit is then about 62 high
 SEED = 0  # the data set does not change with a run's seed
+KEPT = range(1000, 100_001)  # counts of glyphs that take a while to draw, and not much room
 STROKES = 8  # weights of a digit: 0 to 7 fine pixels more on each side
 JITTER = {
     "shift_x": (-2.5, 2.5),  # pixels
@@ -42,6 +47,18 @@ def draw_glyphs(count: int, first: int = 0) -> tuple[np.ndarray, np.ndarray]:
     for number, values in enumerate(jitter.tolist()):
         images[number, 0] = _draw(int(labels[number]), dict(zip(JITTER, values, strict=True)))
     return images, labels
+
+
+def read_glyphs(count: int, first: int) -> Arrays:
+    """Return what draw_glyphs() does, through this user's cache if they are KEPT.
+
+    Pillow's font and its resampling may change with its version, and drawing with this file.
+    """
+    if count not in KEPT:
+        return draw_glyphs(count, first)
+    code = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    stamp = np.array([PIL.__version__, code])
+    return cached(f"glyphs-{first}-{count}", stamp, lambda: draw_glyphs(count, first))
 
 
 @cache

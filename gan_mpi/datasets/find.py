@@ -7,7 +7,7 @@ import numpy as np
 from gan_mpi.config.values import RANK
 from gan_mpi.datasets import cifar10, classes, cntk_text, idx, npz, packed, pictures
 from gan_mpi.datasets.dataset import Dataset, Source, make_dataset
-from gan_mpi.datasets.drawn import COUNT, draw_glyphs, draw_points
+from gan_mpi.datasets.drawn import COUNT, draw_points, read_glyphs
 from gan_mpi.datasets.folder import SOUGHT, deeper, has_pictures
 from gan_mpi.errors import UserError
 from gan_mpi.files import NewFile
@@ -73,7 +73,7 @@ def open_dataset(source: Source, split: str = "train", into: NewFile | None = No
     is_test = split == "test"
     if source.glyphs is not None:
         count = DRAWN_TEST if is_test else source.glyphs
-        images, labels = draw_glyphs(count, FIRST_TEST_GLYPH if is_test else 0)
+        images, labels = read_glyphs(count, FIRST_TEST_GLYPH if is_test else 0)
         return make_dataset("glyphs", f"{count} drawn glyphs", images, labels)
     drawn = draw_points(DRAWN_TEST, COUNT) if is_test else draw_points()
     return make_dataset("uniform", "the unit square", drawn, None)

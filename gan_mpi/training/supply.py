@@ -64,6 +64,7 @@ class Supply:
         for lo, hi in self.feed.parts:
             with self.comm.clock.phase("data"):
                 part = of(position, lo, hi)
+            self.comm.under_way.look()
             yield part
 
     def _drawn(self, draw: Callable[[Batch], Batch], position: int) -> Iterator[Batch]:
