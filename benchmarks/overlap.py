@@ -41,16 +41,25 @@ class Side:
         self.comm = Communicator(comm.mpi, comm.node)
         asked = replace(start, overlap=overlap)
         self.stage, self.found = Stage(self.comm, asked, torch.device("cpu")), Found()
-        self.spent = {"ahead": 0.0, "looking": 0.0}
+        self.spent, self.is_ahead = {"ahead": 0.0, "looking": 0.0}, False
         supply, under_way = self.stage.ranks.supply, self.comm.under_way
-        supply.make_ahead = self._timed("ahead", supply.make_ahead)
+        supply.make_ahead = self._ahead(self._timed("ahead", supply.make_ahead))
         under_way.look = self._timed("looking", under_way.look)
 
     def _timed(self, name: str, function: Callable[..., None]) -> Callable[..., None]:
         def call(*arguments: object) -> None:
             began = time.perf_counter()
             function(*arguments)
-            self.spent[name] += time.perf_counter() - began
+            if self.is_ahead:
+                self.spent[name] += time.perf_counter() - began
+
+        return call
+
+    def _ahead(self, function: Callable[..., None]) -> Callable[..., None]:
+        def call(*arguments: object) -> None:
+            self.is_ahead = True
+            function(*arguments)
+            self.is_ahead = False
 
         return call
 

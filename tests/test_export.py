@@ -63,7 +63,7 @@ def save(run_dir, state):
         ),
         ("safetensors", "basic", (1, 28, 28)),
         ("onnx", "basic", (1, 28, 28)),
-        ("pt2", "paddle-uniform", (2,)),
+        pytest.param("pt2", "paddle-uniform", (2,), marks=pytest.mark.slow),
     ],
 )
 def test_another_program_draws_the_same(gan_mpi, tmp_path, name, preset, shape):

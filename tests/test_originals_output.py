@@ -40,7 +40,7 @@ def runs(mpirun, tmp_path_factory):
     for source in ("both", "none"):
         wrong = {"network": "lightning", "steps": 1, "transfer": source}
         given.append({**tiny, **wrong, "outdir": "refused"})
-    answers = mpirun(2, "train_outcomes", given, str(folder))
+    answers = mpirun(2, "on_small_dcgan", given, str(folder))
     assert answers[0] == answers[1]
     names = [options.get("run_dir", options.get("transfer")) for options in given]
     return folder, list(zip(names, answers[0], strict=True))

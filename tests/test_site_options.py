@@ -71,6 +71,7 @@ def test_rounds_and_momenta_as_they_are_written():
             ("--average", "weights", "--explain"),
             "'--explain': it shows how gradients are summed",
         ),
+        (("--average", "weights", "--overlap"), "'--overlap': it hides sums of gradients"),
         (
             ("--preset", "federated", "--datadir", "s-{rank}", "--evaluate-every", "5"),
             "'--evaluate-every': sites have no test images in common",

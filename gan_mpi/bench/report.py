@@ -132,11 +132,13 @@ def _predicted(found: Bench) -> list[str]:
     link = model.link
     between = "two nodes" if found.lines[-1].steps.nodes > 1 else "one node, no farther"
     rate = link.bandwidth / 1e9
+    hides = any(found.lines[-1].steps.hidden)
     sent = f"{len(model.messages)} sum(s) of {sum(model.messages)} bytes in all"
     lines = [
         "",
         f"predicted, not measured, from steps of one rank ({sent} are sent by many),",
         f"and sums between two ranks of {between}: {1e6 * link.latency:.1f} us, {rate:.2f} GB/s",
+        *(["as if nothing of them were hidden"] if hides else []),
         f"{'ranks':>14} {'batch':>7} {'ms a step':>10} {'efficiency':>10} {'measured':>10}",
     ]
     timed = {

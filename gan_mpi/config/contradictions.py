@@ -110,6 +110,11 @@ def check_sites(config: TrainConfig, given: Given) -> None:
             "explain",
             "it shows how gradients are summed, and --average weights sums none; leave it out",
         )
+    if by_sites and given.get("overlap"):
+        raise invalid_value(
+            "overlap",
+            "it hides sums of gradients, and --average weights sums none; leave it out",
+        )
     if by_sites and given.get("log_format", "plain") != "plain":
         raise invalid_value(
             "log_format",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gan_mpi.datasets.cached import Arrays, cached
+from gan_mpi.datasets.npz import Arrays, cached
 from gan_mpi.errors import UserError, reason
 
 FILES = {"train": "Train-28x28_cntk_text.txt", "test": "Test-28x28_cntk_text.txt"}

@@ -9,7 +9,7 @@ import numpy as np
 import PIL
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from gan_mpi.datasets.cached import Arrays, cached
+from gan_mpi.datasets.npz import Arrays, cached
 from gan_mpi.streams import Purpose, uniforms
 
 COUNT = 1_000_000  # points for training

@@ -1,4 +1,4 @@
-"""NumPy archives of images and labels: our own, MedMNIST's and Keras's.
+"""NumPy archives of images and labels: our own, MedMNIST's and Keras's, and those of the cache.
 
 An archive is believed only where its headers, its members' sizes and its bytes agree, so that what
 a damaged one promises costs no memory.
@@ -7,7 +7,7 @@ a damaged one promises costs no memory.
 import io
 import math
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +15,15 @@ from pathlib import Path
 import numpy as np
 from numpy.lib import format as npy
 
+from gan_mpi.arrays import Array
 from gan_mpi.errors import UserError, reason
-from gan_mpi.files import read_up_to
+from gan_mpi.files import cache_folder, read_up_to, write_aside
 
 FILES = {"train": "train.npz", "test": "test.npz"}
 # Names of the arrays in a file of one split, and of both: MedMNIST's, then Keras's.
 IMAGES = {"train": ("train_images", "x_train"), "test": ("test_images", "x_test")}
 LABELS = {"train": ("train_labels", "y_train"), "test": ("test_labels", "y_test")}
+Arrays = tuple[np.ndarray, np.ndarray | None]  # images and labels
 OWN = "images", "labels"
 MOST_PACKED = 1040  # times that deflate can make bytes fewer, and some
 
@@ -154,3 +156,43 @@ def bytes_of(images: np.ndarray, labels: np.ndarray | None) -> bytes:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()
+
+
+def cached(name: str, stamp: Array, make: Callable[[], Arrays]) -> Arrays:
+    """Return what make() does, from a file of the cache that has this stamp if there is one.
+
+    The file is written aside and renamed, so that ranks and jobs may write it at once; where it
+    cannot be read or written, the arrays are made again.
+    """
+    folder = cache_folder()
+    if folder is None:
+        return make()
+    file = folder / f"{name}.npz"
+    found = _load_cached(file, stamp)
+    if found is None:
+        found = make()
+        _save_cached(file, stamp, *found)
+    return found
+
+
+def _load_cached(path: Path, stamp: Array) -> Arrays | None:
+    try:
+        with path.open("rb") as file, np.load(file) as arrays:
+            if not np.array_equal(arrays["stamp"], stamp):
+                return None
+            return arrays["images"], arrays.get("labels")
+    except Exception:  # noqa: BLE001 - whatever is wrong with it, the arrays can be made
+        return None
+
+
+def _save_cached(path: Path, stamp: Array, images: np.ndarray, labels: np.ndarray | None) -> None:
+    arrays = {"stamp": stamp, "images": images}
+    if labels is not None:
+        arrays["labels"] = labels
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_aside(path, buffer.getvalue())
+    except (OSError, UserError):
+        return  # then they are made again next time

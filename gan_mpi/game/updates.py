@@ -90,6 +90,7 @@ def _learn_D(
     together = [batches] if game.judges_at_once else [[batch] for batch in batches]
     figures = Figures()
     if learned is not None:
+        assert len(together) == 2, "reals and fakes go through D together"
         figures, together = learned, together[1:]
     for group in together:
         is_last = group is together[-1]
@@ -125,7 +126,7 @@ def _learn_from(
                 added[f"class_loss_{batch.kind}"] = class_loss
         if penalties is not None:
             added |= penalties()
-        loss = weight * torch.stack(losses).sum() if len(losses) > 1 else weight * losses[0]
+        loss = weight * torch.stack(losses).sum()
     _backward(comm, game.D.bucket, loss, added, penalties is not None)
     return figures | added
 
@@ -207,7 +208,10 @@ def _learn_G(comm: Communicator, game: Game, fake: Batch) -> Figures:
 def measure(
     comm: Communicator, game: Game, parts: Iterable[tuple[Batch, Batch]]
 ) -> dict[str, float]:
-    """Return the mean figures of both players on reals and fakes; nobody learns.  Collective."""
+    """Return the mean figures of both players; nobody learns.  Collective.
+
+    `parts` are pairs of reals, as D sees them, and fakes.
+    """
     sums, count = Figures(), 0
     for real, fake in _each(parts, game.D.network):
         with comm.clock.phase("forward"):

@@ -15,33 +15,37 @@ class SumsUnderWay:
 
     def __init__(self, mpi: MPI.Intracomm, clock: Clock) -> None:
         self.at_once = False  # wait for each where it begins
-        self.hidden = 0.0  # seconds that sums went on while this rank did not wait for them
+        # Seconds from the beginning of sums until this rank saw their end, or waited for it.
+        self.hidden = 0.0
         self._mpi, self._clock = mpi, clock
         self._requests: list[MPI.Request] = []
         self._since = 0.0
 
     def begin(self, array: Array) -> None:
         """Begin to replace an array, which nobody may touch meanwhile, by its sum.  Collective."""
+        with self._clock.phase("communication"):
+            request = self._mpi.Iallreduce(MPI.IN_PLACE, array, MPI.SUM)
+            if self.at_once:
+                request.Wait()
+                return
         if not self._requests:
             self._since = time.perf_counter()
-        self._requests.append(self._mpi.Iallreduce(MPI.IN_PLACE, array, MPI.SUM))
-        if self.at_once:
-            self.wait()
+        self._requests.append(request)
 
     def look(self) -> None:
         """Let the sums go on, if any are under way."""
         if self._requests and MPI.Request.Testall(self._requests):
-            self._end()
+            self._count()
 
     def wait(self) -> None:
         """Wait until all that have begun are there.  Collective."""
         if self._requests:
-            requests, self._requests = self._requests, []
-            if not self.at_once:
-                self.hidden += time.perf_counter() - self._since
+            requests = self._requests
+            self._count()
             with self._clock.phase("communication"):
                 MPI.Request.Waitall(requests)
 
-    def _end(self) -> None:
+    def _count(self) -> None:
+        """Count as hidden what went by since the first of the sums began, and forget them."""
         self.hidden += time.perf_counter() - self._since
         self._requests = []

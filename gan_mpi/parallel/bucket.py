@@ -1,7 +1,7 @@
 """Gradients averaged over ranks.
 
 A bucket is one flat buffer a network: [gradients | sums | count | stop flag | 1.0].  Every
-rank adds its sums over samples, one Allreduce adds the ranks, and all is divided by the
+rank adds its sums over samples, Allreduce adds the ranks, and all is divided by the
 global count, so that shares of any size, none too, give the mean over the global batch.
 
 Where ranks should compute meanwhile, the buffer is cut in pieces, each of which crosses as soon
@@ -22,13 +22,13 @@ from gan_mpi.arrays import Array
 from gan_mpi.mpi.comm import Communicator
 
 FACTS = 3  # numbers at the end of a bucket: count, stop flag and 1.0
-PIECE = 1 << 16  # numbers of a piece, at least: of fewer, a message is mostly latency
+LEAST = 1 << 16  # numbers of a piece, at least: of fewer, a message is mostly latency
 MESSAGE = 1 << 20  # numbers of a message of a piece, at most: of more, Open MPI takes longer
 
 
 @dataclass(frozen=True)
 class Averages:
-    """What one Allreduce told all ranks: means over the global batch, and whether to stop."""
+    """What the sums over ranks told them: means over the global batch, and whether to stop."""
 
     means: dict[str, float]
     stop: bool
@@ -95,7 +95,7 @@ class GradientBucket:
         begin = end
         for number in reversed(range(first)):
             begin -= self.parameters[number].numel()
-            if end - begin >= PIECE or not number:
+            if end - begin >= LEAST or not number:
                 messages = np.split(host[begin:end], range(MESSAGE, end - begin, MESSAGE))
                 self.pieces.append(Piece(messages, set(range(number, first))))
                 end, first = begin, number

@@ -43,23 +43,27 @@ class Updated(Protocol):
 def arrange_overlap(
     comm: Communicator,
     players: Mapping[str, Updated],
+    ahead: Mapping[str, str],
     asked: bool | None,
     whole: bool,
-    never: str = "",
 ) -> Overlap:
     """Let the gradients of players, by name, cross by what is planned for them; return that.
 
-    `asked` is None where nobody said: then ranks overlap if they are on several nodes; on one, sums
-    take the cores themselves.  `never` is why nothing can be hidden, if so.  `whole` says that one
+    `ahead` says by player why it cannot compute ahead, empty if it can but for its network; without
+    an entry it has nothing to compute.  `asked` is None where nobody said: then ranks overlap if
+    they are on several nodes; on one, sums take the cores themselves.  `whole` says that one
     backward goes through this rank's share, whose gradients may then cross from within.
     """
-    networks = {name: player.network for name, player in players.items()}
     overlap = Overlap()
     if comm.world_size > 1 and (comm.node_count > 1 or asked is not None):
-        overlap = Overlap(why_not=never) if never else plan_overlap(networks, asked is not False)
+        reasons = {name: why or _what_blocks(players[name].network) for name, why in ahead.items()}
+        overlap = plan_overlap(reasons, asked is not False)
     comm.under_way.at_once = not overlap.hides
-    for player in players.values() if overlap.in_pieces else ():
+    for player in players.values():
         bucket = player.bucket
+        bucket.pieces.clear()
+        if not overlap.in_pieces:
+            continue
         bucket.cut()
         if whole and not bucket.buffer.is_cuda and not normalises_over_ranks(player.network):
             bucket.send_when_finished()
@@ -68,21 +72,26 @@ def arrange_overlap(
     return overlap
 
 
-def plan_overlap(networks: Mapping[str, nn.Module], hides: bool) -> Overlap:
-    """Return how gradients cross by the networks, by player, and by whether any may be hidden."""
-    reasons = {name: why for name, network in networks.items() if (why := _what_blocks(network))}
-    if len(reasons) == len(networks):
-        return Overlap(why_not=", and ".join(f"{name} has {why}" for name, why in reasons.items()))
-    return Overlap(True, hides, frozenset(reasons))
+def plan_overlap(reasons: Mapping[str, str], hides: bool) -> Overlap:
+    """Return how gradients cross.
+
+    `reasons` say why each player that has something to compute ahead cannot, empty if it can.
+    """
+    blocked = {name: why for name, why in reasons.items() if why}
+    if len(blocked) < len(reasons):
+        return Overlap(True, hides, frozenset(blocked))
+    said = dict.fromkeys(blocked.values())
+    each = [f"{' and '.join(n for n in blocked if blocked[n] == why)} {why}" for why in said]
+    return Overlap(why_not=", ".join(each) or "G alone is trained, and nothing else goes on")
 
 
 def _what_blocks(network: nn.Module) -> str:
     """Return why a pass through a network may not be made ahead, empty if it may."""
     if normalises_over_ranks(network):
-        return "batch norm, which sums over the ranks itself"
+        return "cannot compute ahead of batch norm's own sums"
     kept = {id(buffer) for layer in batch_norms(network) for buffer in layer.buffers()}
     if any(id(buffer) not in kept for buffer in network.buffers()):
-        return "spectral norm, which every pass changes"
+        return "would change its spectral norm"
     return ""
 
 

@@ -16,7 +16,7 @@ LINES = 50  # status lines of a run, as many as CNTK's example printed
 WIDTH = 100  # columns of a status line
 LEGEND = (
     "(G, D: losses; D(x), D(G(z)): mean scores of reals and fakes; comm: share of time "
-    "communicating)"
+    "communicating, + hidden)"
 )
 
 
@@ -129,7 +129,7 @@ def log_format_of(options: RunConfig, config: TrainConfig) -> LogFormat:
 
 def status_line(record: StatsRecord, steps: int, seconds_left: float, with_rates: bool) -> str:
     """Return one readable line of at most WIDTH columns about the updates since the last one."""
-    hidden = f" ({record['hidden']:.0%} hidden)" if "hidden" in record else ""
+    hidden = f"+{record['hidden']:.0%}" if "hidden" in record else ""
     parts = [
         f"step {record['step']:{len(str(steps))}d}/{steps}",
         *figure_texts(record),

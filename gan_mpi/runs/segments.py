@@ -24,7 +24,7 @@ class Segment(TypedDict, total=False):
     versions: dict[str, str]
     arithmetic: int
     micro_batch: int  # if shares went through the networks in parts
-    pieces: bool  # if gradients were summed in pieces while ranks computed
+    pieces: bool  # if gradients were summed in pieces
     state: str  # starting, running, done, stopped and why, or lost: ended without a word
     last_step: int
     images: int  # of this start

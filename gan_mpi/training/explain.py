@@ -64,9 +64,6 @@ class ExplainedTurn(Turn):
     def _start_clock(self) -> None:
         self.began, self.seconds = time.perf_counter(), self.comm.clock.seconds()
 
-    def _make_ahead(self, updated: str) -> None:
-        """Make nothing ahead: what is said of an update is all of it."""
-
     def finish_update(self, name: str, averages: Averages) -> dict[str, float]:
         """Update a player, and say what led to it.  Collective."""
         means = super().finish_update(name, averages)

@@ -40,7 +40,7 @@ class Replicas:
             _mirror(comm, self.state)
         parts = start.micro_batch
         feed = Feed(comm, self.state, self.dataset, device, micro_batch=parts)
-        self.supply = Supply(comm, self.state.game, feed, start.overlap)
+        self.supply = Supply(comm, self.state.game, feed, start.overlap, start.explains)
         phases.end("networks")
         return self.state
 
@@ -58,7 +58,7 @@ class Replicas:
                 "images, whose sums are added."
             )
         overlap = self.supply.overlap
-        if overlap.why_not:
+        if overlap.why_not and self.start.overlap is not False:
             lines.append(f"ranks wait while gradients are summed: {overlap.why_not}.")
         elif overlap.hides:
             lines.append(

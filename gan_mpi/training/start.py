@@ -39,6 +39,7 @@ class Start:
     remembered: dict[str, OptionValue] = field(default_factory=dict)
     micro_batch: int | None = None  # images that pass through the networks at once
     overlap: bool | None = None  # whether ranks compute while gradients are summed; None: by nodes
+    explains: bool = False
 
     @property
     def finished(self) -> str | None:
@@ -87,6 +88,7 @@ def find_start(given: Given) -> Start:
         remembered=remembered,
         micro_batch=number_of(given, "micro_batch"),
         overlap=flag_of(given, "overlap"),
+        explains=flag_of(given, "explain") or False,
     )
 
 
@@ -119,6 +121,7 @@ def _new_start(given: Given, run_dir: Path | None) -> Start:
         run_dir,
         micro_batch=parts,
         overlap=flag_of(given, "overlap"),
+        explains=flag_of(given, "explain") or False,
     )
     if (transfer := text_of(given, "transfer")) is not None:
         checkpoint_of_run = checkpoint.find_checkpoint(Path(transfer), None, start.warnings.append)

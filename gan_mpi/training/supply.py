@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from torch import Tensor
 
+from gan_mpi.config.training import TrainConfig
 from gan_mpi.game.batch import Batch
 from gan_mpi.game.players import Game
 from gan_mpi.game.updates import learn_reals
@@ -21,14 +22,19 @@ class Supply:
     """
 
     def __init__(
-        self, comm: Communicator, game: Game, feed: Feed, overlap: bool | None = None
+        self,
+        comm: Communicator,
+        game: Game,
+        feed: Feed,
+        overlap: bool | None = None,
+        explains: bool = False,
     ) -> None:
         """`overlap` is what was asked for, as arrange_overlap() has it."""
         self.comm, self.game, self.feed = comm, game, feed
         players: dict[str, Updated] = {"G": game.G, "D": game.D}
-        whole, balances = len(feed.parts) == 1, feed.config.schedule == "balance"
-        never = "--schedule balance chooses who learns by sums of both" if balances else ""
-        self.overlap = arrange_overlap(comm, players, overlap, whole, never)
+        ahead = _what_may_be_made_ahead(feed.config, explains)
+        whole = len(feed.parts) == 1
+        self.overlap = arrange_overlap(comm, players, ahead, overlap, whole)
         self._ahead: dict[tuple[str, int], Batch] = {}  # by what it is and where its stream begins
         self._learned: dict[int, dict[str, Tensor]] = {}  # figures by the position of the reals
 
@@ -37,7 +43,9 @@ class Supply:
         return self._made("reals", position) or self._parts(self._seen, position)
 
     def _seen(self, position: int, lo: int, hi: int) -> Batch:
-        return self.game.seen(self.feed.next_reals(position, lo, hi))
+        reals = self.feed.next_reals(position, lo, hi)
+        with self.comm.clock.phase("forward"):
+            return self.game.seen(reals)
 
     def latents(self, position: int) -> Iterable[Batch]:
         """Return the latents from a position of their stream on."""
@@ -89,9 +97,20 @@ class Supply:
         if updated == "D" and self.overlap.allows("G"):
             what, make = {"D": ("fakes", self.fakes), "G": ("samples", self.samples)}[following]
             (kept[what, latents],) = make(latents)
-        elif updated == "G" and following == "D" and self._learns_ahead():
+        elif updated == "G" and following == "D" and self.overlap.allows("D"):
             self._learned[images] = learn_reals(self.comm, self.game, kept["reals", images])
 
-    def _learns_ahead(self) -> bool:
-        """Return whether D's next update begins with reals, whatever the fakes are."""
-        return self.overlap.allows("D") and self.feed.config.d_update == "joint"
+
+def _what_may_be_made_ahead(config: TrainConfig, explains: bool) -> dict[str, str]:
+    """Return, by who could compute while the other's gradients are summed, why it may not."""
+    if explains:
+        return dict.fromkeys("GD", "are shown one update after the other (--explain)")
+    if config.schedule == "balance":
+        return dict.fromkeys("GD", "are chosen from by sums of both (--schedule balance)")
+    ahead = {}
+    if "D" in config.turn:
+        ahead["G"] = ""
+    if len(set(config.turn)) == 2:
+        joint = config.d_update == "joint"
+        ahead["D"] = "" if joint else "learns from fakes before reals (--d-update separate)"
+    return ahead

@@ -131,13 +131,17 @@ class Turn:
         return self.finish_update("G", averages)
 
     def _make_ahead(self, updated: str) -> None:
-        """Begin the next update while the sums of this one are under way."""
-        if self.pauses and not self.rest:
+        """Begin the next update while the sums of this one are under way.
+
+        That they bring a stop is known only afterwards, and then what was begun is dropped.
+        """
+        if (self.pauses or self.stopping) and not self.rest:
             return
         config, progress = self.state.config, self.state.progress
         following, latents = (self.rest or config.turn)[0], progress.latents
-        if "G" in self.rest[:1] and config.g_latents == "repeated" and self.latents_G is not None:
-            latents = self.latents_G
+        repeated = self.latents_G if config.g_latents == "repeated" else None
+        if self.rest and following == "G" and repeated is not None:
+            latents = repeated
         self.supply.make_ahead(updated, following, progress.images, latents)
 
     def finish_update(self, name: str, averages: Averages) -> dict[str, float]:

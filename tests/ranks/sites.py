@@ -17,7 +17,7 @@ from gan_mpi.datasets.dataset import Source
 from gan_mpi.datasets.find import load_dataset
 from gan_mpi.errors import UserError
 from gan_mpi.mpi.comm import Communicator
-from gan_mpi.networks import dense
+from gan_mpi.networks import dcgan, dense
 from gan_mpi.networks.build import ARCHITECTURES
 from gan_mpi.networks.layers import View, last_layer
 from gan_mpi.parallel.batch_norm import BatchNorm
@@ -46,6 +46,12 @@ def on_small_networks(comm, calls):
     small = replace(small, discriminator=dense.dense_discriminator)
     with patch.dict(ARCHITECTURES, lightning=small):
         return [globals()[name](comm, *arguments) for name, *arguments in calls]
+
+
+def on_small_dcgan(comm, runs, folder):
+    """Call train() for each dict of options while dcgan is small: checkpoints of it take long."""
+    dcgan.FILTERS, dcgan.DENSE = 8, 16
+    return train_outcomes(comm, runs, folder)
 
 
 def train_on_first(comm, size, runs, folder):

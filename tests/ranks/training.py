@@ -277,7 +277,7 @@ def overlapped(comm, sizes, steps, cases):
     Networks are small, and so are pieces.
     """
     shrink_networks()
-    bucket.PIECE, bucket.MESSAGE = 100, 5000
+    bucket.LEAST, bucket.MESSAGE = 100, 5000
     found = {}
     for name, given in cases:
         by_size = on_sizes(comm, sizes, lambda part, given=given: _overlapped(part, steps, given))
@@ -286,22 +286,44 @@ def overlapped(comm, sizes, steps, cases):
 
 
 def _overlapped(comm, steps, given):
-    ahead, runs, messages = [], {}, {}
-    plain = Supply._made
+    """Return gaps, what each run sends, what was made ahead, the pieces that crossed from within a
+    backward, what looking ahead sends, and how far a resumed run is from a whole one.
+    """
+    parts = {"micro_batch": given["micro_batch"]} if "micro_batch" in given else {}
+    given = {name: value for name, value in given.items() if name != "micro_batch"}
+    ahead, runs, messages, within, sent_ahead = [], {}, {}, [], []
+    plain = Supply._made, Supply.make_ahead, bucket.GradientBucket.sum
 
     def made(self, what, position):
-        kept = plain(self, what, position)
+        kept = plain[0](self, what, position)
         ahead.extend([what] * len(kept))
         return kept
 
-    Supply._made = made
+    def make_ahead(self, *arguments):
+        before = len(comm.messages)
+        plain[1](self, *arguments)
+        sent_ahead.append(len(comm.messages) - before)
+
+    def sum_(self, *arguments):
+        within.append(self._sent)
+        plain[2](self, *arguments)
+
+    Supply._made, Supply.make_ahead, bucket.GradientBucket.sum = made, make_ahead, sum_
     for overlap in (True, False, None):
         comm.messages = []
-        runs[overlap] = everything(run_steps(comm, steps, given, overlap=overlap))
-        messages[overlap], comm.messages = len(comm.messages), None
-    Supply._made = plain
-    gaps = [distance(runs[True], runs[other])[0] for other in (False, None)]
-    return [*gaps, list(messages.values()), sorted(set(ahead))]
+        run = run_steps(comm, steps, given, overlap=overlap, **parts)
+        runs[overlap], messages[overlap] = everything(run), comm.messages
+        comm.messages = None
+    Supply._made, Supply.make_ahead, bucket.GradientBucket.sum = plain
+    resumed = resumes_exactly(comm, given, overlap=True, **parts)
+    return {
+        "apart": [distance(runs[True], runs[other])[0] for other in (False, None)],
+        "messages": list(messages.values()),
+        "ahead": sorted(set(ahead)),
+        "within": sum(within),
+        "sent ahead": sum(sent_ahead),
+        "resumed": [resumed[0], resumed[1]],
+    }
 
 
 def weights(found):
