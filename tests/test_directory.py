@@ -102,7 +102,13 @@ def test_too_many_seeds_are_refused():
 LINES = ["[1, 2]", '{"step": "four"}', "7", '{"step": 4, "loss_G": NaN}', '{"date": 1}']
 
 
-@pytest.mark.parametrize("name", ["stats.jsonl", "segments.jsonl", "metrics.jsonl"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "stats.jsonl",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("segments.jsonl", "metrics.jsonl")),
+    ],
+)
 def test_a_damaged_record_stops_nobody(gan_mpi, tmp_path, name):
     done = gan_mpi(*TRAIN, "--steps", "4", "--run-dir", "whole")
     assert done.returncode == 0, done.stderr

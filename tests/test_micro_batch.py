@@ -27,12 +27,14 @@ def found(mpirun):
     return mpirun(4, "in_parts", PARTS, 3, CASES, timeout=300)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, _ in CASES])
 def test_one_rank_in_parts_trains_what_four_train(found, name):
     gap, where = found[name][0]
     assert gap < 1e-9, where
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, _ in CASES])
 def test_a_run_in_parts_resumes_to_the_same_bits(found, name):
     same, gap, where = found[name][1]

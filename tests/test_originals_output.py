@@ -46,6 +46,7 @@ def runs(mpirun, tmp_path_factory):
     return folder, list(zip(names, answers[0], strict=True))
 
 
+@pytest.mark.slow
 def test_206b_prints_its_header_and_the_last_update_of_each_step(runs):
     lines = (runs[0] / "206b" / "log.txt").read_text().splitlines()
     header = lines.index("First row is Generator loss, second row is Discriminator loss")
@@ -63,6 +64,7 @@ def test_206b_prints_its_header_and_the_last_update_of_each_step(runs):
     assert found[0]["loss_G"] != found[0]["last_loss_G"]
 
 
+@pytest.mark.slow
 def test_paddle_prints_its_losses_each_hundred_iterations(runs):
     log = (runs[0] / "paddle" / "log.txt").read_text()
     number = r"(\d+\.\d+(?:e-\d+)?)"
@@ -74,6 +76,7 @@ def test_paddle_prints_its_losses_each_hundred_iterations(runs):
         assert float(both) == pytest.approx(mean, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_shorter_than_a_row_still_has_its_statistics(runs):
     (record,) = records(runs[0] / "short")
     assert record["step"] == 20
@@ -81,6 +84,7 @@ def test_a_run_shorter_than_a_row_still_has_its_statistics(runs):
     assert "d_loss" not in (runs[0] / "short" / "log.txt").read_text()
 
 
+@pytest.mark.slow
 def test_points_are_drawn_and_described(runs, gan_mpi):
     folder, _ = runs
     log = (folder / "points" / "log.txt").read_text()
@@ -96,6 +100,7 @@ def test_points_are_drawn_and_described(runs, gan_mpi):
     assert result.stdout.startswith("samples.png: 10000 points from")
 
 
+@pytest.mark.slow
 def test_points_are_sampled_as_an_array(runs, mpirun):
     folder, _ = runs
     draw = [["points", None, list(range(100)), None, "npz", "points.npz"]]
@@ -104,6 +109,7 @@ def test_points_are_sampled_as_an_array(runs, mpirun):
     assert (drawn.shape, drawn.dtype) == ((100, 2), np.float64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("player", "idle"),
     [("generator", "discriminator"), ("discriminator", "generator")],
@@ -128,12 +134,14 @@ def test_one_player_is_trained_against_the_other(runs, player, idle):
     assert batches == 2, "a line for each record, of the player that is trained"
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_does_not_begin_from_another(runs):
     message, code, _ = runs[1][-3][1]
     assert "--transfer: generator goes on, and it began from both/checkpoint" in message
     assert "not from 206b" in message and code == 2
 
 
+@pytest.mark.slow
 def test_a_transfer_from_another_network_is_refused(runs):
     folder, outcomes = runs
     said = [
@@ -146,6 +154,7 @@ def test_a_transfer_from_another_network_is_refused(runs):
     assert not (folder / "refused").exists()
 
 
+@pytest.mark.slow
 def test_a_wrong_transfer_says_what_differs(runs, gan_mpi):
     given = ("--glyphs", "20", "--batch", "6", "--steps", "1", "--run-dir", "new")
     given += ("--transfer", runs[0] / "both")

@@ -167,10 +167,12 @@ def apart(folder, one, other, places=("G", "D")):
     return distance(*states)
 
 
+@pytest.mark.slow
 def test_all_of_them_train(found):
     assert found[0][0][:10] == [0] * 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("player", ["D", "G"])
 def test_averaging_after_every_step_of_sgd_is_averaging_gradients(found, folder, player):
     """With momentum, whose states are the sites' own or, of G, averaged."""
@@ -179,10 +181,12 @@ def test_averaging_after_every_step_of_sgd_is_averaging_gradients(found, folder,
     assert apart(folder, "D, weights", "G, weights", places=(player,))[0] > 1e-3
 
 
+@pytest.mark.slow
 def test_equal_data_at_all_sites_are_one_data_set(found, folder):
     assert apart(folder, "copies", "gradients of copies")[0] < 1e-9
 
 
+@pytest.mark.slow
 def test_one_site_is_gradient_averaging(found, folder):
     """With batch norm, Adam, and rounds that the length of the run cuts off."""
     assert found[0][3] == found[0][4] == [0]
@@ -190,6 +194,7 @@ def test_one_site_is_gradient_averaging(found, folder):
     assert apart(folder, "alone", "seen")[0] > 1e-3
 
 
+@pytest.mark.slow
 def test_a_stop_waits_for_the_end_of_the_round_and_the_rest_is_the_same_to_the_bit(found, folder):
     assert found[0][1] == 75, found[0][1]
     assert found[0][2] == [0]
@@ -215,6 +220,7 @@ def assert_same(one, other):
         assert one == other
 
 
+@pytest.mark.slow
 def test_sites_of_different_size_train_an_epoch_each(found, folder):
     """24 and 15 images, 4 an update, 2 epochs a round: 12 and 8 steps, twice, and 2 more."""
     sites = newest(folder, "whole")["sites"]
@@ -226,6 +232,7 @@ def test_sites_of_different_size_train_an_epoch_each(found, folder):
     assert [site["replay"]["count"] for site in sites] == [26, 18]
 
 
+@pytest.mark.slow
 def test_block_momentum_resumes_to_the_bit(found, folder):
     one, other = newest(folder, "blocks"), newest(folder, "blocks, first")
     for key in ("G", "D", "sites", "block_momentum"):
@@ -234,6 +241,7 @@ def test_block_momentum_resumes_to_the_bit(found, folder):
     assert not torch.equal(*adagrad), "local optimizer states are the sites' own"
 
 
+@pytest.mark.slow
 def test_another_number_of_sites_is_refused(found):
     sentence, code, everywhere = found[0][5][0]
     assert (code, everywhere) == (2, True)
@@ -242,6 +250,7 @@ def test_another_number_of_sites_is_refused(found):
     assert "was trained by 1 site(s)" in found[0][8][0][0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "said"),
     [
@@ -258,12 +267,14 @@ def test_what_sites_lack_is_said_in_one_sentence(found, place, said):
         assert everywhere
 
 
+@pytest.mark.slow
 def test_what_fails_at_one_site_ends_all_of_them_with_its_sentence(found, folder):
     for answers in found:
         assert answers[7] == ["diverged: the loss of D is nan", 76, True]
     assert (folder / "failed" / "checkpoint-000000.pt").exists()
 
 
+@pytest.mark.slow
 def test_only_weights_and_statistics_cross(found, folder):
     """100 steps are four rounds of 25, an epoch of either site.
 
@@ -283,6 +294,7 @@ def test_only_weights_and_statistics_cross(found, folder):
         assert answers[9] == [3 if answers is found[0] else 2, 3], "the spy sees"
 
 
+@pytest.mark.slow
 def test_a_class_that_one_site_has_not_is_drawn_as_often_as_all_have_it(found, folder):
     assert found[0][0][14] == 0
     data = newest(folder, "few")["data"]
@@ -294,6 +306,7 @@ def test_a_class_that_one_site_has_not_is_drawn_as_often_as_all_have_it(found, f
     assert each[0][3] == 0 < data["label_counts"][3]
 
 
+@pytest.mark.slow
 def test_sites_begin_from_the_networks_of_another_run(found, folder):
     assert found[0][10] == [0]
     state = read_checkpoint(folder / "transferred" / "checkpoint-000000.pt")
@@ -308,10 +321,12 @@ def test_what_is_due_within_a_round_is_done_at_its_end():
     assert not passed(50, 99, 50)
 
 
+@pytest.mark.slow
 def test_sites_may_balance_by_themselves_and_norm_spectra(found):
     assert found[0][0][15] == 0
 
 
+@pytest.mark.slow
 def test_each_round_says_the_losses_of_sites_and_of_all(found, folder):
     record = json.loads((folder / "whole" / "stats.jsonl").read_text().splitlines()[0])
     assert record["step"] == 12
