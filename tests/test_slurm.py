@@ -75,7 +75,7 @@ class Slurm:
         return "\n".join(line for log in logs for line in of_job.findall(log))
 
     def wait_until_it_trains(self, job, after=0):
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120  # eight ranks of two tasks begin on two cores
         while self.output(job).count("\nstep ") <= after:
             assert time.monotonic() < deadline, self.output(job)
             time.sleep(0.1)
