@@ -4,7 +4,7 @@
 #
 # Expected: two ranks of a node sum 28 MB of float32; a non-blocking sum that is waited for at once
 #   takes about what the blocking one takes, as with MPICH.
-# Happens:  it takes three to five times as long: another component adds, by another algorithm.
+# Happens:  it takes three times as long or more: another component adds, by another algorithm.
 # Seen on 2026-11-29 (median of 20, in turn, on two cores of an Intel Xeon):
 #   Allreduce 6.1 ms, Iallreduce and Wait 19.2 ms, 3.1 times
 # Matters where: gradients are summed by non-blocking calls in order to hide the sums; where there

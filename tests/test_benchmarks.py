@@ -15,11 +15,10 @@ TOP = Path(__file__).parents[1]
 SHORT = ("--batch", 12, "--pairs", 1, "--steps", 12, "--seconds", 0.1)
 
 
-def test_what_is_hidden_is_measured(tmp_path):
-    program = [*MPIEXEC, "-n", 2, sys.executable, TOP / "benchmarks" / "overlap.py"]
-    options = ["--blocks", 1, "--steps", 3, "--json", tmp_path / "found.json"]
+def run(words):
+    """Return what a program prints."""
     done = subprocess.run(
-        list(map(str, [*program, *options, "--", "--glyphs", 60, "--batch", 12])),
+        list(map(str, words)),
         env={**LAPTOP, **os.environ},
         text=True,
         capture_output=True,
@@ -27,7 +26,14 @@ def test_what_is_hidden_is_measured(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "weights equal to the bit: True" in done.stdout
+    return done.stdout
+
+
+def test_what_is_hidden_is_measured(tmp_path):
+    program = [*MPIEXEC, "-n", 2, sys.executable, TOP / "benchmarks" / "overlap.py"]
+    options = ["--blocks", 1, "--steps", 3, "--json", tmp_path / "found.json"]
+    said = run([*program, *options, "--", "--glyphs", 60, "--batch", 12])
+    assert "weights equal to the bit: True" in said
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["same"] and len(found["on"]["step"]) == len(found["off"]["step"]) == 3
     assert min(found["on"]["ahead"]) > max(found["off"]["ahead"]), "nothing is made ahead then"
@@ -59,19 +65,11 @@ def test_contestants_run_in_turn(tmp_path, program, preset, contestants):
     name, *options = program
     command = [sys.executable, TOP / "benchmarks" / name, *options, "--preset", preset, *SHORT]
     command += ["--json", tmp_path / "found.json"]
-    done = subprocess.run(
-        list(map(str, command)),
-        env={**LAPTOP, **os.environ},
-        text=True,
-        capture_output=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    said = run(command)
     found = json.loads((tmp_path / "found.json").read_text())["seconds_per_step"]
     assert list(found) == contestants
     assert all(len(each) == 1 and min(each) > 0 for each in found.values())
-    lines = done.stdout.splitlines()
+    lines = said.splitlines()
     assert [line[:28].strip() for line in lines[2:][: len(contestants)]] == contestants
     efficiencies = [line.partition(":")[0] for line in lines[2:][len(contestants) :]]
     assert efficiencies == (["weak efficiency", "strong efficiency"] * (name == "beside.py"))

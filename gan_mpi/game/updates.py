@@ -17,15 +17,12 @@ from gan_mpi.parallel.bucket import (
     GradientBucket,
     average_gradients,
     global_means,
+    nothing,
 )
 
 Pair = tuple[Batch | None, Batch | None]  # of reals and fakes
 Figures = dict[str, Tensor]  # 0-d sums over samples, by name
 T = TypeVar("T")
-
-
-def nothing() -> None:
-    """Do nothing while gradients are summed."""
 
 
 def discriminator_update(

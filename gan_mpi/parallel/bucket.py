@@ -156,13 +156,17 @@ class GradientBucket:
                 raise RuntimeError("a gradient left its bucket: use bucket.zero(), not zero_grad()")
 
 
+def nothing() -> None:
+    """Do nothing while gradients are summed."""
+
+
 def average_gradients(
     comm: Communicator,
     bucket: GradientBucket,
     sums: Mapping[str, Tensor],
     count: int,
     stop: bool,
-    meanwhile: Callable[[], None] = lambda: None,
+    meanwhile: Callable[[], None] = nothing,
 ) -> Averages:
     """Turn this rank's summed gradients into means over the global batch.  Collective.
 

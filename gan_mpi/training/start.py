@@ -58,6 +58,15 @@ def find_start(given: Given) -> Start:
 
     Raises UserError if they contradict the checkpoint, or if there should be one and is none.
     """
+    return replace(
+        _find(given),
+        micro_batch=number_of(given, "micro_batch"),
+        overlap=flag_of(given, "overlap"),
+        explains=flag_of(given, "explain") or False,
+    )
+
+
+def _find(given: Given) -> Start:
     resumed = text_of(given, "resume")
     named = resumed or text_of(given, "run_dir")
     run_dir = None if named is None else Path(named)
@@ -79,17 +88,7 @@ def find_start(given: Given) -> Start:
     config = resumed_config(config_from_dict(saved["config"]), given)
     check_sites(config, {**given, "datadir": source.datadir or ""})
     remembered = rundir.read_evaluation_options(run_dir)
-    return Start(
-        config,
-        source,
-        run_dir,
-        saved,
-        warnings=warnings,
-        remembered=remembered,
-        micro_batch=number_of(given, "micro_batch"),
-        overlap=flag_of(given, "overlap"),
-        explains=flag_of(given, "explain") or False,
-    )
+    return Start(config, source, run_dir, saved, warnings=warnings, remembered=remembered)
 
 
 def saved_source(data: DataRecord) -> Source:
@@ -114,15 +113,7 @@ def _new_start(given: Given, run_dir: Path | None) -> Start:
     datadir, glyphs = text_of(given, "datadir"), number_of(given, "glyphs")
     source = find_source(config.dataset, datadir, glyphs, RunConfig.glyphs)
     resolution = number_of(given, "resolution") or RunConfig.resolution
-    parts = number_of(given, "micro_batch")
-    start = Start(
-        config,
-        replace(source, resolution=resolution),
-        run_dir,
-        micro_batch=parts,
-        overlap=flag_of(given, "overlap"),
-        explains=flag_of(given, "explain") or False,
-    )
+    start = Start(config, replace(source, resolution=resolution), run_dir)
     if (transfer := text_of(given, "transfer")) is not None:
         checkpoint_of_run = checkpoint.find_checkpoint(Path(transfer), None, start.warnings.append)
         start.transferred = Transfer(*checkpoint_of_run)

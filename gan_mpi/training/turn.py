@@ -20,16 +20,10 @@ from gan_mpi.game.updates import (
 )
 from gan_mpi.lifecycle.stopping import StopRequest
 from gan_mpi.mpi.comm import Communicator
-from gan_mpi.parallel.bucket import Averages
+from gan_mpi.parallel.bucket import Averages, nothing
 from gan_mpi.training.progress import Progress
 from gan_mpi.training.state import RunState
 from gan_mpi.training.supply import Supply
-
-Meanwhile = Callable[[str], None]  # called with who is updated, G or D
-
-
-def nothing(updated: str) -> None:
-    """Do nothing while gradients are summed."""
 
 
 class Turn:
@@ -69,13 +63,13 @@ class Turn:
         reals, latents = self._take("images"), self._take("latents")
         learned = self.supply.learned(reals)
         batches = self.supply.reals(reals), self.supply.fakes(latents)
-        self.state.note(self._with_loss_D(self._update_D(*batches, self._make_ahead, learned)))
+        self.state.note(self._with_loss_D(self._update_D(*batches, learned)))
 
     def train_G(self) -> None:
         """Train G on the next latents, or on those of this turn's first update.  Collective."""
         if self.latents_G is None or self.state.config.g_latents == "fresh":
             self.latents_G = self._take("latents")
-        self.state.note(self._update_G(self.supply.samples(self.latents_G), self._make_ahead))
+        self.state.note(self._update_G(self.supply.samples(self.latents_G)))
 
     def train_the_worse(self) -> None:
         """Measure both losses, and train by the balance rule on the same batch.  Collective."""
@@ -105,28 +99,28 @@ class Turn:
         self,
         reals: Iterable[Batch],
         fakes: Iterable[Batch],
-        meanwhile: Meanwhile = nothing,
         learned: Figures | None = None,
     ) -> dict[str, float]:
+        ahead = partial(self._make_ahead, "D")
         if self.state.config.d_update == "joint":
-            return self._train_D_on(zip(reals, fakes, strict=True), meanwhile, learned)
-        of_fakes = self._train_D_on((None, fake) for fake in fakes)
-        return of_fakes | self._train_D_on(((real, None) for real in reals), meanwhile)
+            return self._train_D_on(zip(reals, fakes, strict=True), ahead, learned)
+        of_fakes = self._train_D_on(((None, fake) for fake in fakes), nothing)
+        return of_fakes | self._train_D_on(((real, None) for real in reals), ahead)
 
     def _train_D_on(
         self,
         parts: Iterable[Pair],
-        meanwhile: Meanwhile = nothing,
+        meanwhile: Callable[[], None],
         learned: Figures | None = None,
     ) -> dict[str, float]:
-        stop, after = self.stop.requested, partial(meanwhile, "D")
-        averages = discriminator_update(self.comm, self.state.game, parts, stop, after, learned)
+        stop = self.stop.requested
+        averages = discriminator_update(self.comm, self.state.game, parts, stop, meanwhile, learned)
         self.state.progress.advance(updates_D=1)
         return self.finish_update("D", averages)
 
-    def _update_G(self, parts: Iterable[Batch], meanwhile: Meanwhile = nothing) -> dict[str, float]:
-        stop, after = self.stop.requested, partial(meanwhile, "G")
-        averages = generator_update(self.comm, self.state.game, parts, stop, after)
+    def _update_G(self, parts: Iterable[Batch]) -> dict[str, float]:
+        stop, ahead = self.stop.requested, partial(self._make_ahead, "G")
+        averages = generator_update(self.comm, self.state.game, parts, stop, ahead)
         self.state.progress.advance(updates_G=1)
         return self.finish_update("G", averages)
 

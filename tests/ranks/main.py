@@ -28,11 +28,11 @@ from gan_mpi.mpi import comm as comm_module
 from gan_mpi.mpi import launcher
 from gan_mpi.mpi import world as world_module
 from gan_mpi.mpi.comm import Communicator
-from ranks import metrics, misbehaviour, parallel, programs, sites, training
+from ranks import metrics, misbehaviour, overlap, parallel, programs, sites, training
 from ranks.pool import DUMP, TESTS
 
 MPI = comm_module.MPI
-PLACES = (metrics, misbehaviour, programs, training, parallel, sites)
+PLACES = (metrics, misbehaviour, programs, training, parallel, sites, overlap)
 BACKSTOP = 60  # seconds after its time that a job ends by itself, if pytest is gone
 THREADS = 0.5  # seconds for the threads of a job to end
 
