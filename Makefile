@@ -17,7 +17,7 @@ shell:
 test:
 	$(PYTHON) -m pytest
 slow:
-	$(PYTHON) -m pytest -m slow
+	$(PYTHON) -m pytest -m "slow and not long"
 long:
 	$(PYTHON) -m pytest -m "long or hours" -v -rP --no-header --durations=0 | tee tests/long-$$(date +%F).log
 cluster:

@@ -175,12 +175,12 @@ def test_sites_draw_the_digits_of_both(tmp_path, mnist):
 @pytest.mark.long
 @pytest.mark.launch
 @pytest.mark.parametrize("preset", ["dcgan-206b", "paddle-uniform"])
-def test_the_first_minute(start, tmp_path, mnist, preset):
+def test_the_first_half_minute(start, tmp_path, mnist, preset):
     data = () if preset == "paddle-uniform" else ("--datadir", mnist)
     command = ("train", "--preset", preset, "--fast", "--run-dir", "run", *data)
     process = start(*command, size=2, timeout=200)
     with pytest.raises(subprocess.TimeoutExpired):
-        process.communicate(timeout=60)
+        process.communicate(timeout=30)
     process.send_signal(signal.SIGUSR1)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 75, out + err
