@@ -11,6 +11,7 @@ import torch
 
 from gan_mpi.arrays import Array
 from gan_mpi.clock import between
+from gan_mpi.cluster.memory import return_freed_memory
 from gan_mpi.lifecycle.phases import Phases
 from gan_mpi.lifecycle.stopping import StopRequest
 from gan_mpi.mpi.comm import Communicator
@@ -73,6 +74,7 @@ class Stage:
         """Read the data and make the networks.  Collective."""
         self.comm, self.ranks = comm, Replicas(comm, start)
         self.state = self.ranks.open(device, Phases())
+        return_freed_memory()  # that reading data took
         self.stop = StopRequest()
 
     def step(self) -> None:

@@ -24,8 +24,13 @@ _spare_the_compiler()
 
 @torch.no_grad()
 def apply_update(optimizer: torch.optim.Optimizer) -> None:
-    """Do optimizer.step(), without its wrappers that import the compiler."""
+    """Do optimizer.step(), without its wrappers that import the compiler.
+
+    Every parameter is then known to have changed, which torch's fused Adam does not say by itself.
+    """
     inspect.unwrap(type(optimizer).step)(optimizer)
+    for group in optimizer.param_groups:
+        torch.autograd.graph.increment_version(group["params"])
 
 
 class FSAdaGrad(torch.optim.Optimizer):

@@ -6,6 +6,7 @@ from torch import nn
 
 from gan_mpi.networks.layers import ConvTranspose2d, View, last_layer, quarter_sides
 from gan_mpi.parallel.batch_norm import BatchNorm
+from gan_mpi.parallel.linear import Linear
 
 # BatchNormalization(normalization_time_constant=5000) at the tutorial's batch of 128.
 MOMENTUM = 1.0 - math.exp(-128 / 5000)
@@ -27,10 +28,10 @@ def dcgan_generator(latent_dim: int, shape: tuple[int, ...], tanh: bool) -> nn.S
     channels, height, width = shape
     small = FILTERS, *quarter_sides("the networks dcgan and dcgan-206b make", height, width)
     return nn.Sequential(
-        nn.Linear(latent_dim, DENSE),
+        Linear(latent_dim, DENSE),
         _batch_norm(DENSE),
         nn.ReLU(),
-        nn.Linear(DENSE, math.prod(small)),
+        Linear(DENSE, math.prod(small)),
         View(*small),
         _batch_norm(FILTERS),
         nn.ReLU(),
@@ -74,8 +75,8 @@ def _discriminator(shape: tuple[int, ...], before: int, after: int) -> nn.Sequen
         _batch_norm(64),
         nn.LeakyReLU(0.2),
         nn.Flatten(),
-        nn.Linear(64 * math.prod(sides), DENSE),
+        Linear(64 * math.prod(sides), DENSE),
         _batch_norm(DENSE),
         nn.LeakyReLU(0.2),
-        nn.Linear(DENSE, 1),
+        Linear(DENSE, 1),
     )

@@ -5,6 +5,7 @@ import math
 from torch import nn
 
 from gan_mpi.networks.layers import View, last_layer
+from gan_mpi.parallel.linear import Linear
 
 HIDDEN = 128
 
@@ -12,9 +13,9 @@ HIDDEN = 128
 def dense_generator(latent_dim: int, shape: tuple[int, ...], tanh: bool) -> nn.Sequential:
     """Latents (N, latent_dim) to images (N, *shape)."""
     return nn.Sequential(
-        nn.Linear(latent_dim, HIDDEN),
+        Linear(latent_dim, HIDDEN),
         nn.ReLU(),
-        nn.Linear(HIDDEN, math.prod(shape)),
+        Linear(HIDDEN, math.prod(shape)),
         last_layer(tanh),
         View(*shape),
     )
@@ -24,7 +25,7 @@ def dense_discriminator(shape: tuple[int, ...]) -> nn.Sequential:
     """Images (N, *shape) to logits (N, 1); D(x) is their sigmoid."""
     return nn.Sequential(
         nn.Flatten(),
-        nn.Linear(math.prod(shape), HIDDEN),
+        Linear(math.prod(shape), HIDDEN),
         nn.ReLU(),
-        nn.Linear(HIDDEN, 1),
+        Linear(HIDDEN, 1),
     )

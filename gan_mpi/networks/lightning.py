@@ -6,6 +6,7 @@ from torch import nn
 
 from gan_mpi.networks.layers import View, last_layer
 from gan_mpi.parallel.batch_norm import BatchNorm
+from gan_mpi.parallel.linear import Linear
 
 EPSILON = 0.8  # BatchNorm1d(n, 0.8): the original meant a momentum
 SLOPE = 0.2
@@ -13,14 +14,14 @@ SLOPE = 0.2
 
 def lightning_generator(latent_dim: int, shape: tuple[int, ...], tanh: bool) -> nn.Sequential:
     """Latents (N, latent_dim) to images (N, *shape)."""
-    layers: list[nn.Module] = [nn.Linear(latent_dim, 128), nn.LeakyReLU(SLOPE)]
+    layers: list[nn.Module] = [Linear(latent_dim, 128), nn.LeakyReLU(SLOPE)]
     for inputs, outputs in ((128, 256), (256, 512), (512, 1024)):
         layers += [
-            nn.Linear(inputs, outputs),
+            Linear(inputs, outputs),
             BatchNorm(outputs, eps=EPSILON),
             nn.LeakyReLU(SLOPE),
         ]
-    last = nn.Linear(1024, math.prod(shape))
+    last = Linear(1024, math.prod(shape))
     return nn.Sequential(*layers, last, last_layer(tanh), View(*shape))
 
 
@@ -28,9 +29,9 @@ def lightning_discriminator(shape: tuple[int, ...]) -> nn.Sequential:
     """Images (N, *shape) to logits (N, 1); D(x) is their sigmoid."""
     return nn.Sequential(
         nn.Flatten(),
-        nn.Linear(math.prod(shape), 512),
+        Linear(math.prod(shape), 512),
         nn.LeakyReLU(SLOPE),
-        nn.Linear(512, 256),
+        Linear(512, 256),
         nn.LeakyReLU(SLOPE),
-        nn.Linear(256, 1),
+        Linear(256, 1),
     )

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from gan_mpi.networks.layers import ConvTranspose2d, View, last_layer
 from gan_mpi.parallel.batch_norm import BatchNorm
+from gan_mpi.parallel.linear import Linear
 
 FILTERS = 64
 HIDDEN = 10  # of the networks for points
@@ -47,7 +48,7 @@ def paddle_generator(latent_dim: int, shape: tuple[int, ...], tanh: bool) -> nn.
     filters = [4 * FILTERS, 2 * FILTERS, FILTERS, shape[0]]
     dense = filters[0] * math.prod(s8)
     layers: list[nn.Module] = [
-        nn.Linear(latent_dim, dense),
+        Linear(latent_dim, dense),
         BatchNorm(dense),  # over each of the features: no num_channels is given there
         nn.ReLU(),
         View(filters[0], *s8),
@@ -71,30 +72,30 @@ def paddle_discriminator(shape: tuple[int, ...]) -> nn.Sequential:
         if large != s1:
             layers.append(BatchNorm(filters[number + 1]))
         layers.append(nn.ReLU())
-    dense = nn.Linear(filters[-1] * math.prod(s8), 2)
+    dense = Linear(filters[-1] * math.prod(s8), 2)
     return nn.Sequential(*layers, nn.Flatten(), dense, TwoWaySoftmax())
 
 
 def points_generator(latent_dim: int, shape: tuple[int, ...], tanh: bool) -> nn.Sequential:
     """Latents (N, latent_dim) to points (N, d); the last layer is linear."""
     return nn.Sequential(
-        nn.Linear(latent_dim, HIDDEN),
+        Linear(latent_dim, HIDDEN),
         nn.ReLU(),
-        nn.Linear(HIDDEN, HIDDEN),
+        Linear(HIDDEN, HIDDEN),
         BatchNorm(HIDDEN),
         nn.ReLU(),
-        nn.Linear(HIDDEN, shape[0]),
+        Linear(HIDDEN, shape[0]),
     )
 
 
 def points_discriminator(shape: tuple[int, ...]) -> nn.Sequential:
     """Points (N, d) to logits (N, 1)."""
     return nn.Sequential(
-        nn.Linear(shape[0], HIDDEN),
+        Linear(shape[0], HIDDEN),
         nn.ReLU(),
-        nn.Linear(HIDDEN, HIDDEN),
+        Linear(HIDDEN, HIDDEN),
         BatchNorm(HIDDEN),
         nn.ReLU(),
-        nn.Linear(HIDDEN, 2),
+        Linear(HIDDEN, 2),
         TwoWaySoftmax(),
     )

@@ -6,6 +6,7 @@ from torch import nn
 
 from gan_mpi.networks.layers import ConvTranspose2d, View, last_layer, quarter_sides
 from gan_mpi.parallel.batch_norm import BatchNorm
+from gan_mpi.parallel.linear import Linear
 
 KERNEL = 4  # a multiple of the stride, so that every pixel is drawn by as many weights
 FILTERS = 64
@@ -26,10 +27,10 @@ def small_generator(latent_dim: int, shape: tuple[int, ...], tanh: bool) -> nn.S
     channels, height, width = shape
     first = FILTERS, *quarter_sides("the network small makes", height, width)
     return nn.Sequential(
-        nn.Linear(latent_dim, DENSE),  # where class and latents meet
+        Linear(latent_dim, DENSE),  # where class and latents meet
         BatchNorm(DENSE),
         nn.ReLU(),
-        nn.Linear(DENSE, math.prod(first)),
+        Linear(DENSE, math.prod(first)),
         View(*first),
         BatchNorm(first[0]),
         nn.ReLU(),
@@ -50,5 +51,5 @@ def small_discriminator(shape: tuple[int, ...]) -> nn.Sequential:
         _down(FILTERS // 2, FILTERS),
         nn.LeakyReLU(SLOPE),
         nn.Flatten(),
-        nn.Linear(FILTERS * (height // 4) * (width // 4), 1),
+        Linear(FILTERS * (height // 4) * (width // 4), 1),
     )

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 
 from gan_mpi.arrays import Array
 from gan_mpi.mpi.comm import Communicator
+from gan_mpi.parallel.linear import LEAST as LARGE
+from gan_mpi.parallel.linear import Linear
 
 FACTS = 3  # numbers at the end of a bucket: count, stop flag and 1.0
 LEAST = 1 << 16  # numbers of a piece, at least: of fewer, a message is mostly latency
@@ -84,10 +86,21 @@ class GradientBucket:
         self._comm: Communicator | None = None  # in the backward that finishes gradients
         for parameter, view in zip(self.parameters, self.views, strict=True):
             parameter.grad = view
+        layers = {m.weight: m for m in network.modules() if isinstance(m, Linear)}
+        self._written = {
+            number: layers[parameter]
+            for number, parameter in enumerate(self.parameters)
+            if parameter in layers and parameter.numel() >= LARGE
+        }
+        added = [n for n in range(len(sizes)) if n not in self._written]
+        self._added = [self.views[number] for number in added]
 
     def zero(self) -> None:
-        """Set all gradients to zero, without replacing the views."""
-        self.buffer.zero_()
+        """Let gradients begin at zero; those that a layer writes begin with what it writes."""
+        torch._foreach_zero_([*self._added, self.tail])
+        for number, layer in self._written.items():
+            self.parameters[number].grad = None
+            layer.give_room(self.views[number])
 
     def cut(self) -> None:
         """Let gradients cross in pieces, the last layers' first: a backward begins with them."""
@@ -122,6 +135,7 @@ class GradientBucket:
     def _finish(self, number: int, parameter: Tensor) -> None:
         if self._comm is None or self.observer is not None:  # who wants this rank's sums too
             return
+        self._settle(number)
         for piece in self.pieces[self._sent :]:
             piece.unfinished.discard(number)
         while self._sent < len(self.pieces) and not self.pieces[self._sent].unfinished:
@@ -149,8 +163,26 @@ class GradientBucket:
         meanwhile()
         comm.under_way.wait()
 
-    def check_views(self) -> None:
-        """Raise RuntimeError if a gradient no longer lies in the buffer."""
+    def _settle(self, number: int) -> None:
+        """Bring the gradient of a parameter to its place, if a layer was to write it there.
+
+        It did not where nothing was learned, or in a backward that uses the layer twice.
+        """
+        layer = self._written.get(number)
+        if layer is None:
+            return
+        layer.give_room(None)
+        parameter, view = self.parameters[number], self.views[number]
+        if parameter.grad is None:
+            view.zero_()
+        elif parameter.grad.data_ptr() != view.data_ptr():
+            view.copy_(parameter.grad)
+        parameter.grad = view
+
+    def settle(self) -> None:
+        """Let all gradients lie in the buffer.  Raises RuntimeError if somebody moved one."""
+        for number in self._written:
+            self._settle(number)
         for parameter, view in zip(self.parameters, self.views, strict=True):
             if parameter.grad is None or parameter.grad.data_ptr() != view.data_ptr():
                 raise RuntimeError("a gradient left its bucket: use bucket.zero(), not zero_grad()")
@@ -174,7 +206,7 @@ def average_gradients(
     returned.  The bucket's observer, if there is one, is shown the sums.  If the bucket crosses
     in pieces, `meanwhile` is called while they are under way; it may not communicate.
     """
-    bucket.check_views()
+    bucket.settle()
     bucket.tail[: len(sums)] = _stacked(sums)
     bucket.tail[-FACTS:] = bucket.tail.new_tensor([float(count), float(stop), 1.0])
     if bucket.host is not bucket.buffer:

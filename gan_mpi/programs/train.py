@@ -5,6 +5,7 @@ from pathlib import Path
 from gan_mpi.cluster.deadline import End, job_name
 from gan_mpi.cluster.device import Placement, place, without_bfloat16
 from gan_mpi.cluster.facts import require_agreement
+from gan_mpi.cluster.memory import return_freed_memory
 from gan_mpi.config.given import Given, text_of
 from gan_mpi.config.resolve import run_config
 from gan_mpi.config.running import RunConfig
@@ -122,6 +123,7 @@ def _open(
     if options.tensorboard:
         comm.on_root(check_installed)
     state = ranks.open(placement.device, phases)
+    return_freed_memory()  # that reading data took
     for line in opening_lines(comm, state, ranks.lines(), ranks.dataset.notes, placement):
         log.line(line)
     if not ranks.shared:

@@ -1,0 +1,98 @@
+"""A linear layer that writes the gradient of its weight where it is to cross MPI."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+LEAST = 1 << 20  # numbers of a weight, at least, whose gradient is worth it
+
+
+class AffineContext(Protocol):
+    """What autograd keeps of an application for its backward."""
+
+    layer: "Linear"
+    saved_tensors: tuple[Tensor, Tensor]
+    needs_input_grad: tuple[bool, bool, bool, bool]
+
+    def save_for_backward(self, *tensors: Tensor) -> None:
+        """Keep tensors."""
+
+
+class _Affine(torch.autograd.Function):
+    """inputs @ weight.T + bias."""
+
+    @staticmethod
+    def forward(
+        ctx: AffineContext, inputs: Tensor, weight: Tensor, bias: Tensor, layer: "Linear"
+    ) -> Tensor:
+        ctx.save_for_backward(inputs, weight)
+        ctx.layer = layer
+        return torch.addmm(bias, inputs, layer.weight_as(inputs.dtype).t())
+
+    @staticmethod
+    def backward(ctx: AffineContext, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        inputs, weight = ctx.saved_tensors
+        of_inputs, of_weight, of_bias = None, None, None
+        again = torch.is_grad_enabled()  # then autograd must know every step
+        if ctx.needs_input_grad[0]:
+            used = weight.to(inputs.dtype) if again else ctx.layer.weight_as(inputs.dtype)
+            of_inputs = gradient @ used
+        if ctx.needs_input_grad[1]:
+            room = None if again else ctx.layer.take_room()
+            if room is None:
+                of_weight = (gradient.t() @ inputs).to(weight.dtype)
+            elif room.dtype == inputs.dtype:
+                of_weight = torch.mm(gradient.t(), inputs, out=room)
+            else:
+                of_weight = room.copy_(gradient.t() @ inputs)
+        if ctx.needs_input_grad[2]:
+            of_bias = gradient.sum(0).to(weight.dtype)
+        return of_inputs, of_weight, of_bias, None
+
+
+class Linear(nn.Linear):
+    """torch's layer for inputs (N, in_features), where large weights are touched less often.
+
+    On a CPU the first gradient of a weight in an update is written to its place in the bucket,
+    rather than added to zeros there.  In bfloat16 a weight is rounded once after it has changed,
+    rather than whenever it is used.  The numbers are those of torch's layer.
+    """
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__(in_features, out_features)
+        self._room: Tensor | None = None
+        self._rounded: Tensor | None = None
+        self._version = 0  # of the weight that was rounded
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return (N, out_features)."""
+        large = self.weight.numel() >= LEAST
+        if not large or inputs.device.type != "cpu" or torch.compiler.is_compiling():
+            return super().forward(inputs)
+        bias: Tensor = self.bias
+        if torch.is_autocast_enabled("cpu"):
+            dtype = torch.get_autocast_dtype("cpu")
+            inputs, bias = inputs.to(dtype), bias.to(dtype)
+        return _Affine.apply(inputs, self.weight, bias, self)
+
+    def give_room(self, room: Tensor | None) -> None:
+        """Say where the next gradient of the weight may be written, if anywhere."""
+        self._room = room
+
+    def take_room(self) -> Tensor | None:
+        """Return where the gradient may be written, once; a view that nobody else holds."""
+        room, self._room = self._room, None
+        return None if room is None else room.view_as(room)
+
+    def weight_as(self, dtype: torch.dtype) -> Tensor:
+        """Return the weight rounded to `dtype`, the same tensor until the weight changes."""
+        weight = self.weight.detach()
+        if dtype == weight.dtype:
+            return weight
+        if self._rounded is None or self._rounded.dtype != dtype:
+            self._rounded = weight.to(dtype)
+        elif self._version != weight._version:
+            self._rounded.copy_(weight)
+        self._version = weight._version
+        return self._rounded
