@@ -1,9 +1,14 @@
 """The linear layer that writes its gradient into the bucket computes what torch's does."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrize import register_parametrization
 
+from gan_mpi.extras.penalties import slopes
+from gan_mpi.game.batch import Batch
 from gan_mpi.game.optimizers import apply_update, make_optimizer
 from gan_mpi.parallel.bucket import GradientBucket
 from gan_mpi.parallel.linear import LEAST, Linear
@@ -99,6 +104,69 @@ def test_gradients_of_two_uses_are_added(layers, halved, times):
         assert layer.weight.grad.data_ptr() == bucket.views[0].data_ptr()
         found.append(bucket.gradients.clone())
     assert torch.allclose(*found, rtol=1e-5, atol=1e-5)
+
+
+class Halved(nn.Module):
+    """A weight that is computed, by what counts how often."""
+
+    times = 0
+
+    def forward(self, weight):
+        self.times += 1
+        return weight / 2
+
+
+@pytest.mark.parametrize("halved", [False, True])
+def test_a_weight_that_is_computed_is_so_once_a_pass_and_anew(layers, halved):
+    """As by spectral norm, which moves at every computation."""
+    found, times = [], []
+    for layer in layers:
+        rule = Halved()
+        register_parametrization(layer, "weight", rule)
+        bucket = bucket_of(layer)
+        optimizer = make_optimizer("adam", layer.parameters(), OPTIMIZERS["adam"], 5)
+        before, outputs = rule.times, []
+        for _ in range(3):
+            bucket.zero()
+            outputs.append(apply(layer, batch(), halved))
+            outputs[-1].float().tanh().sum().backward()
+            bucket.settle()
+            apply_update(optimizer)
+        times.append(rule.times - before)
+        found.append([*outputs, *layer.parameters()])
+    assert equal(*found)
+    assert times == [3, 3]
+
+
+def test_the_slope_of_a_penalty_takes_no_gradient_of_weights(layers, monkeypatch):
+    taken = []
+    monkeypatch.setattr(Linear, "weight_as", lambda self, dtype: taken.append(dtype) or self.weight)
+    inputs = Batch("real", batch().detach(), 0)
+    slopes(layers[1], inputs).sum().backward()
+    assert not taken
+    layers[1](batch())
+    assert taken, "else nothing is shown"
+
+
+def test_a_gradient_that_was_taken_away_is_noticed(layers):
+    bucket = bucket_of(layers[1])
+    layers[1](batch()).sum().backward()
+    layers[1].weight.grad = None
+    with pytest.raises(RuntimeError, match="left its bucket"):
+        bucket.settle()
+
+
+def test_a_copy_has_nothing_of_the_first_but_weights(layers):
+    bucket = bucket_of(layers[1])
+    apply(layers[1], batch(), True)
+    other, plain = copy.deepcopy(layers[1]), layers[0]
+    with torch.no_grad():
+        while other.weight._version < layers[1].weight._version:
+            for layer in (other, plain):
+                layer.weight.add_(1)
+    other(batch()).sum().backward()
+    assert bucket.views[0].eq(7).all()
+    assert torch.equal(apply(other, batch(), True), apply(plain, batch(), True))
 
 
 def test_a_network_that_learned_nothing_has_gradients_of_zero(layers):

@@ -95,6 +95,7 @@ def test_a_large_block_has_huge_pages():
     assert reserved >= RESERVE
 
 
-def test_nothing_is_reserved_under_a_limit_of_addresses():
-    _, reserved = figures(HUGE_PAGES, before="ulimit -v 3000000")
+@pytest.mark.parametrize("limit", ["-v 3000000", "-d 3000000"], ids=["addresses", "data"])
+def test_nothing_is_reserved_where_that_counts(limit):
+    _, reserved = figures(HUGE_PAGES, before=f"ulimit {limit}")
     assert reserved < 1_000_000

@@ -9,6 +9,7 @@ import pytest
 from conftest import MAIN, write_glyphs
 from test_packing import command, load, own_cache, pack  # noqa: F401
 
+from gan_mpi.arrays import take
 from gan_mpi.datasets import packed
 from gan_mpi.errors import UserError
 from gan_mpi.runs.checkpoint import read_checkpoint
@@ -149,10 +150,10 @@ def test_a_map_that_was_looked_at_does_not_count_as_memory(tmp_path):
     images = load(pack(tmp_path / "data", tmp_path / "out")).images
     rows = np.random.default_rng(1).integers(0, 4000, 100)
     assert images.sum() == pixels.sum() and resident(tmp_path / "out") > 10_000
-    taken = packed.take(images, rows)
+    taken = take(images, rows)
     assert np.array_equal(taken, pixels[rows]) and taken.flags.writeable
     assert resident(tmp_path / "out") == 0
-    assert np.array_equal(packed.take(pixels, rows), pixels[rows])
+    assert np.array_equal(take(pixels, rows), pixels[rows])
 
 
 def resident(folder):

@@ -11,7 +11,7 @@ import torch
 
 from gan_mpi.arrays import Array
 from gan_mpi.clock import between
-from gan_mpi.cluster.memory import return_freed_memory
+from gan_mpi.cluster.memory import keep_freed_memory, return_freed_memory
 from gan_mpi.lifecycle.phases import Phases
 from gan_mpi.lifecycle.stopping import StopRequest
 from gan_mpi.mpi.comm import Communicator
@@ -72,9 +72,10 @@ class Stage:
 
     def __init__(self, comm: Communicator, start: Start, device: torch.device) -> None:
         """Read the data and make the networks.  Collective."""
+        keep_freed_memory()
         self.comm, self.ranks = comm, Replicas(comm, start)
         self.state = self.ranks.open(device, Phases())
-        return_freed_memory()  # that reading data took
+        return_freed_memory()  # that reading took
         self.stop = StopRequest()
 
     def step(self) -> None:

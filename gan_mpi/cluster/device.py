@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 
 from gan_mpi.cluster.cores import idle_cores, thread_count
-from gan_mpi.cluster.memory import keep_freed_memory
 from gan_mpi.cluster.processors import has_bfloat16, processor
 from gan_mpi.errors import invalid_value
 from gan_mpi.mpi.comm import Communicator
@@ -36,7 +35,6 @@ def place(comm: Communicator, requested: str) -> Placement:
     modulo the GPUs of the node, or the CPU with the node's cores divided among its ranks.
     """
     device = comm.agree(lambda: _choose_device(comm, requested))
-    keep_freed_memory()
     masks = comm.node_allgather(frozenset(os.sched_getaffinity(0)))
     threads = thread_count(masks, comm.local_rank)
     torch.set_num_threads(threads)

@@ -3,13 +3,16 @@
 import ctypes
 import mmap
 import os
-import platform
 import resource
+from pathlib import Path
 
 TRIM_THRESHOLD, MMAP_MAX = -1, -4  # of glibc's malloc.h
-CHOSEN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "GLIBC_TUNABLES")
+CHOSEN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_")
 HUGE = 2 << 20  # bytes of a huge page
 RESERVE = 2 << 30  # bytes of heap that get huge pages; none is taken before it is used
+SIZE_OF_A_HUGE_PAGE = Path("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size")
+OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")
+NEVER = 2  # then all that is reserved counts
 
 
 def keep_freed_memory() -> bool:
@@ -19,32 +22,43 @@ def keep_freed_memory() -> bool:
     heap back whenever some 64 MiB of it are free, asks the system for each block of over 32 MiB
     anew, and clears every page of them: up to a fifth of a step, or nothing, by how tensors happen
     to lie.  Huge pages, where the system gives them if asked, save as much again of a large
-    network.  Other C libraries, and what the user chose in the environment, are left alone.
+    network.  Another malloc, and what the user chose in the environment, are left alone.
     """
-    if not _is_ours():
+    libc = _glibc()
+    if libc is None:
         return False
-    mallopt = ctypes.CDLL(None).mallopt
-    kept = bool(mallopt(TRIM_THRESHOLD, -1) and mallopt(MMAP_MAX, 0))
-    _reserve()
+    kept = bool(libc.mallopt(TRIM_THRESHOLD, -1) and libc.mallopt(MMAP_MAX, 0))
+    _reserve(libc)
     return kept
 
 
 def return_freed_memory() -> None:
     """Give the system what is free now, as after data have been read."""
-    if _is_ours():
-        ctypes.CDLL(None).malloc_trim(0)
-        _reserve()
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
+        _reserve(libc)
 
 
-def _is_ours() -> bool:
-    return platform.libc_ver()[0] == "glibc" and not any(name in os.environ for name in CHOSEN)
+def _glibc() -> ctypes.CDLL | None:
+    """Return glibc if its malloc is the one in use, and the user said nothing of it."""
+    tunables = os.environ.get("GLIBC_TUNABLES", "")
+    if "glibc.malloc" in tunables or any(name in os.environ for name in CHOSEN):
+        return None
+    try:
+        libc, used = ctypes.CDLL("libc.so.6"), ctypes.CDLL(None)
+    except OSError:
+        return None
+    addresses = [ctypes.cast(each.malloc, ctypes.c_void_p).value for each in (libc, used)]
+    return libc if addresses[0] == addresses[1] and hasattr(libc, "mallopt") else None
 
 
-def _reserve() -> None:
-    """Let the heap grow, and ask for huge pages there; not where a limit counts what is unused."""
-    if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+def _reserve(libc: ctypes.CDLL) -> None:
+    """Let the heap grow, and ask for huge pages there; not where what is unused counts too."""
+    limits = [resource.getrlimit(each)[0] for each in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
+    limited = any(limit != resource.RLIM_INFINITY for limit in limits)
+    if limited or _number(OVERCOMMIT) == NEVER or _number(SIZE_OF_A_HUGE_PAGE) != HUGE:
         return
-    libc = ctypes.CDLL(None)
     libc.malloc.restype = ctypes.c_void_p
     block = libc.malloc(ctypes.c_size_t(RESERVE))
     if block:
@@ -52,3 +66,11 @@ def _reserve() -> None:
         length = ctypes.c_size_t(block + RESERVE - begin)
         libc.madvise(ctypes.c_void_p(begin), length, mmap.MADV_HUGEPAGE)
         libc.free(ctypes.c_void_p(block))
+
+
+def _number(path: Path) -> int | None:
+    """Return what a file of the system says, None if it is not there."""
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None

@@ -13,7 +13,6 @@ import hashlib
 import io
 import json
 import math
-import mmap
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -32,7 +31,6 @@ FILE = "packed.json"
 FORMAT = 1
 PART = 64 << 20  # bytes of images with a digest of their own
 MOST = 16 << 20  # bytes of packed.json: digests of 15 TB of images
-ROWS = 16  # of a map, each of whose pages may have 2 MB, that are looked at before they are let go
 HEADER = 128  # bytes of an .npy file before its numbers
 
 
@@ -215,25 +213,6 @@ def _mapped(path: Path, shape: tuple[int, ...]) -> Array:
             "or pack it again."
         )
     return np.asarray(array)
-
-
-def take(array: Array, rows: Array) -> Array:
-    """Return a copy of some rows of an array, which may be a map.
-
-    The pages of a map that were looked at do not go on counting as memory of this process; the
-    operating system keeps them, for all processes, as long as it has room.
-    """
-    base: object = array
-    while isinstance(base, np.ndarray):
-        base = base.base
-    if not isinstance(base, mmap.mmap):
-        return array[rows]
-    taken = np.empty((len(rows), *array.shape[1:]), array.dtype)
-    for first in range(0, len(rows), ROWS):
-        some = slice(first, first + ROWS)
-        taken[some] = array[rows[some]]
-        base.madvise(mmap.MADV_DONTNEED)
-    return taken
 
 
 def _bytes_of(path: Path, first: int, count: int) -> Iterator[bytes]:

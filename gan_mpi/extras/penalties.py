@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gan_mpi.game.batch import Batch
 from gan_mpi.game.precision import Applied
+from gan_mpi.parallel.linear import torchs_layers
 from gan_mpi.streams import Purpose, uniforms
 
 TINY = 1e-12  # keeps the slope of a root finite where it is of zero
@@ -18,7 +19,8 @@ def slopes(network: Applied, at: Batch) -> Tensor:
     Collective (batch norm, whose statistics the logits of all ranks share).
     """
     at = replace(at, values=at.values.detach().requires_grad_())
-    logits = network(*at.inputs)[:, 0]
+    with torchs_layers():
+        logits = network(*at.inputs)[:, 0]
     (gradient,) = torch.autograd.grad(logits.sum(), at.values, create_graph=True)
     return gradient.flatten(1).square().sum(1)
 

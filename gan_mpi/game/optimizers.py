@@ -30,7 +30,8 @@ def apply_update(optimizer: torch.optim.Optimizer) -> None:
     """
     inspect.unwrap(type(optimizer).step)(optimizer)
     for group in optimizer.param_groups:
-        torch.autograd.graph.increment_version(group["params"])
+        for parameter in group["params"]:
+            torch.autograd.graph.increment_version(parameter)
 
 
 class FSAdaGrad(torch.optim.Optimizer):

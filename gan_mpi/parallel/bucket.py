@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from gan_mpi.arrays import Array
 from gan_mpi.mpi.comm import Communicator
-from gan_mpi.parallel.linear import LEAST as LARGE
 from gan_mpi.parallel.linear import Linear
 
 FACTS = 3  # numbers at the end of a bucket: count, stop flag and 1.0
@@ -86,11 +85,11 @@ class GradientBucket:
         self._comm: Communicator | None = None  # in the backward that finishes gradients
         for parameter, view in zip(self.parameters, self.views, strict=True):
             parameter.grad = view
-        layers = {m.weight: m for m in network.modules() if isinstance(m, Linear)}
+        layers = {m.large_weight(): m for m in network.modules() if isinstance(m, Linear)}
         self._written = {
             number: layers[parameter]
             for number, parameter in enumerate(self.parameters)
-            if parameter in layers and parameter.numel() >= LARGE
+            if parameter in layers
         }
         added = [n for n in range(len(sizes)) if n not in self._written]
         self._added = [self.views[number] for number in added]
@@ -171,9 +170,11 @@ class GradientBucket:
         layer = self._written.get(number)
         if layer is None:
             return
-        layer.give_room(None)
         parameter, view = self.parameters[number], self.views[number]
+        unused = layer.take_room() is not None
         if parameter.grad is None:
+            if not unused:
+                return  # somebody took it away, which settle() notices
             view.zero_()
         elif parameter.grad.data_ptr() != view.data_ptr():
             view.copy_(parameter.grad)

@@ -1,6 +1,8 @@
 """A linear layer that writes the gradient of its weight where it is to cross MPI."""
 
-from typing import Protocol
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -56,8 +58,11 @@ class Linear(nn.Linear):
 
     On a CPU the first gradient of a weight in an update is written to its place in the bucket,
     rather than added to zeros there.  In bfloat16 a weight is rounded once after it has changed,
-    rather than whenever it is used.  The numbers are those of torch's layer.
+    rather than whenever it is used.  The numbers are those of torch's layer, which computes where
+    the weight is small, or is itself computed, as by spectral norm.
     """
+
+    plainly: ClassVar = False  # let torch's layer compute
 
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__(in_features, out_features)
@@ -67,8 +72,8 @@ class Linear(nn.Linear):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return (N, out_features)."""
-        large = self.weight.numel() >= LEAST
-        if not large or inputs.device.type != "cpu" or torch.compiler.is_compiling():
+        on_cpu = inputs.device.type == "cpu" and not torch.compiler.is_compiling()
+        if not on_cpu or self.plainly or self.large_weight() is None:
             return super().forward(inputs)
         bias: Tensor = self.bias
         if torch.is_autocast_enabled("cpu"):
@@ -76,8 +81,17 @@ class Linear(nn.Linear):
             inputs, bias = inputs.to(dtype), bias.to(dtype)
         return _Affine.apply(inputs, self.weight, bias, self)
 
-    def give_room(self, room: Tensor | None) -> None:
-        """Say where the next gradient of the weight may be written, if anywhere."""
+    def __getstate__(self) -> dict[str, object]:
+        """Leave out what a copy has to make for itself."""
+        return {**self.__dict__, "_room": None, "_rounded": None}
+
+    def large_weight(self) -> nn.Parameter | None:
+        """Return the weight if it is a parameter of this layer, and a large one."""
+        weight = self._parameters.get("weight")
+        return weight if weight is not None and weight.numel() >= LEAST else None
+
+    def give_room(self, room: Tensor) -> None:
+        """Say where the next gradient of the weight may be written."""
         self._room = room
 
     def take_room(self) -> Tensor | None:
@@ -96,3 +110,16 @@ class Linear(nn.Linear):
             self._rounded.copy_(weight)
         self._version = weight._version
         return self._rounded
+
+
+@contextmanager
+def torchs_layers() -> Iterator[None]:
+    """Let torch's own layers compute, as for a gradient that is differentiated again.
+
+    Asked for the gradient of the inputs alone, they leave out that of the weight.
+    """
+    Linear.plainly = True
+    try:
+        yield
+    finally:
+        Linear.plainly = False

@@ -5,7 +5,7 @@ from pathlib import Path
 from gan_mpi.cluster.deadline import End, job_name
 from gan_mpi.cluster.device import Placement, place, without_bfloat16
 from gan_mpi.cluster.facts import require_agreement
-from gan_mpi.cluster.memory import return_freed_memory
+from gan_mpi.cluster.memory import keep_freed_memory, return_freed_memory
 from gan_mpi.config.given import Given, text_of
 from gan_mpi.config.resolve import run_config
 from gan_mpi.config.running import RunConfig
@@ -120,10 +120,10 @@ def _open(
     Collective.
     """
     placement = place(comm, options.device)
+    keep_freed_memory()
     if options.tensorboard:
         comm.on_root(check_installed)
     state = ranks.open(placement.device, phases)
-    return_freed_memory()  # that reading data took
     for line in opening_lines(comm, state, ranks.lines(), ranks.dataset.notes, placement):
         log.line(line)
     if not ranks.shared:
@@ -134,6 +134,7 @@ def _open(
         log.warning(slow)
     about = segment(comm, state.progress.step, placement, ranks.facts())
     reference = _reference(comm, ranks, start, options, placement, phases)
+    return_freed_memory()  # that reading took
     directory = comm.on_root(lambda: open_run_dir(options, state, start, about, log, claim))
     every = log_format_of(options, state.config).interval(state.config.steps)
     return Run(comm, options, state, ranks.dataset, log, directory, stop, every), reference

@@ -10,10 +10,10 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from gan_mpi import __version__
+from gan_mpi.arrays import take
 from gan_mpi.cluster.device import place
 from gan_mpi.config.optimizer import OptimizerConfig
 from gan_mpi.datasets.dataset import Dataset, Source
-from gan_mpi.datasets.packed import take
 from gan_mpi.drawing.samples import in_chunks
 from gan_mpi.errors import DIVERGED, UserError
 from gan_mpi.evaluation.extractor import (

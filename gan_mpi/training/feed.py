@@ -6,9 +6,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from gan_mpi.arrays import Array
+from gan_mpi.arrays import Array, take
 from gan_mpi.datasets.dataset import Dataset
-from gan_mpi.datasets.packed import take
 from gan_mpi.game.batch import Batch
 from gan_mpi.game.latents import generator_inputs
 from gan_mpi.game.precision import DTYPES
