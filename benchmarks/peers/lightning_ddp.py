@@ -4,6 +4,7 @@ One backward of a step reaches one of the two networks, which its DDP has to be 
 torchrun; batch norm is of each process, since torch has none over all on a CPU.
 """
 
+import gc
 import logging
 import os
 import time
@@ -11,6 +12,7 @@ import warnings
 
 import lightning
 import torch
+import torch.distributed as dist
 from loop import Options, networks, optimizer, options, report
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -66,7 +68,8 @@ class Gan(lightning.LightningModule):
         return binary_cross_entropy_with_logits(logits, torch.ones(size, 1))
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Train; nothing that is left afterwards holds gloo's threads."""
     given = options()
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -87,3 +90,11 @@ if __name__ == "__main__":
     trainer.fit(gan, loader)
     if trainer.is_global_zero:
         report(gan.seconds)
+
+
+if __name__ == "__main__":
+    main()
+    if dist.is_initialized():  # as in ddp.py
+        gc.collect()
+        dist.barrier()
+        dist.destroy_process_group()
