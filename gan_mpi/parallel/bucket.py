@@ -91,8 +91,7 @@ class GradientBucket:
             for number, parameter in enumerate(self.parameters)
             if parameter in layers
         }
-        added = [n for n in range(len(sizes)) if n not in self._written]
-        self._added = [self.views[number] for number in added]
+        self._added = [v for number, v in enumerate(self.views) if number not in self._written]
 
     def zero(self) -> None:
         """Let gradients begin at zero; those that a layer writes begin with what it writes."""
@@ -171,14 +170,13 @@ class GradientBucket:
         if layer is None:
             return
         parameter, view = self.parameters[number], self.views[number]
-        unused = layer.take_room() is not None
-        if parameter.grad is None:
-            if not unused:
-                return  # somebody took it away, which settle() notices
-            view.zero_()
-        elif parameter.grad.data_ptr() != view.data_ptr():
-            view.copy_(parameter.grad)
-        parameter.grad = view
+        is_unused = layer.take_room() is not None
+        if parameter.grad is not None:
+            if parameter.grad.data_ptr() != view.data_ptr():
+                view.copy_(parameter.grad)
+            parameter.grad = view
+        elif is_unused:
+            parameter.grad = view.zero_()
 
     def settle(self) -> None:
         """Let all gradients lie in the buffer.  Raises RuntimeError if somebody moved one."""

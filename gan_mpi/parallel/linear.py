@@ -72,8 +72,7 @@ class Linear(nn.Linear):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return (N, out_features)."""
-        on_cpu = inputs.device.type == "cpu" and not torch.compiler.is_compiling()
-        if not on_cpu or self.plainly or self.large_weight() is None:
+        if self.plainly or torch.compiler.is_compiling() or self.large_weight() is None:
             return super().forward(inputs)
         bias: Tensor = self.bias
         if torch.is_autocast_enabled("cpu"):
@@ -86,9 +85,11 @@ class Linear(nn.Linear):
         return {**self.__dict__, "_room": None, "_rounded": None}
 
     def large_weight(self) -> nn.Parameter | None:
-        """Return the weight if it is a parameter of this layer, and a large one."""
+        """Return the weight if it is a parameter of this layer, a large one, and on a CPU."""
         weight = self._parameters.get("weight")
-        return weight if weight is not None and weight.numel() >= LEAST else None
+        if weight is None or weight.numel() < LEAST or weight.device.type != "cpu":
+            return None
+        return weight
 
     def give_room(self, room: Tensor) -> None:
         """Say where the next gradient of the weight may be written."""
