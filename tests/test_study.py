@@ -14,6 +14,9 @@ from gan_mpi.runs.directory import list_checkpoints
 from gan_mpi.runs.evaluations import read_evaluations
 
 GRID = ("--vary", "batch=16", "--vary", "ranks=1,2")
+HEAD_OF_BENCH = (
+    "ranks batch ms a step quarter to 3 quarters images/s efficiency node-hours a million"
+)
 POINTS = ("--", "--preset", "paddle-uniform", "--samples", "300", "--kimg", "0.3")
 
 
@@ -80,6 +83,14 @@ def test_a_study_of_two_options(study, tmp_path):
     assert {row[0] for row in rows} == {"batch16-ranks1", "batch16-ranks2"}
     figures = [float(row[4]) for row in rows]
     assert figures == sorted(figures)
+    _, _, scaling = whole.stdout.partition("\nsteps while they trained, batch16:\n")
+    head, *lines = scaling.splitlines()
+    assert head.split() == HEAD_OF_BENCH.split()
+    of_ranks = [line.replace(" to ", " ").replace(" %", "%").split() for line in lines]
+    assert [row[:3] for row in of_ranks] == [["strong", "1", "16"], ["strong", "2", "16"]]
+    speeds = [float(row[6]) for row in of_ranks]
+    assert of_ranks[0][7] == "100%"
+    assert float(of_ranks[1][7][:-1]) == pytest.approx(100 * speeds[1] / speeds[0] / 2, abs=1)
     results = json.loads((tmp_path / "study" / "study.json").read_text())
     for result in results:
         run = tmp_path / "study" / result["setting"]

@@ -175,17 +175,17 @@ def test_sites_draw_the_digits_of_both(tmp_path, mnist):
 @pytest.mark.long
 @pytest.mark.launch
 @pytest.mark.parametrize("preset", ["dcgan-206b", "paddle-uniform"])
-def test_the_first_half_minute(start, tmp_path, mnist, preset):
+def test_the_first_quarter_minute(start, tmp_path, mnist, preset):
     data = () if preset == "paddle-uniform" else ("--datadir", mnist)
     command = ("train", "--preset", preset, "--fast", "--run-dir", "run", *data)
     process = start(*command, size=2, timeout=200)
     with pytest.raises(subprocess.TimeoutExpired):
-        process.communicate(timeout=30)
+        process.communicate(timeout=15)
     process.send_signal(signal.SIGUSR1)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 75, out + err
     said = r"stopped after (\d+) of .*; losses: G ([\d.]+)  D ([\d.]+)"
     step, *losses = re.search(said, out).groups()
     assert (tmp_path / "run" / f"fakes-{int(step):06d}.png").exists()
-    assert int(step) > 20
+    assert int(step) > 10
     assert all(0.1 < float(loss) < 6 for loss in losses)

@@ -4,11 +4,12 @@ import csv
 import io
 import json
 import statistics
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from gan_mpi.bench.model import Model, Prediction
 from gan_mpi.bench.rates import Rates
-from gan_mpi.bench.steps import Steps
+from gan_mpi.bench.steps import Steps, Timing
 from gan_mpi.cluster.device import Placement, capability
 from gan_mpi.config.describe import config_lines
 from gan_mpi.config.training import TrainConfig
@@ -23,8 +24,19 @@ class Line:
     """Steps timed on some ranks: strong scaling has one batch, weak one share a rank."""
 
     scaling: str
-    steps: Steps
+    steps: Timing
     efficiency: float | None  # share of the speed of one rank that each has, if one was timed
+
+
+def lines_of(scaling: str, timings: Iterable[Timing]) -> list[Line]:
+    """Return a line for each timing, the fewest ranks first."""
+    timings = sorted(timings, key=lambda timing: timing.ranks)
+    speeds = {each.ranks: each.batch / each.median / each.ranks for each in timings}
+    alone = speeds.get(1)
+    return [
+        Line(scaling, each, None if alone is None else speeds[each.ranks] / alone)
+        for each in timings
+    ]
 
 
 @dataclass(frozen=True)
@@ -35,6 +47,7 @@ class Bench:
     placement: Placement
     shares_cores: bool  # more ranks than cores: each measures the others too
     lines: list[Line]
+    steps: Steps  # on all ranks
     rates: Rates
     sums: dict[int, float]  # seconds of an Allreduce by its bytes
     model: Model | None  # none without a sweep, or where ranks shared cores
@@ -44,13 +57,13 @@ class Bench:
         """What the model says of one batch, and of one share a rank, as they were timed."""
         if self.model is None:
             return []
-        last = self.lines[-1].steps
-        return self.model.predict(self.config.batch, max(1, last.batch // last.ranks))
+        share = max(1, self.steps.batch // self.steps.ranks)
+        return self.model.predict(self.config.batch, share)
 
 
 def report_lines(found: Bench) -> list[str]:
     """Return what was measured, for people."""
-    ranks, threads = found.lines[-1].steps.ranks, found.placement.threads
+    ranks, threads = found.steps.ranks, found.placement.threads
     where = str(found.placement.device)
     where += f", {capability()}, {threads} thread(s) a rank" if where == "cpu" else ""
     lines = [*config_lines(found.config, ranks), f"device: {where}; {library_name()}", ""]
@@ -58,7 +71,8 @@ def report_lines(found: Bench) -> list[str]:
         lines += ["more ranks than cores: each is slowed down by the others", ""]
     return [
         *lines,
-        *_table(found.lines),
+        *table(found.lines),
+        "",
         *_advice(found.lines),
         *_phases(found),
         *_sums(found),
@@ -66,7 +80,8 @@ def report_lines(found: Bench) -> list[str]:
     ]
 
 
-def _table(lines: list[Line]) -> list[str]:
+def table(lines: Sequence[Line]) -> list[str]:
+    """Return a header, and a row for each line."""
     head = f"{'ranks':>14} {'batch':>7} {'ms a step':>10} {'quarter to 3 quarters':>22}"
     rows = [f"{head} {'images/s':>9} {'efficiency':>10} {'node-hours a million':>21}"]
     for line in lines:
@@ -79,7 +94,7 @@ def _table(lines: list[Line]) -> list[str]:
             f"{f'{low:.2f} to {high:.2f}':>22} {steps.images_per_second:9.0f} "
             f"{share:>10} {steps.node_hours:21.4f}"
         )
-    return [*rows, ""]
+    return rows
 
 
 def _advice(lines: list[Line]) -> list[str]:
@@ -94,7 +109,7 @@ def _advice(lines: list[Line]) -> list[str]:
 
 
 def _phases(found: Bench) -> list[str]:
-    steps, rates = found.lines[-1].steps, found.rates
+    steps, rates = found.steps, found.rates
     median = 1000 * steps.median
     named = {name: 1000 * statistics.median(each) for name, each in steps.phases.items()}
     named = {name.replace("_", " "): ms for name, ms in named.items() if ms}
@@ -117,7 +132,7 @@ def _phases(found: Bench) -> list[str]:
 def _sums(found: Bench) -> list[str]:
     if not found.sums:
         return []
-    lines = ["", f"Allreduce on {found.lines[-1].steps.ranks} ranks:"]
+    lines = ["", f"Allreduce on {found.steps.ranks} ranks:"]
     for size, seconds in found.sums.items():
         rate = size / seconds / 1e9
         lines.append(f"  {size:10} bytes {1e6 * seconds:10.1f} us {rate:8.3f} GB/s")
@@ -130,9 +145,9 @@ def _predicted(found: Bench) -> list[str]:
     if model is None:
         return []
     link = model.link
-    between = "two nodes" if found.lines[-1].steps.nodes > 1 else "one node, no farther"
+    between = "two nodes" if found.steps.nodes > 1 else "one node, no farther"
     rate = link.bandwidth / 1e9
-    hides = any(found.lines[-1].steps.hidden)
+    hides = any(found.steps.hidden)
     sent = f"{len(model.messages)} sum(s) of {sum(model.messages)} bytes in all"
     lines = [
         "",

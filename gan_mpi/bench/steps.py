@@ -24,17 +24,14 @@ LEAST = 10  # steps that do
 
 
 @dataclass(frozen=True)
-class Steps:
-    """Steps that were timed; a step is as long as on the rank that took longest."""
+class Timing:
+    """Steps that were timed."""
 
     ranks: int
     nodes: int
     batch: int
-    images: int  # real images of a step, over all ranks
-    seconds: list[float]  # of each step
-    phases: dict[str, list[float]]  # seconds of each step by phase, the mean over ranks
-    hidden: list[float]  # seconds of each step that sums went on while ranks computed, as phases
-    messages: list[int]  # bytes of each sum over ranks in a step
+    images: float  # real images of a step, over all ranks
+    seconds: list[float]  # of each step, or each few steps
 
     @property
     def median(self) -> float:
@@ -44,7 +41,7 @@ class Steps:
     @property
     def quartiles(self) -> tuple[float, float]:
         """Seconds that a quarter, and three quarters, of the steps stay below."""
-        low, _, high = statistics.quantiles(self.seconds, n=4)
+        low, high = np.quantile(self.seconds, [0.25, 0.75]).tolist()
         return low, high
 
     @property
@@ -56,6 +53,15 @@ class Steps:
     def node_hours(self) -> float:
         """Hours of nodes that a million real images take."""
         return 1e6 / self.images_per_second * self.nodes / 3600 if self.images else math.nan
+
+
+@dataclass(frozen=True)
+class Steps(Timing):
+    """Steps of a Stage; each is as long as on the rank that took longest."""
+
+    phases: dict[str, list[float]]  # seconds of each step by phase, the mean over ranks
+    hidden: list[float]  # seconds of each step that sums went on while ranks computed, as phases
+    messages: list[int]  # bytes of each sum over ranks in a step
 
 
 @dataclass(frozen=True)

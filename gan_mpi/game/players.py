@@ -107,18 +107,38 @@ class Game:
     @property
     def judges_at_once(self) -> bool:
         """Whether several batches go through D as one, and share the messages of batch norm."""
-        return any(not layer.local for layer in batch_norms(self.D.network))
+        return _shares_messages(self.D.network)
+
+    @property
+    def draws_at_once(self) -> bool:
+        """Whether several batches go through G as one, and share the messages of batch norm."""
+        return _shares_messages(self.G.network)
 
     def judge_all(self, batches: Sequence[Batch]) -> list[Tensor]:
         """Return D's outputs of batches, each normalised by itself.  Collective (batch norm)."""
-        if len(batches) == 1 or not self.judges_at_once:
-            return [self.judge(batch) for batch in batches]
+        return self._apply(self.D.network, batches)
+
+    def all_fakes(self, latents: Sequence[Batch]) -> list[Batch]:
+        """Return what fakes() does of batches, each normalised by itself.  Collective."""
+        with torch.no_grad():
+            samples = self._apply(self.G.network, latents)
+        pairs = zip(latents, samples, strict=True)
+        return [replace(batch, values=values) for batch, values in pairs]
+
+    def _apply(self, network: nn.Module, batches: Sequence[Batch]) -> list[Tensor]:
+        """Return what a network makes of batches, each normalised by itself."""
+        if len(batches) == 1 or not _shares_messages(network):
+            return [self.compute(network, *batch.inputs) for batch in batches]
         sizes = [len(batch) for batch in batches]
         inputs = zip(*(batch.inputs for batch in batches), strict=True)
-        with normalised_apart(self.D.network, sizes):
-            outputs = self.compute(self.D.network, *(torch.cat(each) for each in inputs))
+        with normalised_apart(network, sizes):
+            outputs = self.compute(network, *(torch.cat(each) for each in inputs))
         return list(outputs.split(sizes))
 
     def seen(self, samples: Batch) -> Batch:
         """Return samples as D sees them."""
         return replace(samples, values=self.see(samples))
+
+
+def _shares_messages(network: nn.Module) -> bool:
+    return any(not layer.local for layer in batch_norms(network))

@@ -1,14 +1,13 @@
 """Time training steps on the ranks that there are, or on some of them after others."""
 
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
 
 from gan_mpi.bench.model import Model, fit_link, make_model
 from gan_mpi.bench.rates import Rates, measure_rates
-from gan_mpi.bench.report import Bench, Line
+from gan_mpi.bench.report import Bench, Line, lines_of
 from gan_mpi.bench.steps import Stage, Steps, allreduce_times, far_allreduce_times
 from gan_mpi.cluster.cores import oversubscribed
 from gan_mpi.cluster.device import place, without_bfloat16
@@ -46,14 +45,15 @@ def bench(
         warnings += filter(None, [without_bfloat16(comm, placement.device)])
     for warning in warnings if comm.is_root else ():
         warn(warning)
-    lines, rates = _time_all(comm, start, placement.device, sweep, seconds)
+    lines, steps, rates = _time_all(comm, start, placement.device, sweep, seconds)
     times = allreduce_times(comm, SIZES) if comm.world_size > 1 else []
     sums = dict(zip((4 * size for size in SIZES), times, strict=False))
-    model = _model(comm, lines) if sweep and comm.world_size > 1 and not shares_cores else None
-    return Bench(start.config, placement, shares_cores, lines, rates, sums, model)
+    predicts = sweep and comm.world_size > 1 and not shares_cores
+    model = _model(comm, lines, steps.messages) if predicts else None
+    return Bench(start.config, placement, shares_cores, lines, steps, rates, sums, model)
 
 
-def _model(comm: Communicator, lines: list[Line]) -> Model:
+def _model(comm: Communicator, lines: list[Line], messages: list[int]) -> Model:
     """Return what predicts more ranks, from steps of one and sums between two.  Collective."""
     times = far_allreduce_times(comm, SIZES)
     link = fit_link(dict(zip((4 * size for size in SIZES), times, strict=True)))
@@ -61,7 +61,7 @@ def _model(comm: Communicator, lines: list[Line]) -> Model:
     for line in lines:
         if line.steps.ranks == 1:
             alone.setdefault(line.steps.batch, []).extend(line.steps.seconds)
-    return make_model(alone, link, lines[-1].steps.messages)
+    return make_model(alone, link, messages)
 
 
 def _check_cores(comm: Communicator, oversubscribe: bool) -> bool:
@@ -87,8 +87,8 @@ def _counts(world_size: int, sweep: bool) -> list[int]:
 
 def _time_all(
     comm: Communicator, start: Start, device: torch.device, sweep: bool, seconds: float
-) -> tuple[list[Line], Rates]:
-    """Time each number of ranks; return what came of it.  Collective."""
+) -> tuple[list[Line], Steps, Rates]:
+    """Time each number of ranks; return what came of it, the last two on all.  Collective."""
     batch, size = start.config.batch, comm.world_size
     found: dict[tuple[str, int], Steps] = {}
     for count in _counts(size, sweep):
@@ -99,7 +99,10 @@ def _time_all(
             of_part = replace(start, config=replace(start.config, batch=mine))
             found[scaling, count], rates = _time_part(comm, of_part, device, count, seconds)
     found["weak", size] = found["strong", size]
-    return list(_lines(found, sweep)), rates
+    lines = []
+    for scaling in ("strong", "weak") if sweep else ("strong",):
+        lines += lines_of(scaling, [steps for (kind, _), steps in found.items() if kind == scaling])
+    return lines, found["strong", size], rates
 
 
 def _time_part(
@@ -122,13 +125,3 @@ def _time_part(
     found = comm.broadcast(comm.agree(time_mine))
     assert found is not None, "root has a part in each"
     return found
-
-
-def _lines(found: dict[tuple[str, int], Steps], sweep: bool) -> Iterator[Line]:
-    for scaling in ("strong", "weak") if sweep else ("strong",):
-        mine = [steps for (kind, _), steps in found.items() if kind == scaling]
-        mine.sort(key=lambda steps: steps.ranks)
-        speeds = {steps.ranks: steps.batch / steps.median / steps.ranks for steps in mine}
-        for steps in mine:
-            share = speeds[steps.ranks] / speeds[1] if 1 in speeds else None
-            yield Line(scaling, steps, share)

@@ -10,9 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from gan_mpi.bench.report import lines_of
+from gan_mpi.bench.report import table as scaling_table
+from gan_mpi.bench.steps import Timing
 from gan_mpi.cluster.deadline import End
 from gan_mpi.config.given import Given, OptionValue
 from gan_mpi.config.resolve import new_config
+from gan_mpi.config.training import TrainConfig
 from gan_mpi.drawing.charts import Result, draw_study
 from gan_mpi.errors import DIVERGED, UserError, reason
 from gan_mpi.files import write_aside
@@ -22,6 +26,7 @@ from gan_mpi.mpi.comm import Communicator
 from gan_mpi.programs.train import STOPPED, train
 from gan_mpi.runs.evaluations import by_name, comparable, conditions, read_evaluations
 from gan_mpi.runs.log import say
+from gan_mpi.runs.segments import read_segments
 from gan_mpi.runs.stats import duration, read_stats
 
 RANKS = "ranks"  # the one name that is no option of train
@@ -100,6 +105,7 @@ def study(
             _say(comm, "stopped early; the same command goes on")
             return STOPPED
     comm.on_root(lambda: _summarise(folder, [each.name for each in grid], metric))
+    comm.on_root(lambda: _say_scaling(folder, grid, plans))
     return 0
 
 
@@ -204,6 +210,35 @@ def _summarise(folder: Path, names: Sequence[str], metric: str) -> None:
         facts = {"study": folder.name, "extractor": done[0]["conditions"][1]}
         write_aside(folder / "study.png", draw_study(done, metric, facts))
         say(f"{folder / 'study.png'}: {metric} against time")
+
+
+def _say_scaling(folder: Path, grid: Sequence[Setting], plans: Mapping[str, Given]) -> None:
+    """Print what more ranks give, as bench does, of settings that differ in nothing else."""
+    alike: dict[str, list[Timing]] = {}
+    for setting in grid:
+        timing = read_timing(folder / setting.name, new_config(plans[setting.name]))
+        if timing is not None:
+            others = {name: value for name, value in setting.values.items() if name != RANKS}
+            alike.setdefault(Setting(others, setting.ranks).name, []).append(timing)
+    for name, timings in alike.items():
+        if len(timings) > 1:
+            say("\n" + ", ".join(filter(None, ["steps while they trained", name])) + ":")
+            for line in scaling_table(lines_of("strong", timings)):
+                say(line)
+
+
+def read_timing(run_dir: Path, config: TrainConfig) -> Timing | None:
+    """Return how long steps of a run were, the mean over each status line; None if nothing yet."""
+    records, segments = read_stats(run_dir), read_segments(run_dir)
+    if not records or not segments:
+        return None
+    return Timing(
+        ranks=segments[-1]["ranks"],
+        nodes=len(segments[-1]["hosts"]),
+        batch=config.batch,
+        images=config.images_per_step,
+        seconds=[record["seconds_per_step"] for record in records],
+    )
 
 
 def table(results: Sequence[Result], metric: str) -> list[str]:

@@ -51,9 +51,21 @@ class Supply:
         """Return the latents from a position of their stream on."""
         return self._made("latents", position) or self._parts(self.feed.next_latents, position)
 
-    def fakes(self, position: int) -> Iterable[Batch]:
-        """Return fakes for D, of the latents from a position on.  Collective (batch norm)."""
-        return self._made("fakes", position) or self._drawn(self.game.fakes, position)
+    def fakes(self, position: int, updates: int = 1) -> Iterable[Batch]:
+        """Return fakes for D, of the latents from a position on.  Collective (batch norm).
+
+        Those of so many updates, one after the other, are drawn at once if they share messages.
+        """
+        if made := self._made("fakes", position):
+            return made
+        if updates == 1 or not self.game.draws_at_once:
+            return self._drawn(self.game.fakes, position)
+        begins = [position + number * self.feed.config.batch for number in range(updates)]
+        latents = [part for begin in begins for part in self.latents(begin)]
+        with self.comm.clock.phase("forward"):
+            fakes = dict(zip(begins, self.game.all_fakes(latents), strict=True))
+        self._ahead |= {("fakes", begin): fakes[begin] for begin in begins[1:]}
+        return [fakes[position]]
 
     def samples(self, position: int) -> Iterable[Batch]:
         """Return what fakes() does, for G to learn from.  Collective (batch norm)."""
@@ -86,12 +98,14 @@ class Supply:
 
         `images` and `latents` are where its batches begin in their streams.
         """
-        self._ahead.clear()
+        drawn = {at for at in self._ahead if at[0] == "fakes" and at[1] >= latents}
+        self._ahead = {at: self._ahead[at] for at in drawn}
         self._learned.clear()
         if not self.overlap.hides or len(self.feed.parts) > 1:
             return
         kept = self._ahead
-        (kept["latents", latents],) = self.latents(latents)
+        if ("fakes", latents) not in kept:
+            (kept["latents", latents],) = self.latents(latents)
         if following == "D":
             (kept["reals", images],) = self.reals(images)
         if updated == "D" and self.overlap.allows("G"):

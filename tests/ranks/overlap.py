@@ -1,5 +1,6 @@
 """Runs that compute while gradients are summed, beside such that wait, on the ranks of tests."""
 
+from gan_mpi.game.players import Game
 from gan_mpi.parallel import bucket
 from gan_mpi.training.supply import Supply
 from ranks.training import (
@@ -34,13 +35,19 @@ def _overlapped(comm, steps, given):
     """
     parts = {"micro_batch": given["micro_batch"]} if "micro_batch" in given else {}
     given = {name: value for name, value in given.items() if name != "micro_batch"}
-    ahead, runs, messages, within, sent_ahead = [], {}, {}, [], []
-    plain = Supply._made, Supply.make_ahead, bucket.GradientBucket.sum
+    ahead, at_once, runs, messages, within, sent_ahead = [], set(), {}, {}, [], []
+    plain = Supply._made, Supply.make_ahead, bucket.GradientBucket.sum, Game.all_fakes
 
     def made(self, what, position):
         kept = plain[0](self, what, position)
-        ahead.extend([what] * len(kept))
+        if not (what == "fakes" and at_once.intersection(each.first for each in kept)):
+            ahead.extend([what] * len(kept))
         return kept
+
+    def all_fakes(self, latents):
+        fakes = plain[3](self, latents)
+        at_once.update(each.first for each in fakes)
+        return fakes
 
     def make_ahead(self, *arguments):
         before = len(comm.messages)
@@ -52,12 +59,14 @@ def _overlapped(comm, steps, given):
         plain[2](self, *arguments)
 
     Supply._made, Supply.make_ahead, bucket.GradientBucket.sum = made, make_ahead, sum_
+    Game.all_fakes = all_fakes
     for overlap in (True, False, None):
         comm.messages = []
+        at_once.clear()
         run = run_steps(comm, steps, given, overlap=overlap, **parts)
         runs[overlap], messages[overlap] = everything(run), comm.messages
         comm.messages = None
-    Supply._made, Supply.make_ahead, bucket.GradientBucket.sum = plain
+    Supply._made, Supply.make_ahead, bucket.GradientBucket.sum, Game.all_fakes = plain
     resumed = resumes_exactly(comm, given, overlap=True, **parts)
     return {
         "apart": [distance(runs[True], runs[other])[0] for other in (False, None)],
@@ -67,3 +76,29 @@ def _overlapped(comm, steps, given):
         "sent ahead": sum(sent_ahead),
         "resumed": [resumed[0], resumed[1]],
     }
+
+
+def drawn_at_once(comm, steps, cases):
+    """Answer each case (name, options), with overlap and without: how far a run is from one in
+    which each update of D draws its fakes, and how many messages fewer it sends.
+    """
+    shrink_networks()
+    apart = property(lambda game: False)
+    return {
+        name: {
+            kind: _beside(comm, steps, given, apart, kind == "overlap")
+            for kind in ("overlap", "no overlap")
+        }
+        for name, given in cases
+    }
+
+
+def _beside(comm, steps, given, apart, overlap):
+    runs, sent, at_once = [], [], Game.draws_at_once
+    for way in (at_once, apart):
+        Game.draws_at_once = way
+        comm.messages = []
+        runs.append(everything(run_steps(comm, steps, given, overlap=overlap)))
+        sent.append(len(comm.messages))
+    Game.draws_at_once, comm.messages = at_once, None
+    return distance(*runs), sent[1] - sent[0]
