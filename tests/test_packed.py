@@ -1,18 +1,26 @@
 """Packed data: mapped, not read, checked once, and the same as those that were packed."""
 
+import ctypes
 import json
+import mmap
+import os
 import re
 import shutil
+import time
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from conftest import MAIN, write_glyphs
 from test_packing import command, load, own_cache, pack  # noqa: F401
 
-from gan_mpi.arrays import take
+from gan_mpi.arrays import map_of, read_ahead, take
 from gan_mpi.datasets import packed
 from gan_mpi.errors import UserError
 from gan_mpi.runs.checkpoint import read_checkpoint
+from gan_mpi.training import feed
 
 
 def damage(path, at, data):
@@ -154,6 +162,65 @@ def test_a_map_that_was_looked_at_does_not_count_as_memory(tmp_path):
     assert np.array_equal(taken, pixels[rows]) and taken.flags.writeable
     assert resident(tmp_path / "out") == 0
     assert np.array_equal(take(pixels, rows), pixels[rows])
+
+
+@pytest.mark.parametrize(("count", "side"), [(4000, 32), (20, 512)])
+def test_rows_are_read_ahead(tmp_path, count, side):
+    pixels = np.random.default_rng(0).integers(0, 256, (count, 3, side, side), np.uint8)
+    (tmp_path / "data").mkdir()
+    np.savez(tmp_path / "data" / "train.npz", images=pixels)
+    images = load(pack(tmp_path / "data", tmp_path / "out")).images
+    with open(tmp_path / "out" / "train" / "images.npy", "rb+") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    if cached(images).any():
+        pytest.skip("this file system does not drop what it is told to")
+    rows = np.array([7, count - 1])
+    read_ahead(images, rows)
+    wanted = np.zeros(pixels.nbytes, bool).reshape(count, -1)
+    wanted[rows] = True
+    deadline = time.monotonic() + 20
+    while not cached(images)[wanted.reshape(-1)].all():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert cached(images).mean() < 0.2, "and not the others"
+    read_ahead(pixels, rows)  # which are in memory
+
+
+def test_the_next_batch_is_read_while_this_one_is_trained_on(tmp_path, monkeypatch):
+    write_glyphs(tmp_path / "data", 0, 20)
+    dataset = load(pack(tmp_path / "data", tmp_path / "out"))
+    config = SimpleNamespace(batch=6, seed=0, precision="fp32", range="unit")
+    config.steps, config.images_per_step = 10, 6
+    game = SimpleNamespace(G=SimpleNamespace(network=None))
+    state = SimpleNamespace(config=config, game=game, data=SimpleNamespace(label_counts=None))
+    asked, taken = [], []
+    monkeypatch.setattr(feed, "read_ahead", lambda images, rows: asked.append(rows.tolist()))
+    monkeypatch.setattr(
+        feed, "take", lambda images, rows: taken.append(rows.tolist()) or images[rows]
+    )
+    monkeypatch.setattr(feed, "LARGE", 1)
+    ranks = SimpleNamespace(rank=1, world_size=2)
+    mine = feed.Feed(ranks, state, dataset, torch.device("cpu"))
+    for position in range(0, 60, 6):  # the end of an epoch, and of another, in between
+        mine.next_reals(position, *mine.parts[0])
+    assert asked == taken[1:] and len(taken[0]) == 3
+    in_memory = replace(dataset, images=np.array(dataset.images))
+    feed.Feed(ranks, state, in_memory, torch.device("cpu")).next_reals(0, *mine.parts[0])
+    monkeypatch.setattr(feed, "LARGE", 10**9)
+    feed.Feed(ranks, state, dataset, torch.device("cpu")).next_reals(0, *mine.parts[0])
+    assert len(asked) == 9, "what is in memory, or easily will be, needs no advice"
+
+
+def cached(images):
+    """Return, for each byte of a map, whether the system has read it."""
+    of_map = np.frombuffer(map_of(images), np.uint8)
+    pages = np.zeros(-(-len(of_map) // mmap.PAGESIZE), np.uint8)
+    address, length = ctypes.c_void_p(of_map.ctypes.data), ctypes.c_size_t(len(of_map))
+    known = pages.ctypes.data_as(ctypes.POINTER(ctypes.c_ubyte))
+    assert ctypes.CDLL(None, use_errno=True).mincore(address, length, known) == 0
+    bytes_of_map = np.repeat(pages & 1, mmap.PAGESIZE).astype(bool)[: len(of_map)]
+    return bytes_of_map[len(of_map) - images.nbytes :]
 
 
 def resident(folder):

@@ -51,16 +51,19 @@ class Recorder:
 
     def __init__(self, monkeypatch):
         self.calls, self.begins, self.ahead = [], {"real": [], "fake": []}, []
+        self.again = []  # by each update of D, whether it is told that another follows
         monkeypatch.setattr(turn, "discriminator_update", self.discriminator)
         monkeypatch.setattr(turn, "generator_update", self.generator)
 
     def reals(self, position):
         return [("real", position)]
 
-    def fakes(self, position):
+    def fakes(self, position, again):
+        self.again.append(again)
         return [("fake", position)]
 
-    samples = fakes
+    def samples(self, position):
+        return [("fake", position)]
 
     def learned(self, position):
         return None
@@ -126,6 +129,23 @@ def test_a_turn_trains_in_order(monkeypatch, given, expected):
     counts = [name for name, *_ in expected]
     assert state.progress.updates_D == counts.count("D")
     assert state.progress.updates_G == counts.count("G")
+
+
+@pytest.mark.parametrize(
+    ("given", "again"),
+    [
+        ({}, [True, False]),
+        ({"d_steps": 3}, [True, True, False]),
+        ({"preset": "lightning"}, [False]),
+        ({"train": "discriminator"}, [True, False]),
+        ({"d_update": "separate", "d_steps": 1}, [False]),
+    ],
+)
+def test_it_is_known_when_another_update_of_D_follows(monkeypatch, given, again):
+    supply = Recorder(monkeypatch)
+    comm, state = state_of(given)
+    turn.Turn(comm, state, supply, SimpleNamespace(requested=False)).play()
+    assert supply.again == again
 
 
 @pytest.mark.parametrize(

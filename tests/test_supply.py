@@ -1,15 +1,16 @@
-"""Fakes for updates of D that follow one another are drawn in one pass, and share messages."""
+"""Fakes for two updates of D that follow one another are drawn in one pass, and share messages."""
 
 import pytest
 
 pytestmark = pytest.mark.slow
 NORMED = {"network": "dcgan", "latent_dim": 8, "batch": 5, "precision": "fp64", "d_steps": 3}
-SPARED = 3 * 2 * 2  # by G's three layers of batch norm, in two of three updates a step, two steps
+SPARED = 3 * 1 * 2  # by G's three layers of batch norm, in one of three updates a step, two steps
 CASES = {
     "batch norm": (NORMED, SPARED),
     "batch norm of G": (NORMED | {"d_norm": "none"}, SPARED),
     "labels": (NORMED | {"conditional": "projection"}, SPARED),
     "ranks without images": (NORMED | {"batch": 3}, SPARED),
+    "apart, of old ones": (NORMED | {"d_update": "separate", "replay": 2}, SPARED),
     "one update": (NORMED | {"d_steps": 1}, 0),
     "local batch norm": (NORMED | {"batch_norm": "local"}, 0),
     "no batch norm": (NORMED | {"network": "dense"}, 0),

@@ -29,12 +29,16 @@ class Line:
 
 
 def lines_of(scaling: str, timings: Iterable[Timing]) -> list[Line]:
-    """Return a line for each timing, the fewest ranks first."""
+    """Return a line for each timing, the fewest ranks first.
+
+    Only ranks with as many threads as one alone has compare with it.
+    """
     timings = sorted(timings, key=lambda timing: timing.ranks)
-    speeds = {each.ranks: each.batch / each.median / each.ranks for each in timings}
-    alone = speeds.get(1)
+    alone = {each.threads: each.batch / each.median for each in timings if each.ranks == 1}
     return [
-        Line(scaling, each, None if alone is None else speeds[each.ranks] / alone)
+        Line(scaling, each, each.batch / each.median / each.ranks / alone[each.threads])
+        if each.threads in alone
+        else Line(scaling, each, None)
         for each in timings
     ]
 

@@ -29,6 +29,7 @@ class Timing:
 
     ranks: int
     nodes: int
+    threads: int  # of each rank
     batch: int
     images: float  # real images of a step, over all ranks
     seconds: list[float]  # of each step, or each few steps
@@ -104,6 +105,7 @@ class Stage:
         return Steps(
             ranks=self.comm.world_size,
             nodes=self.comm.node_count,
+            threads=torch.get_num_threads(),
             batch=config.batch,
             images=config.images_per_step,
             seconds=[max(each.seconds for each in step) for step in steps],

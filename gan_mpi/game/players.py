@@ -111,7 +111,7 @@ class Game:
 
     @property
     def draws_at_once(self) -> bool:
-        """Whether several batches go through G as one, and share the messages of batch norm."""
+        """Whether fakes of several batches are drawn as one, and share messages of batch norm."""
         return _shares_messages(self.G.network)
 
     def judge_all(self, batches: Sequence[Batch]) -> list[Tensor]:

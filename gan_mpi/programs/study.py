@@ -16,7 +16,6 @@ from gan_mpi.bench.steps import Timing
 from gan_mpi.cluster.deadline import End
 from gan_mpi.config.given import Given, OptionValue
 from gan_mpi.config.resolve import new_config
-from gan_mpi.config.training import TrainConfig
 from gan_mpi.drawing.charts import Result, draw_study
 from gan_mpi.errors import DIVERGED, UserError, reason
 from gan_mpi.files import write_aside
@@ -216,27 +215,33 @@ def _say_scaling(folder: Path, grid: Sequence[Setting], plans: Mapping[str, Give
     """Print what more ranks give, as bench does, of settings that differ in nothing else."""
     alike: dict[str, list[Timing]] = {}
     for setting in grid:
-        timing = read_timing(folder / setting.name, new_config(plans[setting.name]))
+        timing = read_timing(folder / setting.name, new_config(plans[setting.name]).batch)
         if timing is not None:
             others = {name: value for name, value in setting.values.items() if name != RANKS}
             alike.setdefault(Setting(others, setting.ranks).name, []).append(timing)
     for name, timings in alike.items():
         if len(timings) > 1:
-            say("\n" + ", ".join(filter(None, ["steps while they trained", name])) + ":")
-            for line in scaling_table(lines_of("strong", timings)):
+            lines = lines_of("strong", timings)
+            threads = ", ".join(str(line.steps.threads) for line in lines)
+            about = ["steps while they trained, with saving", name, f"threads a rank {threads}"]
+            say("\n" + ", ".join(filter(None, about)) + ":")
+            for line in scaling_table(lines):
                 say(line)
 
 
-def read_timing(run_dir: Path, config: TrainConfig) -> Timing | None:
+def read_timing(run_dir: Path, batch: int) -> Timing | None:
     """Return how long steps of a run were, the mean over each status line; None if nothing yet."""
-    records, segments = read_stats(run_dir), read_segments(run_dir)
-    if not records or not segments:
+    records = read_stats(run_dir)
+    starts = [each for each in read_segments(run_dir) if each["last_step"] >= each["first_step"]]
+    if not records or not starts:
         return None
+    last, trained = records[-1], starts[-1]
     return Timing(
-        ranks=segments[-1]["ranks"],
-        nodes=len(segments[-1]["hosts"]),
-        batch=config.batch,
-        images=config.images_per_step,
+        ranks=trained["ranks"],
+        nodes=len(trained["hosts"]),
+        threads=max(trained.get("threads", [1])),
+        batch=batch,
+        images=last["images_per_second"] * last["seconds_per_step"],
         seconds=[record["seconds_per_step"] for record in records],
     )
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from gan_mpi.arrays import Array, take
+from gan_mpi.arrays import Array, map_of, read_ahead, take
 from gan_mpi.datasets.dataset import Dataset
 from gan_mpi.game.batch import Batch
 from gan_mpi.game.latents import generator_inputs
@@ -16,6 +16,7 @@ from gan_mpi.networks.pixels import to_range
 from gan_mpi.streams import DataOrder, Purpose, draw_labels, shard
 from gan_mpi.training.state import RunState
 
+LARGE = 10**9  # bytes of a map of which no more than a part may be in memory
 TRAINING = Purpose.LATENTS, Purpose.DROPOUT, Purpose.LABELS
 
 
@@ -39,6 +40,7 @@ class Feed:
         self.config, self.generator, self.device = state.config, state.game.G.network, device
         self.dtype, self.own = DTYPES[state.config.precision], own
         self.images = dataset.images
+        self.reads_ahead = map_of(self.images) is not None and self.images.nbytes >= LARGE
         self.label_counts = state.data.label_counts
         self.labels = dataset.labels if self.label_counts else None
         self.order = DataOrder(state.config.seed, len(dataset.images))
@@ -55,11 +57,15 @@ class Feed:
     def next_reals(self, position: int, lo: int, hi: int) -> Batch:
         """Return lo .. hi of the batch of reals from a position of their stream on.
 
-        Its values are (n, *shape), in the range of the run.
+        Its values are (n, *shape), in the range of the run.  Of a large map the rows of the batch
+        after it, if there is one, are read meanwhile.
         """
         rows = self.rows(position, lo, hi)
         labels = None if self.labels is None else self.labels[rows]
         part = self.reals(take(self.images, rows), labels, position + lo)
+        following = position + self.config.batch
+        if self.reads_ahead and following < self.config.steps * self.config.images_per_step:
+            read_ahead(self.images, self.rows(following, lo, hi))
         return replace(part, place=lo - self.lo, share=self.hi - self.lo)
 
     def next_latents(self, position: int, lo: int, hi: int) -> Batch:

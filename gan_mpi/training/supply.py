@@ -1,4 +1,4 @@
-"""What updates are made of: reals, latents and fakes, some of them made while sums go on."""
+"""What updates are made of: reals, latents and fakes, some of them made before their update."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -51,21 +51,21 @@ class Supply:
         """Return the latents from a position of their stream on."""
         return self._made("latents", position) or self._parts(self.feed.next_latents, position)
 
-    def fakes(self, position: int, updates: int = 1) -> Iterable[Batch]:
+    def fakes(self, position: int, again: bool = False) -> Iterable[Batch]:
         """Return fakes for D, of the latents from a position on.  Collective (batch norm).
 
-        Those of so many updates, one after the other, are drawn at once if they share messages.
+        If D is updated `again` before G is, and G has batch norm, those of the next batch are drawn
+        with them: in one pass, which reads G's weights once and shares batch norm's messages.
         """
         if made := self._made("fakes", position):
             return made
-        if updates == 1 or not self.game.draws_at_once:
+        if not (again and self.game.draws_at_once):
             return self._drawn(self.game.fakes, position)
-        begins = [position + number * self.feed.config.batch for number in range(updates)]
-        latents = [part for begin in begins for part in self.latents(begin)]
+        following = position + self.feed.config.batch
+        latents = [*self.latents(position), *self.latents(following)]
         with self.comm.clock.phase("forward"):
-            fakes = dict(zip(begins, self.game.all_fakes(latents), strict=True))
-        self._ahead |= {("fakes", begin): fakes[begin] for begin in begins[1:]}
-        return [fakes[position]]
+            fakes, self._ahead["fakes", following] = self.game.all_fakes(latents)
+        return [fakes]
 
     def samples(self, position: int) -> Iterable[Batch]:
         """Return what fakes() does, for G to learn from.  Collective (batch norm)."""
@@ -96,10 +96,10 @@ class Supply:
     def make_ahead(self, updated: str, following: str, images: int, latents: int) -> None:
         """Begin the update of `following` while the sums of that of `updated` go on; both G or D.
 
-        `images` and `latents` are where its batches begin in their streams.
+        `images` and `latents` are where its batches begin in their streams.  Its fakes may be there
+        already, drawn with those of this update.
         """
-        drawn = {at for at in self._ahead if at[0] == "fakes" and at[1] >= latents}
-        self._ahead = {at: self._ahead[at] for at in drawn}
+        self._ahead = {at: made for at, made in self._ahead.items() if at == ("fakes", latents)}
         self._learned.clear()
         if not self.overlap.hides or len(self.feed.parts) > 1:
             return

@@ -1,6 +1,5 @@
 """One turn of the schedule: who is trained, on what, and at which learning rate."""
 
-import itertools
 import math
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -63,8 +62,8 @@ class Turn:
         """Train D on the next reals and latents.  Collective."""
         reals, latents = self._take("images"), self._take("latents")
         learned = self.supply.learned(reals)
-        in_a_row = 1 + len([*itertools.takewhile(lambda player: player == "D", self.rest)])
-        batches = self.supply.reals(reals), self.supply.fakes(latents, in_a_row)
+        again = self.rest[:1] == ("D",)
+        batches = self.supply.reals(reals), self.supply.fakes(latents, again)
         self.state.note(self._with_loss_D(self._update_D(*batches, learned)))
 
     def train_G(self) -> None:
