@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The figures on the presets' pages and in docs/, taken anew: figures.sh MNIST [GROUP...], with the
-# groups dcgan, federated, effects and small, or all of them, which takes a day on two cores.
+# groups dcgan, federated, effects, rounds and small, or all of them, which takes a day on two cores.
 #
 # A run that is there, in the folder figures, goes on or is measured again. What is printed of each is
 # its command, its last line, and its evaluation: floors with their counts, and classes.
@@ -9,7 +9,7 @@ set -euo pipefail
 mnist=$(realpath "${1:?the folder of MNIST}")
 shift
 groups=("$@")
-[ $# -gt 0 ] || groups=(small federated dcgan effects)
+[ $# -gt 0 ] || groups=(small federated dcgan effects rounds)
 mkdir -p figures
 cd figures
 ln -sfn "$mnist" mnist
@@ -57,15 +57,28 @@ PYTHON
   done <dcgan.txt
 }
 
-effects() { # a row of its table each
-  local options name
+rows() { # the options of the rows of a table of docs/effects.md, which begins at a line like this
   # shellcheck disable=SC2016  # backticks are the table's
-  sed -n 's/^| `\(--[^`]*\)` | [0-9].*/\1/p' ../docs/effects.md >effects.txt
+  sed -n "/$1/,/^## /"'s/^| `\(--[^`]*\)` | [0-9].*/\1/p' ../docs/effects.md
+}
+
+effects() { # one rank, an option changed
+  local options
+  rows "^# " >effects.txt
   while read -r options; do
-    name=basic$(tr -c 'a-z0-9\n' '-' <<<"$options")
     # shellcheck disable=SC2086  # an option and its value
-    on 1 "$name" --datadir mnist --steps 1000 $options </dev/null
+    on 1 "basic$(tr -c 'a-z0-9\n' '-' <<<"$options")" --datadir mnist --steps 1000 $options </dev/null
   done <effects.txt
+}
+
+rounds() { # two ranks that average weights
+  local options
+  rows "^## Sites" >rounds.txt
+  while read -r options; do
+    # shellcheck disable=SC2086  # options and their values
+    on 2 "rounds$(tr -c 'a-z0-9\n' '-' <<<"$options")" --datadir mnist --steps 1000 \
+      --average weights $options </dev/null
+  done <rounds.txt
 }
 
 for group in "${groups[@]}"; do "$group"; done

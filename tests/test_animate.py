@@ -29,15 +29,15 @@ def test_a_strip_and_a_gif_go_from_one_seed_to_the_other(gan_mpi, tmp_path, chan
     seeds = "--seeds", "70,3", "--grid", "2x1", "--out", "ends.png"
     assert gan_mpi("sample", "run", *seeds).returncode == 0
     for size in (None, 2):
-        way = "--interpolate", "70:3", "--frames", "13", "--out", f"{size}.png"
+        way = "--interpolate", "70:3", "--frames", "13", "--out", f"{size}.PNG"
         result = gan_mpi("sample", "run", *way, size=size)
         assert result.returncode == 0, result.stderr
-    assert (tmp_path / "None.png").read_bytes() == (tmp_path / "2.png").read_bytes()
-    strip, ends = pixels(tmp_path / "2.png"), pixels(tmp_path / "ends.png")
+    assert (tmp_path / "None.PNG").read_bytes() == (tmp_path / "2.PNG").read_bytes()
+    strip, ends = pixels(tmp_path / "2.PNG"), pixels(tmp_path / "ends.png")
     assert strip.shape[:2] == (2 * 58 + 2, 12 * 58 + 2)
     assert np.array_equal(strip[2:58, 2:58], ends[2:58, 2:58])
     assert np.array_equal(strip[60:116, 2:58], ends[2:58, 60:116])
-    with Image.open(tmp_path / "2.png") as picture:
+    with Image.open(tmp_path / "2.PNG") as picture:
         assert picture.info["interpolation"] == "70:3"
     assert gan_mpi("sample", "run", "--interpolate", "0:1").returncode == 0
     with Image.open(tmp_path / "interpolation.gif") as picture:

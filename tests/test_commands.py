@@ -199,6 +199,15 @@ def test_an_option_of_one_player_wins_over_the_shared_one_in_any_order():
         assert (config.G.lr, config.D.lr) == (2.0, 1.0)
 
 
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [("--kimg", "1e306"), ("--warmup", "1e306"), ("--d-steps", "10000000000")],
+)
+def test_what_no_run_could_be_long_enough_for_is_refused(flag, value):
+    done = CliRunner().invoke(cli, ["train", "-n", flag, value])
+    assert done.exit_code == 2 and f"'{flag}'" in done.output and "range" in done.output
+
+
 def test_kimg_is_a_length_in_real_images():
     assert new_config({"kimg": 20.48}).steps == 10
     assert new_config({"kimg": 0.5, "batch": 10, "d_steps": 5}).steps == 10
@@ -262,6 +271,7 @@ def test_wrong_options_of_sample(arguments, said):
         (["report", ".", "--out", "a.pdf"], "a.pdf should end in .html or .htm."),
         (["data", "info", ".", "--grid", "2x2", "--out", "a.gif"], "a.gif should end in .png."),
         (["train-classifier", "--out", "a.pt"], "a.pt should end in .safetensors."),
+        (["bench", "--sweep", "--plot", "a.jpg"], "'--plot': a.jpg should end in .png."),
     ],
 )
 def test_a_file_is_of_the_kind_that_its_name_says(words, said):

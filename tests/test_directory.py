@@ -1,12 +1,16 @@
 """Run directories as jobs leave them, and what is said where nobody can hear it."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from click.testing import CliRunner
-from conftest import write_idx
+from conftest import MAIN, environment, write_idx
+from test_claim import wait_for
 
 from gan_mpi.cli import cli
 from gan_mpi.errors import UserError, printable
@@ -44,6 +48,48 @@ def test_what_a_killed_start_and_others_write_is_no_foreign_file(tmp_path, name)
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(UserError, match="holds files, such as thesis.tex, but no run"):
         directory.make_named(tmp_path)
+
+
+def test_a_start_that_could_not_say_what_it_is_leaves_no_foreign_files(gan_mpi, tmp_path):
+    few = ("train", "--glyphs", 20, "--batch", 4, "--steps", 1, "--run-dir", tmp_path / "run")
+    refuse = (
+        "from gan_mpi.errors import UserError; from gan_mpi.runs import directory\n"
+        "def write_config(*_): raise UserError('no room')\n"
+        "directory.write_config = write_config\n"
+    )
+    failed = gan_mpi(*few, size=1, code=refuse + MAIN)
+    assert failed.returncode == 1 and "no room" in failed.stderr
+    assert gan_mpi(*few).returncode == 0
+
+
+def test_a_terminal_that_goes_away_does_not_end_a_run(tmp_path):
+    """As when ssh is cut off, in a run without mpiexec, which has a bar."""
+    master, terminal = os.openpty()
+    program = f"""
+import time
+from pathlib import Path
+from gan_mpi.runs.log import Log
+log = Log(speaks=True, quiet=False)
+with log.progress(0, 100) as bar:
+    Path({str(tmp_path / "begun")!r}).touch()
+    time.sleep(1.5)
+    for step in range(100):
+        bar.advance_to(step)
+Path({str(tmp_path / "ended")!r}).touch()
+"""
+    with open(tmp_path / "stderr", "w") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-c", program],
+            stdout=terminal,
+            stderr=errors,
+            env={**environment(), "TERM": "xterm"},
+        )
+    os.close(terminal)
+    wait_for((tmp_path / "begun").exists)
+    os.read(master, 10)
+    os.close(master)
+    assert process.wait(30) == 0, (tmp_path / "stderr").read_text()
+    assert (tmp_path / "ended").exists()
 
 
 @pytest.mark.launch

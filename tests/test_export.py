@@ -90,6 +90,7 @@ def test_another_program_draws_the_same(gan_mpi, tmp_path, name, preset, shape):
     assert np.abs(samples - expected).max() < 1e-4
 
 
+@pytest.mark.slow
 def test_a_file_says_what_it_takes_and_draws(gan_mpi, tmp_path):
     save(tmp_path / "run", state_of("lightning", (1, 28, 28), "fp64"))
     assert gan_mpi("export", "run", size=2).returncode == 0

@@ -152,6 +152,17 @@ def test_the_number_of_an_arrays_task_is_filled_in_and_nothing_else(scheduler, v
     assert said.stdout.splitlines()[2::2] == ["my runs/7 8", "7 8x", f"${variable}S", "$HOME"]
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("train", "--run-dir", "runs/$SLURM_ARRAY_TASK_ID", "--seed", "${SLURM_ARRAY_TASK_ID}"),
+        ("study", "--vary", "batch=32,64", "--only", "$SLURM_ARRAY_TASK_ID"),
+    ],
+)
+def test_the_number_of_a_task_is_a_number(command):
+    assert '"${SLURM_ARRAY_TASK_ID}"' in script("slurm", *EIGHT, "--", *command)
+
+
 def test_what_the_job_runs_is_what_was_asked_for():
     text = script("slurm", *EIGHT, *COMMAND)
     (line,) = (line for line in text.splitlines() if line.startswith("srun "))
@@ -189,6 +200,14 @@ BAD = {
     ),
     "array": (
         ("pbs", *EIGHT, "--directive", "-J 0-3", *RUN),
+        "a task of an array cannot submit itself again under PBS",
+    ),
+    "array in one word": (
+        ("pbs", *EIGHT, "--directive", "#PBS -J0-3", *RUN),
+        "a task of an array cannot submit itself again under PBS",
+    ),
+    "array of Torque": (
+        ("pbs", *EIGHT, "--directive", "-t 0-3", *RUN),
         "a task of an array cannot submit itself again under PBS",
     ),
     "blank": (("pbs", *EIGHT, "--account", "a b", *RUN), "would not read as one word"),

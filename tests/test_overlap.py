@@ -130,7 +130,9 @@ TRAIN = ("train", "--glyphs", 64, "--batch", 16, "--steps", 2)
             "G and D are shown one update after the other (--explain)",
             False,
         ),
-        (("--no-overlap", "--network", "dcgan"), None, False),
+        pytest.param(
+            *(("--no-overlap", "--network", "dcgan"), None, False), marks=pytest.mark.slow
+        ),
         (
             ("--overlap", "--schedule", "balance"),
             "ranks wait while gradients are summed: G and D are chosen from by sums of both",

@@ -164,7 +164,9 @@ def test_a_map_that_was_looked_at_does_not_count_as_memory(tmp_path):
     assert np.array_equal(take(pixels, rows), pixels[rows])
 
 
-@pytest.mark.parametrize(("count", "side"), [(4000, 32), (20, 512)])
+@pytest.mark.parametrize(
+    ("count", "side"), [(4000, 32), pytest.param(20, 512, marks=pytest.mark.slow)]
+)
 def test_rows_are_read_ahead(tmp_path, count, side):
     pixels = np.random.default_rng(0).integers(0, 256, (count, 3, side, side), np.uint8)
     (tmp_path / "data").mkdir()

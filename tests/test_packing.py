@@ -1,5 +1,7 @@
 """Data are packed whole or not at all, and what is packed is what was there."""
 
+import errno
+import os
 import re
 import shutil
 
@@ -11,7 +13,7 @@ from PIL import Image
 from test_claim import wait_for
 
 from gan_mpi.cli import cli
-from gan_mpi.datasets import packed
+from gan_mpi.datasets import convert, packed
 from gan_mpi.datasets.dataset import Source
 from gan_mpi.datasets.find import load_dataset
 from gan_mpi.datasets.npz import bytes_of
@@ -183,3 +185,24 @@ def test_a_stop_while_packing_leaves_nothing(start, tmp_path):
     process.terminate()
     assert process.wait(20) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
+
+
+def test_what_is_packed_is_on_the_disk_of_out_and_there_whole_or_not_at_all(tmp_path, monkeypatch):
+    write_glyphs(tmp_path / "data", 0, 20)
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk")
+    moves, replace = [], os.replace
+
+    def move(source, to):
+        moves.append(source)
+        if len(moves) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(source, to)
+
+    monkeypatch.setattr(convert.os, "replace", move)
+    result = command("data", "convert", tmp_path / "data", tmp_path / "out", "--to", "packed")
+    assert "cannot write" in str(result.exception)
+    assert all(path.is_relative_to(tmp_path / "disk") for path in moves)
+    assert [path for path in (tmp_path / "disk").rglob("*") if path.is_file()] == []
+    pack(tmp_path / "data", tmp_path / "out")
+    assert len(load(tmp_path / "out").images) == 20

@@ -1,13 +1,17 @@
 """One seed, one image, whatever is drawn beside it and on how many ranks."""
 
+from types import SimpleNamespace
+
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from torch import nn
 
 from gan_mpi.config.resolve import new_config
-from gan_mpi.drawing import pictures
+from gan_mpi.drawing import pictures, samples
 from gan_mpi.drawing.samples import CHUNK, generate
+from gan_mpi.errors import UserError
 from gan_mpi.networks.build import build_generator
 from gan_mpi.networks.generator import PlainGenerator
 from gan_mpi.networks.pixels import to_pixels
@@ -170,3 +174,25 @@ def test_a_grid_may_have_empty_cells(mpirun, tmp_path):
     mpirun(1, "sample_outcomes", draws, str(tmp_path))
     picture = pixels(tmp_path / "grid.png")
     assert (picture[picture.shape[0] // 2 + 1 :] == pictures.GAP_GREY).all()
+
+
+@pytest.mark.parametrize(
+    ("names", "asked", "labels"),
+    [
+        ([str(n) for n in range(1, 11)], "1-3", [0, 1, 2]),
+        ([str(n) for n in range(1, 11)], "10", [9]),
+        (["cat", "dog", "emu"], "0-1", [0, 1]),
+        ([], "2", [2]),
+        (["7", "2", "10"], "2-7", [1, 0]),
+    ],
+)
+def test_a_number_is_a_name_where_names_are_numbers(names, asked, labels):
+    data = SimpleNamespace(class_names=names, classes=len(names) or 3)
+    assert samples._labels_of(SimpleNamespace(data=data, path="run"), asked) == labels
+
+
+@pytest.mark.parametrize("asked", ["0", "11", "3-1", "0-99999999999999999999", "9" * 5000])
+def test_no_other_number_is_a_class(asked):
+    data = SimpleNamespace(class_names=[str(n) for n in range(1, 11)], classes=10)
+    with pytest.raises(UserError, match="run knows the classes 1, 2, 3"):
+        samples._labels_of(SimpleNamespace(data=data, path="run"), asked)

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from test_signals import OPTIONS, wait_until_it_trains
 
 from gan_mpi.cli import cli
+from gan_mpi.commands.status import _shown
 from gan_mpi.errors import UserError
 from gan_mpi.programs.status import page, read_status
 from gan_mpi.runs.stats import read_stats
@@ -131,6 +132,10 @@ def test_watch_ends_with_the_run(stopped):
     result = status(stopped[0], "--watch")
     assert result.exception is None
     assert "state      done" in result.output
+
+
+def test_what_is_watched_holds_no_control_characters():
+    assert _shown(["run \x1b[31mred\x1b[0m", "b"]).plain == "run \\x1b[31mred\\x1b[0m\nb"
 
 
 def test_what_is_no_run_is_said(tmp_path):

@@ -10,8 +10,10 @@ from PIL import Image
 
 from gan_mpi.bench.report import lines_of
 from gan_mpi.bench.steps import Timing
+from gan_mpi.commands.study import METRICS
 from gan_mpi.errors import UserError
 from gan_mpi.lifecycle.stopping import StopRequest
+from gan_mpi.programs import study as programs_study
 from gan_mpi.programs.study import Setting, read_result, settings, table
 from gan_mpi.runs.directory import list_checkpoints
 from gan_mpi.runs.evaluations import read_evaluations
@@ -42,6 +44,10 @@ def test_the_grid_is_every_combination():
     assert settings({"seed": ["0"]}, world_size=3)[0].ranks == 3
     with pytest.raises(UserError, match="ranks=3, but mpiexec started 2"):
         settings({"ranks": ["3"]}, world_size=2)
+
+
+def test_every_figure_can_be_asked_for():
+    assert set(METRICS) == set(programs_study.METRICS)
 
 
 def test_time_is_that_of_training_alone(tmp_path):

@@ -1,5 +1,6 @@
 """What four schedulers are told and asked of a job: directives, launchers, the time left."""
 
+import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -160,7 +161,7 @@ def _pbs(job: Job) -> list[str | None]:
         value = getattr(job, option)
         if value is not None and shlex.quote(value) != value:
             raise invalid_value(option, f"{value!r} holds what PBS would not read as one word")
-    if any(directive.split()[:1] == ["-J"] for directive in job.directives):
+    if any(re.match(r"(#PBS\s+)?-[Jt]", directive.strip()) for directive in job.directives):
         raise invalid_value(
             "directive",
             "a task of an array cannot submit itself again under PBS; submit a script a task",

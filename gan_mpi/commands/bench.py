@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from gan_mpi.options.params import FiniteRange
+from gan_mpi.options.params import FiniteRange, require_ending
 
 NOT_HERE = "run_dir", "resume", "outdir", "evaluate_every", "time_limit"
 
@@ -29,7 +29,7 @@ class BeforeOptionsOfTrain(click.Command):
 @click.option("--sweep", is_flag=True, help="Time 1, 2, 4 ... ranks too: strong and weak scaling.")
 @click.option(
     "--seconds",
-    type=FiniteRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True, max=86_400),
     default=10.0,
     show_default=True,
     help="How long each number of ranks is timed; at least 10 steps.",
@@ -62,6 +62,8 @@ def bench(
 
     if plot is not None and not sweep:
         raise click.UsageError("--plot draws what several numbers of ranks do; give --sweep too.")
+    if plot is not None:
+        require_ending(plot, (".png",), option="--plot")
     given = parse_after_dashes(options, ctx)
     if wrong := given.keys() & set(NOT_HERE):
         flag = "--" + min(wrong).replace("_", "-")

@@ -1,5 +1,6 @@
 """gan-mpi jobscript."""
 
+import re
 import subprocess
 import tomllib
 from pathlib import Path
@@ -13,6 +14,10 @@ from gan_mpi.cluster.time_left import seconds_of
 from gan_mpi.errors import UserError, reason
 from gan_mpi.options.params import choice_option, number_option
 from gan_mpi.runs.log import say
+
+TASK = re.compile(
+    r"\$(?:SLURM_ARRAY_TASK_ID\b|{SLURM_ARRAY_TASK_ID}|LSB_JOBINDEX\b|{LSB_JOBINDEX})"
+)
 
 SITE_FILE = "jobscript.toml"
 
@@ -158,7 +163,11 @@ def jobscript(ctx: click.Context, submit: bool, **options: Any) -> int:
 
 
 def _check_command(ctx: click.Context, words: tuple[str, ...]) -> None:
-    """Refuse what gan-mpi itself would refuse, now rather than after a night in the queue."""
+    """Refuse what gan-mpi itself would refuse, now rather than after a night in the queue.
+
+    The number of an array's task, which the script fills in, is a number.
+    """
+    words = tuple(TASK.sub("1", word) for word in words)
     group = ctx.find_root().command
     assert isinstance(group, click.Group)
     name, *rest = words

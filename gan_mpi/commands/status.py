@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gan_mpi.errors import printable
 from gan_mpi.options.params import RunPath
 from gan_mpi.runs.log import say
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from gan_mpi.programs.status import Status
 
 PAUSE = 2.0  # seconds between looks of --watch
@@ -56,16 +59,21 @@ def _lines(place: Path | None) -> tuple[list[str], bool]:
     return summary(status) if isinstance(status, list) else page(status), running
 
 
+def _shown(lines: list[str]) -> "Text":
+    from rich.text import Text
+
+    return Text("\n".join(map(printable, lines)))
+
+
 def _watch(place: Path | None) -> None:
     from rich.live import Live
-    from rich.text import Text
 
     from gan_mpi.runs.find import runs_at
 
     place = place or runs_at(None)[0]
     lines, running = _lines(place)
-    with Live(Text("\n".join(lines)), auto_refresh=False) as live:
+    with Live(_shown(lines), auto_refresh=False) as live:
         while running:
             time.sleep(PAUSE)
             lines, running = _lines(place)
-            live.update(Text("\n".join(lines)), refresh=True)
+            live.update(_shown(lines), refresh=True)

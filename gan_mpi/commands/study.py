@@ -9,7 +9,7 @@ from gan_mpi.config.given import Given, text_of
 from gan_mpi.config.values import RANK
 from gan_mpi.options.params import choice_option, number_option
 
-METRICS = ("frechet", "precision", "recall", "density", "coverage", "score")
+METRICS = ("frechet", "kernel", "precision", "recall", "density", "coverage", "score")
 
 
 class Varied(click.ParamType):

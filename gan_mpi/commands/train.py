@@ -52,7 +52,7 @@ EXCLUSIVE = (
     "--kimg",
     cls=GroupedOption,
     group="Everyday",
-    type=FiniteRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True, max=1e12),
     help="Length in thousands of real images, instead of --steps.",
 )
 @click.option(

@@ -81,6 +81,7 @@ class OptimizerConfig:
         "Optimizers",
         "Raise the learning rate linearly over the first so many thousand real images.",
         minimum=0,
+        maximum=1e12,
         metavar="KIMG",
     )
 

@@ -97,8 +97,10 @@ class TrainConfig:
         "them, the one with the larger loss, at most five times running.",
         choices=("steps", "balance"),
     )
-    d_steps: int = setting(2, "Schedule", "Discriminator updates in one step.", minimum=1)
-    g_steps: int = setting(1, "Schedule", "Generator updates in one step.", minimum=1)
+    d_steps: int = setting(
+        2, "Schedule", "Discriminator updates in one step.", minimum=1, maximum=1000
+    )
+    g_steps: int = setting(1, "Schedule", "Generator updates in one step.", minimum=1, maximum=1000)
     g_latents: str = setting(
         "fresh",
         "Schedule",

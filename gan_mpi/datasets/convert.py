@@ -49,14 +49,17 @@ def convert(source: Source, out: Path, layout: str, say: Say) -> list[Path]:
 def _pack(source: Source, out: Path, say: Say) -> list[Path]:
     """Write training and test images as maps, of which no more is in memory than must be.
 
-    They are written beside OUT, where no reader looks, and moved when all are there.
+    They are written where no reader looks, on the disk of OUT, and moved when all are there.
     """
     splits = _splits(source)
     names = [f"{split}/{kind}.npy" for split in splits for kind in ("images", "labels")]
     names.append(packed.FILE)  # the last, without which the others are nothing
     _require_absent(out / name for name in names)
-    beside = out.parent / f".{out.name}.{os.uname().nodename}-{os.getpid()}.tmp"
+    real = out.resolve()
+    home = real if real.is_dir() else real.parent
+    beside = home / f".{real.name}.{os.uname().nodename}-{os.getpid()}.tmp"
     about, datasets = {}, []
+    moved: list[Path] = []
     try:
         for split in splits:
             with packed.NewArray(beside / split / "images.npy") as images:
@@ -73,11 +76,15 @@ def _pack(source: Source, out: Path, say: Say) -> list[Path]:
             file.flush()
             os.fsync(file.fileno())
         written = [name for name in names if (beside / name).exists()]
+        _require_absent(out / name for name in names)  # still
         for name in written:
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             os.replace(beside / name, out / name)
+            moved.append(out / name)
             sync_folder((out / name).parent)
     except OSError as error:
+        for path in moved:
+            path.unlink(missing_ok=True)
         raise UserError(f"OUT: cannot write {out}: {reason(error)}.") from None
     finally:
         shutil.rmtree(beside, ignore_errors=True)

@@ -20,6 +20,7 @@ Arrays = tuple[np.ndarray, ...]
 
 POINTS = 10_000  # seeds in a picture of points, and in their mean and deviation
 NAMED = 20  # classes in a message
+LONGEST = 40  # characters of a class that is a number, or a range of them
 CHUNK = 64  # seeds; a product over another number of rows may round otherwise
 
 
@@ -145,15 +146,21 @@ def find_classes(trained: SavedGenerator, asked: Sequence[str] | None) -> list[i
 
 
 def _labels_of(trained: SavedGenerator, asked: str) -> list[int]:
-    """Return the label of a name, a number, or those of a range.  Raises UserError."""
+    """Return the label of a name, a number, or those of a range.  Raises UserError.
+
+    Where all names are numbers, as of folders 1 to 10, a number is a name.
+    """
     names, classes = trained.data.class_names, trained.data.classes
     if asked in names:
         return [names.index(asked)]
     first, dash, last = asked.partition("-")
-    if first.isdecimal() and (last.isdecimal() or not dash):
-        numbers = range(int(first), int(last if dash else first) + 1)
-        if len(numbers) and numbers[-1] < classes:
-            return list(numbers)
+    if first.isdecimal() and (last.isdecimal() or not dash) and len(asked) < LONGEST:
+        labels = {label: label for label in range(classes)}
+        if names and all(name.isdecimal() for name in names):  # then numbers are names
+            labels = {int(name): label for label, name in enumerate(names)}
+        low, high = int(first), int(last if dash else first)
+        if low <= high and {low, high} <= labels.keys():
+            return [labels[number] for number in sorted(labels) if low <= number <= high]
     known = f"0 to {classes - 1}"
     if names:
         known = ", ".join(names[:NAMED]) + (" ..." if len(names) > NAMED else "")

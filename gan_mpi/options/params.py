@@ -177,11 +177,11 @@ def out_option(
     )
 
 
-def require_ending(out: Path, endings: Sequence[str], why: str = "") -> None:
+def require_ending(out: Path, endings: Sequence[str], why: str = "", option: str = "--out") -> None:
     """Raise click.BadParameter unless a file to write has one of some endings, such as .png."""
     if out.suffix.lower() not in endings:
         raise click.BadParameter(
-            f"{out} should end in {' or '.join(endings)}{why}.", param_hint="'--out'"
+            f"{out} should end in {' or '.join(endings)}{why}.", param_hint=f"'{option}'"
         )
 
 

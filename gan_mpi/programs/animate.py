@@ -70,7 +70,7 @@ def interpolate(
     facts = {**trained.facts, "interpolation": f"{ends[0]}:{ends[1]}"}
 
     def write() -> None:
-        if out.suffix == ".png":
+        if out.suffix.lower() == ".png":
             columns = min(frames, COLUMNS)
             strip = pictures.grid(pixels, columns, -(-frames // columns))
             write_aside(out, pictures.png(strip, facts))

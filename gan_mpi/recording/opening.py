@@ -132,10 +132,10 @@ def open_run_dir(
         run_dir = start.run_dir
     claim.take(run_dir)
     sweep(run_dir)
+    about = {"config": asdict(config), "data": state.data.to_dict()}
+    rundir.write_config(run_dir, {**about, "evaluation": remembered(options)})  # then it is a run
     stats.forget_stats_after(run_dir, step)
     forget_evaluations_after(run_dir, step)
-    about = {"config": asdict(config), "data": state.data.to_dict()}
-    rundir.write_config(run_dir, {**about, "evaluation": remembered(options)})
     _notice_changes(run_dir, segment, start, log)
     append_segment(run_dir, {"id": claim.number, **segment})
     going_on = f", going on after step {step}" if start.saved else ""

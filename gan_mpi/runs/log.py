@@ -112,12 +112,18 @@ class Log:
         )
 
         columns = (BarColumn(), MofNCompleteColumn(), "steps", TimeRemainingColumn())
-        with Progress(*columns, transient=True) as bar:
-            self._bar = bar
+        self._bar = bar = Progress(*columns, transient=True)
+        task = bar.add_task("", completed=done, total=total)
+        try:
+            with suppress(OSError):
+                bar.start()
+            yield ProgressBar(bar, task)
+        finally:
+            self._bar = None
             try:
-                yield ProgressBar(bar, bar.add_task("", completed=done, total=total))
-            finally:
-                self._bar = None
+                bar.stop()
+            except OSError:  # the terminal is gone, and the run goes on
+                _say_no_more()
 
 
 class ProgressBar:
