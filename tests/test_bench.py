@@ -146,6 +146,7 @@ def test_ranks_and_cores():
     ("options", "said"),
     [
         (("--run-dir", "x"), "--run-dir does not go with bench"),
+        (("--explain",), "--explain does not go with bench"),
         (("--datadir", "nowhere"), "nowhere"),
         (("--average", "weights"), "--average weights trains each rank by itself"),
         (("--batch", "0"), "of the options of train: Invalid value for '--batch'"),

@@ -133,3 +133,11 @@ def test_ranks_that_share_cores_predict_nothing(gan_mpi, tmp_path):
     if found["oversubscribed"]:
         assert found["model"] is None and found["predictions"] == []
         assert "predicted" not in done.stdout
+
+
+@pytest.mark.slow
+def test_nothing_is_predicted_where_steps_train_one_player_or_the_other(gan_mpi):
+    options = ("--preset", "paddle-uniform", "--batch", 8)
+    done = gan_mpi("bench", "--sweep", "--seconds", 0.05, "--", *options, size=2)
+    assert done.returncode == 0, done.stderr
+    assert "predicted" not in done.stdout and "GFLOP a step and rank" in done.stdout

@@ -16,6 +16,7 @@ from gan_mpi.networks.describe import describe
 
 SIDE = 1024  # of the matrices
 REPEATS = 15
+MIXED = 20  # steps of which the mean is taken, where one trains G and another D
 LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 
 
@@ -35,7 +36,8 @@ class Rates:
 def measure_rates(stage: Stage) -> Rates:
     """Measure on all ranks at once, so that all cores are busy; return this rank's.  Collective."""
     stage.comm.barrier()
-    of_step = _operations(stage.step)
+    count = MIXED if stage.state.config.schedule == "balance" else 1
+    of_step = sum(_operations(stage.step) for _ in range(count)) / count
     layer, shape = _largest_layer(stage)
     kind = next(layer.parameters())
     inputs = torch.ones(shape, dtype=kind.dtype, device=kind.device)

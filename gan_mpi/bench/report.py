@@ -54,7 +54,7 @@ class Bench:
     steps: Steps  # on all ranks
     rates: Rates
     sums: dict[int, float]  # seconds of an Allreduce by its bytes
-    model: Model | None  # none without a sweep, or where ranks shared cores
+    model: Model | None  # none without a sweep, where ranks shared cores, or steps are unlike
 
     @property
     def predictions(self) -> list[Prediction]:

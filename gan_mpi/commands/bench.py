@@ -6,8 +6,11 @@ import click
 
 from gan_mpi.options.params import FiniteRange, require_ending
 
-NOT_HERE = "run_dir", "resume", "outdir", "evaluate_every", "time_limit"
-
+NOT_HERE = (  # options of train about a run, or about what is said of it
+    *("run_dir", "resume", "outdir", "time_limit", "checkpoint_every", "keep", "evaluate_every"),
+    *("samples", "classifier", "grid", "stop_on_collapse", "tensorboard", "log_format", "quiet"),
+    "explain",
+)
 
 WRITABLE = click.Path(dir_okay=False, writable=True, path_type=Path)
 

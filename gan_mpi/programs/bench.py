@@ -18,6 +18,7 @@ from gan_mpi.mpi.comm import Communicator
 from gan_mpi.runs.log import warn
 from gan_mpi.training.start import Start, find_start
 
+ENDLESS = 10**9  # steps, so that none that is timed lies beyond the end of the run
 SIZES = [1, 256, 4096, 65_536, 1_048_576, 8_388_608]  # of sums, in float32
 
 
@@ -48,7 +49,8 @@ def bench(
     lines, steps, rates = _time_all(comm, start, placement.device, sweep, seconds)
     times = allreduce_times(comm, SIZES) if comm.world_size > 1 else []
     sums = dict(zip((4 * size for size in SIZES), times, strict=False))
-    predicts = sweep and comm.world_size > 1 and not shares_cores
+    alike = start.config.schedule != "balance"  # else a step trains the one or the other player
+    predicts = sweep and comm.world_size > 1 and not shares_cores and alike
     model = _model(comm, lines, steps.messages) if predicts else None
     return Bench(start.config, placement, shares_cores, lines, steps, rates, sums, model)
 
@@ -96,7 +98,8 @@ def _time_all(
         for scaling, mine in {"strong": batch, "weak": weak}.items():
             if count == size and scaling == "weak":
                 continue  # the same again
-            of_part = replace(start, config=replace(start.config, batch=mine))
+            endless = max(ENDLESS, start.config.steps)
+            of_part = replace(start, config=replace(start.config, batch=mine, steps=endless))
             found[scaling, count], rates = _time_part(comm, of_part, device, count, seconds)
     found["weak", size] = found["strong", size]
     lines = []

@@ -230,19 +230,23 @@ def _say_scaling(folder: Path, grid: Sequence[Setting], plans: Mapping[str, Give
 
 
 def read_timing(run_dir: Path, batch: int) -> Timing | None:
-    """Return how long steps of a run were, the mean over each status line; None if nothing yet."""
+    """Return how long steps of a run's last start were, the mean over each status line.
+
+    None if there is nothing yet.
+    """
     records = read_stats(run_dir)
     starts = [each for each in read_segments(run_dir) if each["last_step"] >= each["first_step"]]
     if not records or not starts:
         return None
     last, trained = records[-1], starts[-1]
+    of_it = [record for record in records if record["step"] >= trained["first_step"]]
     return Timing(
         ranks=trained["ranks"],
         nodes=len(trained["hosts"]),
         threads=max(trained.get("threads", [1])),
         batch=batch,
         images=last["images_per_second"] * last["seconds_per_step"],
-        seconds=[record["seconds_per_step"] for record in records],
+        seconds=[record["seconds_per_step"] for record in of_it or [last]],
     )
 
 
