@@ -126,6 +126,11 @@ TRAIN = ("train", "--glyphs", 64, "--batch", 16, "--steps", 2)
             False,
         ),
         (
+            ("--overlap", "--micro-batch", 4),
+            "ranks wait while gradients are summed: G and D go through the networks in parts",
+            False,
+        ),
+        (
             ("--overlap", "--explain"),
             "G and D are shown one update after the other (--explain)",
             False,

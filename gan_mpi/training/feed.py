@@ -35,7 +35,7 @@ class Feed:
         """`own` says that no other rank draws from `dataset`, so that an epoch is all of it.
 
         `parts` are the places in the global batch of this rank's share, lo .. hi, of at most
-        `micro_batch` each.
+        `micro_batch` each; `all_in_parts` says that every rank has several.
         """
         self.config, self.generator, self.device = state.config, state.game.G.network, device
         self.dtype, self.own = DTYPES[state.config.precision], own
@@ -45,6 +45,8 @@ class Feed:
         self.labels = dataset.labels if self.label_counts else None
         self.order = DataOrder(state.config.seed, len(dataset.images))
         self.lo, self.hi = shard(state.config.batch, comm.rank, comm.world_size)
+        least = state.config.batch // comm.world_size  # images of a rank
+        self.all_in_parts = micro_batch is not None and least > micro_batch
         ends = range(self.lo, self.hi, micro_batch or max(1, self.hi - self.lo))
         self.parts = list(itertools.pairwise([*ends, self.hi])) or [(self.lo, self.hi)]
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Iterator
 
 from torch import Tensor
 
-from gan_mpi.config.training import TrainConfig
 from gan_mpi.game.batch import Batch
 from gan_mpi.game.players import Game
 from gan_mpi.game.updates import learn_reals
@@ -32,7 +31,7 @@ class Supply:
         """`overlap` is what was asked for, as arrange_overlap() has it."""
         self.comm, self.game, self.feed = comm, game, feed
         players: dict[str, Updated] = {"G": game.G, "D": game.D}
-        ahead = _what_may_be_made_ahead(feed.config, explains)
+        ahead = _what_may_be_made_ahead(feed, explains)
         whole = len(feed.parts) == 1
         self.overlap = arrange_overlap(comm, players, ahead, overlap, whole)
         self._ahead: dict[tuple[str, int], Batch] = {}  # by what it is and where its stream begins
@@ -115,12 +114,15 @@ class Supply:
             self._learned[images] = learn_reals(self.comm, self.game, kept["reals", images])
 
 
-def _what_may_be_made_ahead(config: TrainConfig, explains: bool) -> dict[str, str]:
+def _what_may_be_made_ahead(feed: Feed, explains: bool) -> dict[str, str]:
     """Return, by who could compute while the other's gradients are summed, why it may not."""
+    config = feed.config
     if explains:
         return dict.fromkeys("GD", "are shown one update after the other (--explain)")
     if config.schedule == "balance":
         return dict.fromkeys("GD", "are chosen from by sums of both (--schedule balance)")
+    if feed.all_in_parts:
+        return dict.fromkeys("GD", "go through the networks in parts (--micro-batch)")
     ahead = {}
     if "D" in config.turn:
         ahead["G"] = ""
