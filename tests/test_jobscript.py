@@ -198,6 +198,10 @@ BAD = {
         ("slurm", *EIGHT, "--account", "a\necho", *RUN),
         "'--account': 'a\\necho' holds a control character",
     ),
+    "another's task": (
+        ("slurm", *EIGHT, *RUN, "--seed", "$LSB_JOBINDEX"),
+        "'$LSB_JOBINDEX' is not a valid integer",
+    ),
     "array": (
         ("pbs", *EIGHT, "--directive", "-J 0-3", *RUN),
         "a task of an array cannot submit itself again under PBS",

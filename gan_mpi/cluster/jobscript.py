@@ -49,9 +49,14 @@ def _program(job: Job, task: str) -> str:
     return f'apptainer exec {gpus}--bind "$PWD" {shlex.quote(job.container)} {words}'
 
 
+def task_number(task: str) -> re.Pattern[str]:
+    """Return what a command line says for the number of an array's task, its variable `task`."""
+    return re.compile(rf"\$(?:{task}\b|{{{task}}})")
+
+
 def _quote(word: str, task: str) -> str:
     """Return a word for a shell, in which only the number of an array's task is filled in."""
     if not task:
         return shlex.quote(word)
-    parts = re.split(rf"\$(?:{task}\b|{{{task}}})", word)
+    parts = task_number(task).split(word)
     return f'"${{{task}}}"'.join(shlex.quote(part) if part else "" for part in parts) or "''"

@@ -1,6 +1,5 @@
 """gan-mpi jobscript."""
 
-import re
 import subprocess
 import tomllib
 from pathlib import Path
@@ -8,16 +7,12 @@ from typing import Any
 
 import click
 
-from gan_mpi.cluster.jobscript import write_script
+from gan_mpi.cluster.jobscript import task_number, write_script
 from gan_mpi.cluster.schedulers import SCHEDULERS, Job
 from gan_mpi.cluster.time_left import seconds_of
 from gan_mpi.errors import UserError, reason
 from gan_mpi.options.params import choice_option, number_option
 from gan_mpi.runs.log import say
-
-TASK = re.compile(
-    r"\$(?:SLURM_ARRAY_TASK_ID\b|{SLURM_ARRAY_TASK_ID}|LSB_JOBINDEX\b|{LSB_JOBINDEX})"
-)
 
 SITE_FILE = "jobscript.toml"
 
@@ -151,7 +146,7 @@ def jobscript(ctx: click.Context, submit: bool, **options: Any) -> int:
     your site always needs can stand in jobscript.toml in the configuration folder of gan-mpi
     (~/.config/gan-mpi): lines such as account = "a123" or module = ["mpich/4.2"].
     """
-    _check_command(ctx, options["command"])
+    _check_command(ctx, options["command"], SCHEDULERS[options["scheduler"]].task)
     if options["venv"] and options["container"]:
         raise click.UsageError("--venv and --container exclude each other; give one.")
     options["mpi"] = options["mpi"] or _mpi_here()
@@ -162,12 +157,13 @@ def jobscript(ctx: click.Context, submit: bool, **options: Any) -> int:
     return _submit(SCHEDULERS[options["scheduler"]].submit, script)
 
 
-def _check_command(ctx: click.Context, words: tuple[str, ...]) -> None:
+def _check_command(ctx: click.Context, words: tuple[str, ...], task: str) -> None:
     """Refuse what gan-mpi itself would refuse, now rather than after a night in the queue.
 
-    The number of an array's task, which the script fills in, is a number.
+    The number of an array's task, which the script fills in for the variable `task`, is a number.
     """
-    words = tuple(TASK.sub("1", word) for word in words)
+    if task:
+        words = tuple(task_number(task).sub("1", word) for word in words)
     group = ctx.find_root().command
     assert isinstance(group, click.Group)
     name, *rest = words
