@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +39,15 @@ MAIN_WITH_FEW_POINTS = (
 WITH_STACKS = "import faulthandler; faulthandler.dump_traceback_later({}, exit=True); " + MAIN
 
 
+SESSIONS = tempfile.TemporaryDirectory(prefix="gan-mpi-open-mpi-")
+
+
 def environment():
-    return {**LAPTOP, **os.environ}
+    """Return the variables of a program started now, LAPTOP's and a folder for Open MPI.
+
+    A killed mpiexec leaves ompi.PID there, on which a later one with the same PID fails.
+    """
+    return {**LAPTOP, "PRTE_MCA_prte_tmpdir_base": SESSIONS.name, **os.environ}
 
 
 STAY = Pool(RANKS, MPIEXEC, environment)
@@ -97,11 +105,12 @@ def start(request, tmp_path):
 
     def run(*arguments, size=None, timeout=60, code=None, **variables):
         launch = [] if size is None else [*MPIEXEC, "-n", str(size)]
+        folder = tempfile.mkdtemp(dir=SESSIONS.name)
         code = code or WITH_STACKS.format(timeout)
         process = subprocess.Popen(
             [*launch, sys.executable, "-c", code, *map(str, arguments)],
             cwd=tmp_path,
-            env={**environment(), **variables},
+            env={**environment(), "PRTE_MCA_prte_tmpdir_base": str(folder), **variables},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -90,7 +90,7 @@ class Pool:
             self.process = subprocess.Popen(
                 command,
                 cwd=TESTS,
-                env=self.environment(),
+                env={**self.environment(), "PRTE_MCA_prte_tmpdir_base": str(self.folder)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
