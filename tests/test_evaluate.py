@@ -220,6 +220,7 @@ def test_a_step_that_is_evaluated_again_has_its_last_figures(tmp_path):
     def line(step, samples, distance):
         extractor = {"name": "x", "sha256": "a", "accuracy": None}
         about = {"data": "mnist", "extractor": extractor, "floor": {"frechet": 1.0}, "kimg": 0.0}
+        about |= {"real": 10, "floor_samples": 10, "seconds": 1.0}
         figures = {"figures": {"frechet": distance, "kernel": 0.0}}
         return json.dumps({"step": step, "samples": samples, **about, **figures})
 

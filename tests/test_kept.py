@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gan_mpi import __version__
 from gan_mpi.runs import checkpoint
 from gan_mpi.runs.evaluations import read_evaluations
 from gan_mpi.runs.record import DataRecord
@@ -28,30 +29,75 @@ def test_its_checkpoint_is_read_and_would_be_written_with_the_same_keys(run):
     assert {"G_ema", "replay", "balance", "window", "G_optimizer"} <= saved.keys()
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (lambda saved: saved.pop("progress"), "it lacks progress; take the version that wrote it."),
-        (lambda saved: saved["config"].update(magic=1), "not known here: magic; take"),
-        (lambda saved: saved["config"]["G"].update(magic=1), "not known here: magic; take"),
-        (lambda saved: saved["data"].update(shape="x"), "its data are described otherwise"),
-        (lambda saved: saved["config"].pop("ema"), None),  # an older version's has fewer
-    ],
-)
-def test_a_checkpoint_of_another_version_is_named(gan_mpi, run, change, said):
+def rewritten(run, change, version):
+    """Change what the run's checkpoint holds, as another program might have written it."""
     (path,) = run.glob("checkpoint-*.pt")
     saved = checkpoint.read_checkpoint(path)
     change(saved)
-    saved["version"] = "9.9"
+    saved["version"] = version
     path.write_bytes(checkpoint.pack(saved))
+    return path
+
+
+def refused(gan_mpi, words):
+    """Return the one sentence of a program that could not."""
+    done = gan_mpi(*words)
+    assert done.returncode == 1 and done.stderr.count("Error: ") == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+OTHERS = [  # that draw, and that go on
+    (lambda saved: saved.pop("progress"), "it lacks progress; take the version that wrote it."),
+    (lambda saved: saved["config"].update(magic=1), "not known here: magic; take"),
+    (lambda saved: saved["config"]["G"].update(magic=1), "not known here: G.magic; take"),
+    (lambda saved: saved["config"].update(G=3), "its G is 3, which is not known here"),
+    (lambda saved: saved["data"].update(shape="x"), "its data is written otherwise"),
+    (lambda saved: saved["data"].update(shape=[1, 0, 28]), "its data is written otherwise"),
+    (lambda saved: saved["progress"].update(step=-1), "its progress is written otherwise"),
+    (lambda saved: saved.update(progress={}), "its progress is written otherwise"),
+    (lambda saved: saved["config"].update(network="x"), "its network is 'x', which is not known"),
+    (lambda saved: saved["config"].update(latent_dim=10**9), "its latent_dim is 1000000000, w"),
+    (lambda saved: saved["config"].update(every="x"), "its every is 'x', which is not known here"),
+    (lambda saved: saved["config"]["D"].update(lr=-1.0), "its D.lr is -1.0, which is not known"),
+]
+
+
+@pytest.mark.parametrize(("change", "said"), OTHERS)
+def test_a_checkpoint_of_another_version_is_named(gan_mpi, run, change, said):
+    path = rewritten(run, change, "9.9")
+    resume = ["train", "--resume", run, "--datadir", KEPT / "shades", "-n"]
+    for words in (["sample", path, "--out", run / "x.png"], resume):
+        error = refused(gan_mpi, words)
+        assert "was written by gan-mpi 9.9, and this is " in error and said in error
+
+
+def test_an_older_version_has_fewer_settings(gan_mpi, run):
+    path = rewritten(run, lambda saved: saved["config"].pop("ema"), "0.1")
     resume = ["train", "--resume", run, "--datadir", KEPT / "shades", "-n"]
     for words in (["sample", path, "--out", run / "x.png"], resume):
         done = gan_mpi(*words)
-        if said is None:
-            assert done.returncode == 0, done.stderr
-        else:
-            assert done.returncode == 1 and done.stderr.count("Error: ") == 1, done.stderr
-            assert "was written by gan-mpi 9.9, and this is " in done.stderr and said in done.stderr
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "draws"),
+    [
+        (lambda saved: saved["G_ema"]["network"].popitem(), False),
+        (lambda saved: saved["D"].popitem(), True),
+        (lambda saved: saved["config"].update(latent_dim=9), False),
+        (lambda saved: saved["D_optimizer"]["param_groups"].clear(), True),
+        (lambda saved: saved.pop("replay"), True),
+    ],
+)
+def test_other_tensors_than_the_settings_say_are_refused(gan_mpi, run, change, draws):
+    path = rewritten(run, change, __version__)
+    said = f"Error: {path} cannot be used: its tensors are not those of the networks that its "
+    if not draws:
+        assert said in refused(gan_mpi, ["sample", path, "--out", run / "x.png"])
+        assert not (run / "x.png").exists()
+    resume = ["train", "--resume", run, "--datadir", KEPT / "shades", "--steps", "5"]
+    assert said in refused(gan_mpi, resume)
 
 
 def test_it_goes_on_with_its_data(gan_mpi, run):

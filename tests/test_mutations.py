@@ -146,10 +146,12 @@ def records_reader(kind, folder):
     stats = {"step": 1, "epoch": 0.5, "kimg": 1.0, "seconds_per_step": 0.1}
     stats |= {"images_per_second": 5.0, "time": 1.0, "updates": {"G": 1, "D": 2}}
     segment = {"id": 1, "date": "2026-01-01", "first_step": 1, "ranks": 2, "hosts": ["a"]}
+    segment |= {"devices": ["cpu"]}
     segment |= {"state": "running", "versions": {"torch": "2"}, "threads": [1, 2]}
     identity = {"name": "x", "sha256": "a", "accuracy": 0.9}
     evaluation = {"step": 1, "kimg": 1.0, "data": "x", "samples": 9, "extractor": identity}
-    evaluation |= {"figures": {"frechet": 1.0, "missing": [1]}, "floor": {"frechet": 0.1}}
+    evaluation |= {"real": 9, "floor_samples": 9, "seconds": 1.0, "floor": {"frechet": 0.1}}
+    evaluation |= {"figures": {"frechet": 1.0, "kernel": 0.1, "precision": 0.5, "recall": 0.5}}
     data = {"name": "x", "source": "x", "datadir": None, "glyphs": 9, "count": 9}
     data |= {"shape": [1, 28, 28], "sha256": "a", "class_names": ["a", "b"]}
     about = {"config": {"preset": "basic", "steps": 9}, "data": data, "evaluation": {"samples": 9}}
@@ -234,3 +236,18 @@ def test_a_thousand_damaged_files_are_refused_in_a_sentence(kind, tmp_path, monk
     make, read = READERS[kind](kind, tmp_path)
     refused = looked_at(make, read, 1000)
     assert refused > 0 or kind.endswith(".jsonl")  # whose damaged lines are passed over
+
+
+@pytest.mark.parametrize(("key", "value"), [("classes", 4_000_000), ("shape", [1, 1500, 1500])])
+def test_a_classifier_takes_no_memory_for_what_its_header_alone_says(key, value):
+    (path,) = extractor.bundled().values()
+    data = path.read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header["__metadata__"][key] = json.dumps(value)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match="no classifier of gan-mpi"):
+        extractor.read_classifier(len(text).to_bytes(8, "little") + text + data[8 + size :], path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MOST_MEMORY

@@ -56,7 +56,7 @@ def evaluation(step, batch, sha256):
     figures |= {"kernel": 0.01, "recall": 0.4, "histogram": [0.7, 0.3], "missing": []}
     floor = {"frechet": 0.25, "precision": 0.9, "recall": 0.9, "histogram": [0.5, 0.5]}
     extractor = {"name": "mnist-lenet", "sha256": sha256, "accuracy": 0.99}
-    about = {"data": "mnist", "samples": 100, "real": 100, "floor_samples": 100}
+    about = {"data": "mnist", "samples": 100, "real": 100, "floor_samples": 100, "seconds": 1.0}
     about |= {
         "class_names": ["cat", "dog"],
         "extractor": extractor,

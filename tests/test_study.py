@@ -58,6 +58,7 @@ def test_time_is_that_of_training_alone(tmp_path):
     ]
     extractor = {"name": "x", "sha256": "a", "accuracy": None}
     about = {"data": "x", "kimg": 0.0, "samples": 9, "extractor": extractor}
+    about |= {"real": 9, "floor_samples": 9, "seconds": 1.0}
     evaluations = [
         {
             "step": step,

@@ -7,11 +7,11 @@ from typing import Any
 import click
 
 from gan_mpi.cluster.time_left import seconds_of
+from gan_mpi.config import values
 from gan_mpi.config.given import Given, text_of
 from gan_mpi.config.resolve import new_config
 from gan_mpi.config.running import RunConfig
 from gan_mpi.config.training import TrainConfig
-from gan_mpi.config.values import block_momentum, grid_size, interval, round_length
 from gan_mpi.errors import flag
 from gan_mpi.options.begin import begin
 from gan_mpi.options.fields import GroupedCommand, GroupedOption, config_options
@@ -20,12 +20,9 @@ from gan_mpi.runs.log import say
 
 # Options that are written in a way of their own, and what understands them.
 WRITTEN: dict[str, Callable[[str], object]] = {
-    "grid": grid_size,
+    **values.WRITTEN,
+    "grid": values.grid_size,
     "time_limit": seconds_of,
-    "real_targets": interval,
-    "fake_targets": interval,
-    "every": round_length,
-    "block_momentum": lambda text: block_momentum(text, 1),
 }
 EXCLUSIVE = (
     ("steps", "kimg"),

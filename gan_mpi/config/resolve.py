@@ -1,7 +1,7 @@
 """From options given on the command line to a configuration: new, or of a run that goes on."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from gan_mpi.config.given import Given, OptionValue, text_of
 from gan_mpi.config.optimizer import OPTIMIZERS, RATES, OptimizerConfig
 from gan_mpi.config.presets import PRESETS
 from gan_mpi.config.running import RunConfig
+from gan_mpi.config.setting import is_possible
 from gan_mpi.config.training import TrainConfig
 from gan_mpi.errors import UserError, flag
 
@@ -123,3 +124,26 @@ def config_from_dict(values: Mapping[str, Any]) -> TrainConfig:
     """Return the configuration that `dataclasses.asdict` turned into `values`."""
     players = {player: OptimizerConfig(**values[player]) for player in ("G", "D")}
     return TrainConfig(**{**values, **players})
+
+
+def strange_settings(values: Mapping[str, Any]) -> tuple[list[str], dict[str, object]]:
+    """Return which settings are not known here, and those that have a value that no option gives.
+
+    `values` are what `dataclasses.asdict` made of a configuration, perhaps in another version.
+    Settings of a player are named as G.lr.
+    """
+    names: list[str] = []
+    strange: dict[str, object] = {}
+    for before, held, kind in (
+        ("", values, TrainConfig),
+        *((f"{player}.", values.get(player), OptimizerConfig) for player in "GD"),
+    ):
+        if not isinstance(held, Mapping):
+            strange[before[0]] = held
+            continue
+        known = {each.name: each for each in fields(kind) if not is_dataclass(each.default)}
+        names += [f"{before}{name}" for name in held if name not in {*known, "G", "D"}]
+        for name in known.keys() & held.keys():
+            if not is_possible(known[name], held[name]):
+                strange[f"{before}{name}"] = held[name]
+    return sorted(names), strange

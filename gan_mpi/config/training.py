@@ -67,7 +67,7 @@ class TrainConfig:
         "Latents: uniform in -1..1, normal, or normal and scaled to one length, on a sphere.",
         choices=("uniform", "normal", "sphere"),
     )
-    latent_dim: int = setting(100, "Model", "Numbers in one latent.", minimum=1)
+    latent_dim: int = setting(100, "Model", "Numbers in one latent.", minimum=1, maximum=2**20)
     loss: str = setting(
         "sum",
         "Model",

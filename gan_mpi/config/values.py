@@ -1,5 +1,7 @@
 """Values that are written in a way of their own, such as 0.7-1.2, 6x6 or 1epoch."""
 
+from collections.abc import Callable
+
 EPOCH = "epoch"
 MOST_TILES = 65_536  # images in a picture
 RANK = "{rank}"  # in --datadir: the folder of a site
@@ -51,3 +53,12 @@ def block_momentum(text: str, world_size: int) -> float:
     if not 0.0 <= momentum < 1.0:
         raise ValueError(f"{text!r} is not in the range 0<=x<1.")
     return momentum
+
+
+# Settings that are such texts, and what understands them.
+WRITTEN: dict[str, Callable[[str], object]] = {
+    "real_targets": interval,
+    "fake_targets": interval,
+    "every": round_length,
+    "block_momentum": lambda text: block_momentum(text, 1),
+}

@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from gan_mpi.config.resolve import config_from_dict
 from gan_mpi.config.training import TrainConfig
 from gan_mpi.drawing.pictures import made_by
 from gan_mpi.game.precision import DTYPES
-from gan_mpi.networks.build import build_generator
+from gan_mpi.networks.build import make_generator
 from gan_mpi.networks.generator import Generator
 from gan_mpi.runs import checkpoint
 from gan_mpi.runs.find import newest_trained
@@ -35,10 +36,14 @@ class SavedGenerator:
         return made_by(self.config, self.data.name, self.step, self.version)
 
     def build(self) -> Generator:
-        """Return the network, on the CPU."""
-        network = build_generator(self.config, self.data.shape, self.data.label_counts)
-        network.to(DTYPES[self.config.precision]).load_state_dict(self.weights)
-        return network
+        """Return the network, on the CPU.  Raises UserError if the weights are not for it."""
+        with torch.device("meta"):  # where tensors have shapes only, whatever the settings ask for
+            network = make_generator(self.config, self.data.shape, self.data.label_counts)
+        try:
+            network.load_state_dict(self.weights, assign=True)
+        except RuntimeError:
+            raise checkpoint.unusable(self.path, self.version, checkpoint.OTHER_NETWORKS) from None
+        return network.to(DTYPES[self.config.precision])
 
 
 def read_generator(path: Path, saved: checkpoint.Checkpoint, ema: bool) -> SavedGenerator:

@@ -85,8 +85,10 @@ def read_classifier(data: bytes, path: Path) -> Extractor:
         if about["format"] != FORMAT:
             raise ValueError
         shape = tuple(json.loads(about["shape"]))
-        network = LeNet(shape, int(about["classes"]))
-        network.load_state_dict(load(data))
+        with torch.device("meta"):  # where tensors have shapes only, whatever a header says
+            network = LeNet(shape, int(about["classes"]))
+        network.load_state_dict(load(data), assign=True)
+        network.float()
     except Exception:  # noqa: BLE001 - a damaged file can raise anything
         raise UserError(
             f"{path} is damaged, or no classifier of gan-mpi train-classifier."

@@ -1,6 +1,7 @@
 """Who is trained next when the two players are balanced by their losses."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from gan_mpi.runs.checkpoint import SavedBalance
 
@@ -15,13 +16,15 @@ class Balance:
     Source: gan_trainer.py, MAX_strike.
     """
 
-    player: str = "D"
+    player: Literal["D", "G"] = "D"
     running: int = 0
 
-    def choose(self, loss_D: float, loss_G: float) -> str:
+    def choose(self, loss_D: float, loss_G: float) -> Literal["D", "G"]:
         """Return who is trained now, "D" or "G", from losses that are the same on all ranks."""
         tired = self.player if self.running == MAX_RUNNING else None
-        chosen = "D" if tired != "D" and (tired == "G" or loss_D > loss_G) else "G"
+        chosen: Literal["D", "G"] = (
+            "D" if tired != "D" and (tired == "G" or loss_D > loss_G) else "G"
+        )
         self.running = self.running + 1 if chosen == self.player else 1
         self.player = chosen
         return chosen

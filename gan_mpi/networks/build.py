@@ -61,7 +61,16 @@ ARCHITECTURES = {
 def build_generator(
     config: TrainConfig, shape: tuple[int, ...], label_counts: Sequence[int] = ()
 ) -> Generator:
-    """Return a generator in float64: latents (N, latent_dim) to samples (N, *shape).
+    """Return a generator in float64, as make_generator does, with its initial weights."""
+    network = make_generator(config, shape, label_counts).double()
+    draw_weights(network, config.seed, Purpose.WEIGHTS_G, ARCHITECTURES[config.network].initial)
+    return network
+
+
+def make_generator(
+    config: TrainConfig, shape: tuple[int, ...], label_counts: Sequence[int] = ()
+) -> Generator:
+    """Return a generator without its weights: latents (N, latent_dim) to samples (N, *shape).
 
     It also takes labels if the data's counts are given, and numbers for dropout, as WideGenerator
     says.  Raises UserError if the network makes no such samples.
@@ -73,11 +82,9 @@ def build_generator(
     network = _vary(config, network, "g")
     if config.g_dropout:
         network = with_dropout(network, config.g_dropout)
-    whole: Generator = PlainGenerator(*network)
     if label_counts or config.g_dropout:
-        whole = WideGenerator(network, config.latent_dim, label_counts)
-    draw_weights(whole.double(), config.seed, Purpose.WEIGHTS_G, architecture.initial)
-    return whole
+        return WideGenerator(network, config.latent_dim, label_counts)
+    return PlainGenerator(*network)
 
 
 def build_discriminator(config: TrainConfig, shape: tuple[int, ...], classes: int = 0) -> nn.Module:

@@ -3,21 +3,19 @@
 import hashlib
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, Literal, TypedDict, cast, get_type_hints
 
 import torch
 from torch import Tensor
 
 from gan_mpi import __version__
-from gan_mpi.config.optimizer import OptimizerConfig
-from gan_mpi.config.training import TrainConfig
+from gan_mpi.config.resolve import strange_settings
 from gan_mpi.errors import UserError, invalid_value, reason
 from gan_mpi.files import remove, write_aside
 from gan_mpi.runs.directory import checkpoint_path, list_checkpoints
 from gan_mpi.runs.record import DataDict
-from gan_mpi.runs.records import fits
+from gan_mpi.runs.records import Count, fits
 
 FORMAT = 2
 KEPT = 3  # the last ones
@@ -26,36 +24,54 @@ TO_GO_ON = (*TO_DRAW, "D", "window", "losses", "balance")
 # The end of a zip file: this, and 18 bytes, the last two of which are its comment's length.
 ZIP_END = b"PK\x05\x06"
 DIGEST = "sha256:"
+OTHER_NETWORKS = "its tensors are not those of the networks that its settings make"
 
 
 class SavedEMA(TypedDict):
     """The averaged copy of G."""
 
     network: dict[str, Tensor]
-    updates: int
+    updates: Count
 
 
 class SavedReplay(TypedDict):
     """The pool of old fakes: (depth, batch, *shape), labels (depth, batch)."""
 
-    count: int
+    count: Count
     images: Tensor
     labels: Tensor
+
+
+class SavedProgress(TypedDict):
+    """How far a run is."""
+
+    step: Count
+    updates_G: Count
+    updates_D: Count
+    images: Count
+    latents: Count
+
+
+class Updates(TypedDict):
+    """Updates by player."""
+
+    D: Count
+    G: Count
 
 
 class SavedWindow(TypedDict):
     """Sums of figures since the last status line."""
 
     totals: dict[str, float]
-    counts: dict[str, int]
-    updates: dict[str, int]
+    counts: dict[str, Count]
+    updates: Updates
 
 
 class SavedBalance(TypedDict):
     """The state of the balance rule."""
 
-    player: str
-    running: int
+    player: Literal["D", "G"]
+    running: Count
 
 
 class SavedMomentum(TypedDict):
@@ -67,14 +83,14 @@ class SavedMomentum(TypedDict):
 class SavedSite(TypedDict, total=False):
     """What of a checkpoint each site has for itself."""
 
-    progress: dict[str, int]
+    progress: SavedProgress
     window: SavedWindow
     losses: dict[str, float]
     balance: SavedBalance
     G_optimizer: dict[str, Any]
     D_optimizer: dict[str, Any]
     replay: SavedReplay
-    G_ema_updates: int
+    G_ema_updates: Count
 
 
 class Checkpoint(SavedSite, total=False):
@@ -155,24 +171,37 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 def require_known(path: Path, saved: Checkpoint, needed: Sequence[str] = TO_GO_ON) -> None:
     """Raise UserError unless a checkpoint holds what this version of gan-mpi needs of one."""
-    lacking = [name for name in needed if name not in saved]
-    settings = saved["config"] if isinstance(saved.get("config"), dict) else {}
-    known = {each.name for each in fields(TrainConfig)}
-    players = [settings.get(player) for player in ("G", "D")]
-    of_players = {each.name for each in fields(OptimizerConfig)}
-    unknown = sorted(settings.keys() - known)
-    for each in players:
-        unknown += sorted(each.keys() - of_players) if isinstance(each, dict) else ["G or D"]
-    if not lacking and not unknown and fits(saved["data"], DataDict):
-        return
-    why = f"it lacks {', '.join(lacking)}" if lacking else "its data are described otherwise"
-    if unknown and not lacking:
-        why = f"it has settings that are not known here: {', '.join(map(str, unknown[:5]))}"
-    version = saved.get("version")
-    raise UserError(
+    if why := _what_is_unknown(saved, needed):
+        raise unusable(path, str(saved.get("version")), why)
+
+
+def unusable(path: Path, version: str, why: str) -> UserError:
+    """Return the error of a checkpoint that is whole, and cannot be used."""
+    if version == __version__:
+        return UserError(f"{path} cannot be used: {why}; take another checkpoint.")
+    return UserError(
         f"{path} was written by gan-mpi {version}, and this is {__version__}: {why}; take the "
         "version that wrote it."
     )
+
+
+def _what_is_unknown(saved: Checkpoint, needed: Sequence[str]) -> str:
+    """Return what of a checkpoint this version does not understand, "" if nothing."""
+    lacking = [name for name in needed if name not in saved]
+    if lacking:
+        return f"it lacks {', '.join(lacking)}"
+    kinds = get_type_hints(Checkpoint, include_extras=True)
+    used = {*needed, *(saved if "D" in needed else ())} & kinds.keys()
+    held = cast(dict[str, object], saved)
+    if strange := [name for name in kinds if name in used and not fits(held[name], kinds[name])]:
+        return f"its {strange[0]} is written otherwise"
+    names, values = strange_settings(saved["config"])
+    if names:
+        return f"it has settings that are not known here: {', '.join(map(str, names[:5]))}"
+    if values:
+        name, value = next(iter(values.items()))
+        return f"its {name} is {value!r}, which is not known here"
+    return ""
 
 
 def newest_valid(run_dir: Path, warn: Callable[[str], None]) -> tuple[Path, Checkpoint]:

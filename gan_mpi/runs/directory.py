@@ -10,7 +10,7 @@ from gan_mpi.config.given import OptionValue
 from gan_mpi.errors import UserError, reason
 from gan_mpi.files import write_aside
 from gan_mpi.runs.record import DataDict
-from gan_mpi.runs.records import fits
+from gan_mpi.runs.records import Positive, fits
 
 CONFIG_FILE = "config.json"
 LOG_FILE = "log.txt"
@@ -20,7 +20,7 @@ class KnownConfig(TypedDict):
     """What is read of a configuration without the program that it was written by."""
 
     preset: str
-    steps: int
+    steps: Positive
 
 
 class Description(TypedDict):

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict, cast
+from typing import Literal, TypedDict, cast
 
 from gan_mpi.files import write_aside
-from gan_mpi.runs.records import read_records, to_line
+from gan_mpi.runs.records import Amount, Count, Positive, read_records, to_line
 
 METRICS_FILE = "metrics.jsonl"
 FEWEST = 256  # images for a Frechet distance: twice as many as there are features
@@ -35,30 +35,32 @@ class Figures(TypedDict, total=False):
     nearest: float
     memorised: float  # share
     histogram: list[float]  # shares, by class
-    missing: list[int]
+    missing: list[Count]
     agreement: list[float]  # shares, by class asked for
 
 
 class Evaluation(TypedDict, total=False):
     """A line of metrics.jsonl."""
 
-    step: int
-    kimg: float
+    step: Count
+    kimg: Amount
     data: str
-    samples: int
-    real: int  # test images
-    floor_samples: int  # training images that the floor is of
+    samples: Positive
+    real: Positive  # test images
+    floor_samples: Positive  # training images that the floor is of
     extractor: Identity
     class_names: list[str]  # where they are known
     figures: Figures
     floor: Figures
-    seconds: float
-    time: float  # since 1970
+    seconds: Amount
+    time: Amount  # since 1970
     alarms: dict[str, str]
 
 
 NAME = 12  # letters of a class, in a table
-KEYS = "step", "kimg", "data", "samples", "extractor", "figures", "floor"
+COUNTS = "step", "kimg", "samples", "real", "floor_samples", "seconds"
+KEYS = *COUNTS, "data", "extractor", "figures", "floor"
+BY_CLASS: tuple[Literal["histogram", "agreement"], ...] = ("histogram", "agreement")
 # Name, legend and format of each figure; those of the nearest images have another floor.
 FIGURES = (
     ("frechet", "Frechet distance", ".4f"),
@@ -80,13 +82,22 @@ def read_evaluations(run_dir: Path) -> list[Evaluation]:
     Raises UserError.
     """
     newest: dict[tuple[int, Conditions], Evaluation] = {}
-    for record in read_records(run_dir / METRICS_FILE, Evaluation, KEYS):
+    for record in read_records(run_dir / METRICS_FILE, Evaluation, KEYS, agrees=_agrees):
         if "kernel" not in record["figures"]:
             continue
         key = record["step"], conditions(record)
         newest.pop(key, None)
         newest[key] = record
     return list(newest.values())
+
+
+def _agrees(evaluation: Evaluation) -> bool:
+    """Return whether figures by class speak of the same classes, and the floor of the same."""
+    both = evaluation["figures"], evaluation["floor"]
+    shares = [each[name] for each in both for name in BY_CLASS if name in each]
+    classes = {len(each) for each in shares}
+    missing = evaluation["figures"].get("missing", [])
+    return len(classes) < 2 and all(label < max(classes, default=0) for label in missing)
 
 
 def conditions(evaluation: Evaluation) -> Conditions:

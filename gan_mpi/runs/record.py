@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TypedDict
 
 from gan_mpi.config.running import RunConfig
+from gan_mpi.runs.records import Count, Positive
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class SiteDict(TypedDict):
     """A SiteRecord on disk."""
 
     source: str
-    count: int
+    count: Positive
     sha256: str
 
 
@@ -29,17 +30,17 @@ class RequiredData(TypedDict):
     name: str
     source: str
     datadir: str | None
-    glyphs: int | None
-    count: int
-    shape: list[int]
+    glyphs: Positive | None
+    count: Positive
+    shape: list[Positive]
     sha256: str
 
 
 class DataDict(RequiredData, total=False):
     """A DataRecord on disk."""
 
-    resolution: int
-    label_counts: list[int]
+    resolution: Positive
+    label_counts: list[Count]
     class_names: list[str]
     sites: list[SiteDict]
     transfer: str

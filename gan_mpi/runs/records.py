@@ -3,27 +3,57 @@
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints, is_typeddict
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
 from gan_mpi.errors import UserError, printable, reason
 
+
+@dataclass(frozen=True)
+class Within:
+    """The bounds of a number that is believed, both included."""
+
+    least: float
+    most: float
+
+
+MANY = 2**53  # with which numbers may be counted, added and shown
+Count = Annotated[int, Within(0, MANY)]
+Positive = Annotated[int, Within(1, MANY)]
+Amount = Annotated[float, Within(0, MANY)]
 Record = TypeVar("Record")
 _said: set[Path] = set()  # files of which it was said that lines are passed over
 
 
 def read_records(
-    path: Path, kind: type[Record], required: Sequence[str], last: int | None = None
+    path: Path,
+    kind: type[Record],
+    required: Sequence[str],
+    last: int | None = None,
+    agrees: Callable[[Record], bool] = lambda _: True,
 ) -> list[Record]:
     """Return the records of a file that are of a kind, a TypedDict, and have what is required.
 
-    A line cut off by a crash, JSON of another type and numbers that are not finite are passed over,
-    which is said on stderr, once for a file.  There are none if there is no file.  With `last` only
-    that many bytes at its end are read.  Raises UserError if it cannot be read.
+    A line cut off by a crash, JSON of another type, numbers that are not finite and records that do
+    not agree in themselves are passed over, which is said on stderr, once for a file.  There are
+    none if there is no file.  With `last` only that many bytes at its end are read.  Raises
+    UserError if it cannot be read.
     """
-    found = [(line, _parsed(line, kind, required)) for line in _lines(path, last)]
+    found = [(line, _parsed(line, kind, required, agrees)) for line in _lines(path, last)]
     wrong = sum(record is None for line, record in found if line.strip())
     if wrong and path not in _said:
         _said.add(path)
@@ -48,14 +78,17 @@ def _lines(path: Path, last: int | None) -> list[bytes]:
     return lines[1 if start else 0 :]  # the first may be cut off by the seek
 
 
-def _parsed(line: bytes, kind: type[Record], required: Sequence[str]) -> Record | None:
+def _parsed(
+    line: bytes, kind: type[Record], required: Sequence[str], agrees: Callable[[Record], bool]
+) -> Record | None:
     try:
         content = json.loads(line, parse_constant=_refuse)
     except (ValueError, RecursionError):
         return None
     if not isinstance(content, dict) or not content.keys() >= set(required):
         return None
-    return cast(Record, content) if fits(content, kind) else None
+    record = cast(Record, content)
+    return record if fits(content, kind) and agrees(record) else None
 
 
 def _refuse(name: str) -> None:
@@ -70,21 +103,25 @@ def fits(value: object, kind: Any) -> bool:
     if kind is Any or kind is object:
         return True
     if is_typeddict(kind):
-        hints = get_type_hints(kind)
+        hints = get_type_hints(kind, include_extras=True)
         return (
             isinstance(value, dict)
             and value.keys() >= kind.__required_keys__
             and all(fits(each, hints[key]) for key, each in value.items() if key in hints)
         )
     origin, inner = get_origin(kind) or kind, get_args(kind)
-    if origin is UnionType:
+    if origin is Annotated:
+        return fits(value, inner[0]) and inner[1].least <= value <= inner[1].most
+    if origin is Literal:
+        return value in inner
+    if origin in (Union, UnionType):
         return any(fits(value, each) for each in inner)
     if origin in (list, Sequence):
         return isinstance(value, list) and all(fits(each, inner[0]) for each in value)
     if origin in (dict, Mapping):
         return isinstance(value, dict) and all(fits(each, inner[1]) for each in value.values())
     if origin is float:
-        return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+        return type(value) in (int, float) and abs(value) <= sys.float_info.max  # type: ignore[arg-type]
     if origin is int:
         return type(value) is int and abs(value) < 2**63  # type: ignore[arg-type]
     return value is None if origin in (None, NoneType) else isinstance(value, origin)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, TypedDict, cast
 
 from gan_mpi.files import append_line, write_aside
-from gan_mpi.runs.records import read_records, to_line
+from gan_mpi.runs.records import Amount, Count, Positive, read_records, to_line
 
 SEGMENTS_FILE = "segments.jsonl"
 ARITHMETIC = 2  # of this program: with another the same run has other last bits; 1 was 0.5's
@@ -13,10 +13,10 @@ ARITHMETIC = 2  # of this program: with another the same run has other last bits
 class Segment(TypedDict, total=False):
     """A line of segments.jsonl."""
 
-    id: int  # the number of this start's claim on the run directory
+    id: Count  # the number of this start's claim on the run directory
     date: str  # ISO 8601, UTC
-    first_step: int
-    ranks: int
+    first_step: Count
+    ranks: Positive
     hosts: list[str]
     devices: list[str]
     threads: list[int]  # by rank
@@ -26,15 +26,15 @@ class Segment(TypedDict, total=False):
     micro_batch: int  # if shares went through the networks in parts
     pieces: bool  # if gradients were summed in pieces
     state: str  # starting, running, done, stopped and why, or lost: ended without a word
-    last_step: int
-    images: int  # of this start
-    seconds: float  # since the process began
-    seconds_to_start: float
-    seconds_of_a_save: float
-    node_hours: float
+    last_step: Count
+    images: Count  # of this start
+    seconds: Amount  # since the process began
+    seconds_to_start: Amount
+    seconds_of_a_save: Amount
+    node_hours: Amount
 
 
-NEEDED = "date", "first_step", "ranks", "hosts"
+NEEDED = "date", "first_step", "ranks", "hosts", "devices", "versions"
 # What a start has not said before its first status line.
 UNENDED = ("starting", "running")
 FRESH: Segment = {"state": "starting", "last_step": 0, "seconds": 0.0, "node_hours": 0.0}

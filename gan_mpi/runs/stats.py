@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TypedDict, cast
 
 from gan_mpi.files import write_aside
-from gan_mpi.runs.records import read_records, to_line
+from gan_mpi.runs.records import Amount, Count, read_records, to_line
 
 STATS_FILE = "stats.jsonl"
 # What is shown of a record: its key, what it is called, and its format.
@@ -26,9 +26,9 @@ class StatsRecord(TypedDict, total=False):
     Those of a player that was not trained are absent, and `kimg` is 0 where no reals are seen.
     """
 
-    step: int
-    epoch: float
-    kimg: float  # thousand real images, over all ranks
+    step: Count
+    epoch: Amount
+    kimg: Amount  # thousand real images, over all ranks
     updates: dict[str, int]  # by player
     loss_G: float
     loss_D: float
@@ -45,11 +45,11 @@ class StatsRecord(TypedDict, total=False):
     gradient_D: float
     lr_G: float
     lr_D: float
-    images_per_second: float
-    seconds_per_step: float
+    images_per_second: Amount
+    seconds_per_step: Amount
     communication: float  # share of the time
     hidden: float  # share of it in which gradients were summed while ranks computed
-    time: float  # seconds since 1970
+    time: Amount  # seconds since 1970
     spread: float  # of samples, in that of real images
     mean: list[float]  # of points
     std: list[float]

@@ -1,7 +1,7 @@
 """The state of sites: a run of their own for each, and what all of them have in common."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
 import torch
@@ -79,7 +79,7 @@ class SitesState:
             "version": local["version"],
             "config": local["config"],
             "data": self.data.to_dict(),
-            "progress": asdict(self.progress),
+            "progress": self.progress.to_dict(),
             "window": self.window.to_dict(),
             "losses": dict(self.losses),
             "balance": Balance().to_dict(),  # each site has its own
@@ -96,7 +96,7 @@ class SitesState:
         """Continue from what `gather` returned, this site with its own part."""
         self.local.load(of_site(saved, self.rank))
         self.progress = Progress(**saved["progress"])
-        self.window = Window(**saved["window"])
+        self.window = Window.from_dict(saved["window"])
         self.losses = dict(saved["losses"])
         block, momentum = self.average.block, saved["block_momentum"]
         if block is not None and momentum is not None:

@@ -26,10 +26,10 @@ from gan_mpi.mpi.comm import Communicator
 from gan_mpi.networks.build import build_discriminator, build_generator
 from gan_mpi.parallel.batch_norm import batch_norms, connect_batch_norm
 from gan_mpi.parallel.replicas import broadcast_network
-from gan_mpi.runs.checkpoint import Checkpoint
+from gan_mpi.runs.checkpoint import OTHER_NETWORKS, Checkpoint, unusable
 from gan_mpi.runs.record import DataRecord
 from gan_mpi.training.start import Start, Transfer
-from gan_mpi.training.state import RunState
+from gan_mpi.training.state import RunState, State
 
 
 def build_state(
@@ -43,7 +43,7 @@ def build_state(
     state = build_with_labels(comm, start, dataset, device, labels, labels)
     if start.saved is not None:
         require_same_data(start.saved, dataset)
-        state.load(start.saved)
+        go_on(state, start)
     return state
 
 
@@ -104,6 +104,21 @@ def _describe(start: Start, dataset: Dataset, labels: tuple[int, ...]) -> DataRe
         class_names=dataset.classes,
         transfer=transfer,
     )
+
+
+def go_on(state: State, start: Start) -> None:
+    """Let a state go on from the checkpoint of a start, which there is.
+
+    Raises UserError if the checkpoint holds other networks than its settings make.
+    """
+    assert start.saved is not None
+    assert start.saved_at is not None
+    try:
+        state.load(start.saved)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError, KeyError, TypeError):  # of torch, over many lines
+        raise unusable(start.saved_at, start.saved["version"], OTHER_NETWORKS) from None
 
 
 def require_same_data(saved: Checkpoint, dataset: Dataset) -> None:

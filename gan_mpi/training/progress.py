@@ -1,9 +1,10 @@
 """How far a run is, and the means since its last status line."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Self, cast
 
-from gan_mpi.runs.checkpoint import SavedWindow
+from gan_mpi.runs.checkpoint import SavedProgress, SavedWindow
 
 
 @dataclass
@@ -33,8 +34,14 @@ class Window:
         return {
             "totals": dict(self.totals),
             "counts": dict(self.counts),
-            "updates": dict(self.updates),
+            "updates": {"D": self.updates["D"], "G": self.updates["G"]},
         }
+
+    @classmethod
+    def from_dict(cls, saved: SavedWindow) -> Self:
+        """Return what `to_dict` returned as a window."""
+        updates = {"D": saved["updates"]["D"], "G": saved["updates"]["G"]}
+        return cls(dict(saved["totals"]), dict(saved["counts"]), updates)
 
     def means(self) -> dict[str, float]:
         """Return the mean of each figure over the updates that it was taken in."""
@@ -73,6 +80,10 @@ class Progress:
         self.updates_D += updates_D
         self.images += images
         self.latents += latents
+
+    def to_dict(self) -> SavedProgress:
+        """Return what a checkpoint holds of it."""
+        return cast(SavedProgress, asdict(self))
 
     def updates_of(self, player: str) -> int:
         """Return the updates of a player, G or D."""

@@ -33,6 +33,7 @@ class Start:
     source: Source
     run_dir: Path | None = None
     saved: Checkpoint | None = None
+    saved_at: Path | None = None  # the file that `saved` was read from
     transferred: Transfer | None = None
     warnings: list[str] = field(default_factory=list)
     # Options of earlier starts, by parameter name.
@@ -88,7 +89,7 @@ def _find(given: Given) -> Start:
     config = resumed_config(config_from_dict(saved["config"]), given)
     check_sites(config, {**given, "datadir": source.datadir or ""})
     remembered = rundir.read_evaluation_options(run_dir)
-    return Start(config, source, run_dir, saved, warnings=warnings, remembered=remembered)
+    return Start(config, source, run_dir, saved, path, warnings=warnings, remembered=remembered)
 
 
 def saved_source(data: DataRecord) -> Source:

@@ -123,7 +123,7 @@ class RunState:
             "version": __version__,
             "config": asdict(self.config),
             "data": self.data.to_dict(),
-            "progress": asdict(self.progress),
+            "progress": self.progress.to_dict(),
             "window": self.window.to_dict(),
             "losses": dict(self.losses),
             "balance": self.balance.to_dict(),
@@ -140,7 +140,7 @@ class RunState:
 
     def load(self, saved: Checkpoint) -> None:
         self.progress = Progress(**saved["progress"])
-        self.window = Window(**saved["window"])
+        self.window = Window.from_dict(saved["window"])
         self.losses = dict(saved["losses"])
         self.balance = Balance(**saved["balance"])
         G, D = self.game.G, self.game.D
