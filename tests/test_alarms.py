@@ -111,3 +111,27 @@ def test_a_generator_with_one_output_is_warned_of_and_can_end_the_run(gan_mpi, t
     assert "stopped after 201 of 208 steps" in result.stdout
     assert "(mode collapse)" in result.stdout
     assert (tmp_path / "off" / "checkpoint-000201.pt").exists()
+
+
+def test_alarms_do_not_wait_for_a_status_line_that_is_far_off(gan_mpi, tmp_path):
+    """Status lines are 204 steps apart; samples count from 200 updates of G on."""
+    options = ("train", "--glyphs", "500", "--batch", "8", "--steps", "10200", "--d-steps", "1")
+    result = gan_mpi(*options, "--run-dir", "run", "--stop-on-collapse", size=2, code=ONE_OUTPUT)
+    assert result.returncode == 76, result.stderr
+    (warning,) = (line for line in result.stderr.splitlines() if "mode collapse" in line)
+    assert warning.startswith("Warning: step 200: the generator draws always the same")
+    assert "stopped after 201 of 10200 steps" in result.stdout
+    assert not (tmp_path / "run" / "stats.jsonl").read_text()
+
+
+def test_what_was_seen_between_records_is_in_the_next(gan_mpi, tmp_path):
+    sooner = "with patch('gan_mpi.recording.journal.WATCH', 2), patch.dict(\n"
+    sooner += "    alarms.__dict__, FIRST_UPDATES=3), patch.dict("
+    code = "from gan_mpi.recording import alarms\n" + ONE_OUTPUT.replace("with patch.dict(", sooner)
+    options = ("train", "--glyphs", "100", "--batch", "8", "--steps", "400", "--d-steps", "1")
+    result = gan_mpi(*options, "--run-dir", "run", size=2, code=code)
+    assert result.returncode == 0, result.stderr
+    assert "Warning: step 4: the generator draws always the same" in result.stderr
+    lines = (tmp_path / "run" / "stats.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    assert [each["step"] for each in records if COLLAPSE in each.get("alarms", {})] == [8]

@@ -21,6 +21,8 @@ from gan_mpi.runs.records import to_line
 from gan_mpi.runs.stats import StatsRecord
 from gan_mpi.training.run import Run
 
+WATCH = 100  # steps at most after which alarms see what goes wrong
+
 
 @dataclass
 class Tick:
@@ -46,6 +48,7 @@ class Journal:
         self.format = log_format_of(run.options, run.state.config)
         self.keep = run.options.keep or ("best" if run.options.evaluate_every else "last")
         self.first_step = self.saved_step = step
+        self.watched = run.state.window.to_dict()  # what alarms have been raised of
         self.last = self._tick()
         self.began = self.last.at
 
@@ -87,6 +90,7 @@ class Journal:
     def _report(self, before: int) -> None:
         """Write lines and record, if it is time after the steps from `before` on.  Collective."""
         run = self.run
+        self._watch(before)
         is_due = run.status_is_due(before)
         if not is_due and not run.is_done:
             return
@@ -96,6 +100,16 @@ class Journal:
         run.comm.on_root(lambda: self._write(record, with_lines))
         self.last = self._tick()
         run.state.begin_window()
+        self.watched = run.state.window.to_dict()
+
+    def _watch(self, before: int) -> None:
+        """Raise alarms between status lines that are far apart.  Collective."""
+        run = self.run
+        if run.status_every <= WATCH or not run.has_passed(before, WATCH):
+            return
+        means = run.state.window.since(self.watched).means()
+        run.comm.on_root(lambda: self.monitor.watch(means))
+        self.watched = run.state.window.to_dict()
 
     def _write(self, record: StatsRecord, with_lines: bool) -> None:
         run = self.run

@@ -1,4 +1,7 @@
-"""Watching what is learned: alarms at every status line, and evaluations by all ranks."""
+"""Watching what is learned: alarms, and evaluations by all ranks."""
+
+from collections.abc import Mapping
+from typing import cast
 
 import numpy as np
 
@@ -34,12 +37,28 @@ class Monitor:
         # The data of a site may be of one class: the widest counts.
         self.real_spread = max(run.comm.allgather(spread(run.dataset.images[:REALS])))
         self.raised: set[str] = set()
+        self.unrecorded: dict[str, str] = {}  # alarms since the last record
+
+    def watch(self, means: Mapping[str, float]) -> None:
+        """Raise the alarms of global means between two records, for the next of them; on root.
+
+        Raises UserError if G has diverged.
+        """
+        record = cast(StatsRecord, dict(means))
+        self._look(record)
+        self.unrecorded |= record.get("alarms", {})
 
     def look(self, record: StatsRecord) -> None:
         """Add the spread of samples to a record of stats.jsonl, and raise its alarms; on root.
 
         Of points, also their mean and deviation (2,).  Raises UserError if G has diverged.
         """
+        self._look(record)
+        if self.unrecorded:
+            record["alarms"] = {**self.unrecorded, **record.get("alarms", {})}
+            self.unrecorded = {}
+
+    def _look(self, record: StatsRecord) -> None:
         state = self.run.state
         seeds = range(POINTS if state.data.are_points else CHUNK)
         samples = generate(state.sampler, state.config, seeds)

@@ -47,6 +47,14 @@ class Window:
         """Return the mean of each figure over the updates that it was taken in."""
         return {name: total / self.counts[name] for name, total in self.totals.items()}
 
+    def since(self, before: SavedWindow) -> "Window":
+        """Return what was added since `to_dict` returned `before`."""
+        counts = {name: n - before["counts"].get(name, 0) for name, n in self.counts.items()}
+        added = {name: n for name, n in counts.items() if n}
+        totals = {name: self.totals[name] - before["totals"].get(name, 0.0) for name in added}
+        updates = {"D": self.updates["D"], "G": self.updates["G"]}
+        return Window(totals, added, {p: updates[p] - before["updates"][p] for p in ("D", "G")})
+
 
 def passed(before: int, after: int, every: int) -> bool:
     """Return whether a multiple of `every` is among the steps before+1 .. after."""
