@@ -1,6 +1,7 @@
 """Generators are compared with test images, alone or on many ranks, after training or during it."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -275,3 +276,57 @@ def test_all_checkpoints_are_kept_if_asked(gan_mpi, tmp_path, small):
     assert gan_mpi(*command, "--keep", "all", "--run-dir", "run").returncode == 0
     steps = [step for step, _ in list_checkpoints(tmp_path / "run")]
     assert steps == [12, 10, 8, 6, 4, 2, 0]
+
+
+def renamed(path, out, places, names):
+    """Write a classifier with its classes in another order, under these names."""
+    from safetensors import safe_open
+    from safetensors.torch import load, save
+
+    tensors = load(path.read_bytes())
+    with safe_open(path, "pt") as file:
+        about = file.metadata()
+    for name in ("classify.weight", "classify.bias"):
+        tensors[name] = tensors[name][places].contiguous()
+    out.write_bytes(save(tensors, {**about, "class_names": json.dumps(names)}))
+    return out
+
+
+def test_samples_are_judged_by_the_names_of_classes(gan_mpi, tmp_path, glyphs, small, classifier):
+    """The same classifier with its classes in another order says the same of each name."""
+    names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    shutil.copytree(glyphs, tmp_path / "named")
+    (tmp_path / "named" / "classes.txt").write_text("\n".join(names))
+    given = ("--datadir", tmp_path / "named", *small[2:], "--conditional", "--steps", "30")
+    assert gan_mpi("train", *given, "--run-dir", "run").returncode == 0
+    order = [3, 1, 4, 0, 5, 9, 2, 6, 8, 7]
+    found = []
+    for places in (range(10), order):
+        other = renamed(classifier, tmp_path / "c", list(places), [names[n] for n in places])
+        done = gan_mpi("evaluate", "run", "--classifier", other, "--samples", 400, "--json")
+        assert done.returncode == 0 and "Warning" not in done.stderr, done.stderr
+        evaluation = json.loads(done.stdout)
+        assert evaluation["class_names"] == [names[n] for n in places]
+        found.append(evaluation["figures"])
+    for figure in ("agreement", "histogram"):
+        assert found[1][figure] == [found[0][figure][n] for n in order]
+    assert found[0]["agreement"] != found[1]["agreement"]
+    other = renamed(classifier, tmp_path / "c", list(range(10)), [*names[:9], "dog"])
+    done = gan_mpi("evaluate", "run", "--classifier", other, "--samples", 400, "--json")
+    assert "agreement" not in json.loads(done.stdout)["figures"]
+    assert "dog: whether samples are of the class that was asked for is not measur" in done.stderr
+    about = ("--conditional", "--batch", "32", "--steps", "1", "--run-dir", "x")
+    (tmp_path / "named" / "classes.txt").write_text("\n".join(names[::-1]))
+    done = gan_mpi("train", "--datadir", tmp_path / "named", *about, "--transfer", "run")
+    assert done.returncode == 2 and "--transfer: the classes of run/checkpoint" in done.stderr
+
+
+def test_a_classifier_that_learned_other_labels_is_not_taken(gan_mpi, tmp_path, glyphs, classifier):
+    shutil.copytree(glyphs, tmp_path / "mended")
+    labels = tmp_path / "mended" / "train-labels-idx1-ubyte"
+    labels.write_bytes(labels.read_bytes()[:-1] + b"\0")
+    words = ("--batch", "32", "--steps", "1", "--evaluate-every", "1", "--run-dir", "run")
+    done = gan_mpi("train", "--datadir", tmp_path / "mended", *words)
+    assert done.returncode == 1 and "there is no classifier for these images yet" in done.stderr
+    done = gan_mpi("train", "--datadir", glyphs, *words)
+    assert done.returncode == 0, done.stderr

@@ -5,12 +5,14 @@ import os
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from conftest import write_idx
 from PIL import Image
 
 from gan_mpi.cli import cli
 from gan_mpi.datasets.dataset import Source
 from gan_mpi.datasets.find import load_dataset
 from gan_mpi.errors import UserError
+from gan_mpi.options.params import ClassList
 
 
 def load(folder, split="train", **options):
@@ -284,3 +286,48 @@ def test_a_class_without_training_images_is_not_drawn(gan_mpi, tmp_path):
         assert set(drawn["labels"]) == {0, 2}
     wrong = gan_mpi("sample", "r", "--grid", "3x1")
     assert wrong.returncode == 2 and "has 1 rows, and the classes take 2; give 3x2" in wrong.stderr
+
+
+def test_splits_of_several_sets_are_no_classes(tmp_path):
+    """As CycleGAN's data and COCO's lie: the test images would be trained on, as a class."""
+    for one, other in (("trainA", "testA"), ("train2017", "val2017"), ("Train-x", "test-x")):
+        folder = tmp_path / one
+        save(folder / one / "0.png"), save(folder / other / "0.png")
+        with pytest.raises(
+            UserError, match="look like splits of one set and not like classes"
+        ) as e:
+            load(folder)
+        assert one in str(e.value) and other in str(e.value)
+    for name in ("trains", "tractors", "testa"):
+        save(tmp_path / "classes" / name / "0.png")
+    assert load(tmp_path / "classes").classes == ("testa", "tractors", "trains")
+
+
+def test_a_name_is_one_class_however_its_letters_are_composed(tmp_path):
+    """As macOS writes it, and as others do; in a file of names too."""
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    save(tmp_path / "train" / composed / "0.png"), save(tmp_path / "test" / apart / "0.png")
+    save(tmp_path / "train" / "tea" / "0.png"), save(tmp_path / "test" / "tea" / "0.png")
+    both = [load(tmp_path, split) for split in ("train", "test")]
+    assert both[0].classes == both[1].classes == (composed, "tea")
+    assert both[0].labels.tolist() == both[1].labels.tolist() == [0, 1]
+    assert ClassList().convert(f"{apart},tea", None, None) == [composed, "tea"]
+
+
+def test_classes_that_differ_in_capitals_are_said(tmp_path):
+    for name in ("Dog", "dog", "emu"):
+        save(tmp_path / name / "0.png")
+    data = load(tmp_path)
+    assert data.classes == ("Dog", "dog", "emu")
+    assert data.notes == ("classes that differ in capitals alone are two: Dog and dog",)
+
+
+def test_data_of_another_layout_beside_are_said(tmp_path):
+    """MNIST's files are read, whatever an archive beside them is."""
+    write_idx(tmp_path)
+    (tmp_path / "train.npz").write_bytes(b"no archive")
+    save(tmp_path / "0.png")
+    data = load(tmp_path)
+    said = "holds MNIST's files, read, and a NumPy archive and pictures, not read"
+    assert data.notes == (f"{tmp_path} {said}",) and len(data.images) == 60
+    assert data.notes[0] in info(tmp_path)

@@ -1,5 +1,6 @@
 """The names of the classes, in a file beside data that cannot hold them."""
 
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -19,6 +20,15 @@ def in_order(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: (int(name) if numbers else 0, name)))
 
 
+def in_two_cases(names: Iterable[str]) -> list[str]:
+    """Return a note if names differ in nothing but capitals, which hardly are two classes."""
+    by_letters: dict[str, list[str]] = {}
+    for name in names:
+        by_letters.setdefault(name.casefold(), []).append(name)
+    alike = [" and ".join(each) for each in by_letters.values() if len(each) > 1]
+    return [f"classes that differ in capitals alone are two: {', '.join(alike)}"] if alike else []
+
+
 def read_names(folder: Path, labels: np.ndarray | None) -> tuple[str, ...]:
     """Return the names beside data with these labels (N,), none if they are not named.
 
@@ -32,7 +42,8 @@ def read_names(folder: Path, labels: np.ndarray | None) -> tuple[str, ...]:
             data = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise UserError(f"cannot read {path}: {reason(error)}.") from None
-    names = [line.strip() for line in data.decode(errors="replace").splitlines()]
+    text = unicodedata.normalize("NFC", data.decode("utf-8-sig", errors="replace"))
+    names = [line.strip() for line in text.splitlines()]
     while names and not names[-1]:
         names.pop()
     if len(data) > MOST_BYTES or not all(names):

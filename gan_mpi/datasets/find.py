@@ -1,6 +1,9 @@
 """Finding and reading the data: files of several layouts, drawn glyphs or points.  No MPI here."""
 
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -9,6 +12,7 @@ from gan_mpi.datasets import cifar10, classes, cntk_text, idx, npz, packed, pict
 from gan_mpi.datasets.dataset import Dataset, Source, make_dataset
 from gan_mpi.datasets.drawn import COUNT, draw_points, read_glyphs
 from gan_mpi.datasets.folder import SOUGHT, deeper, has_pictures
+from gan_mpi.datasets.packed import Packed, find_packed
 from gan_mpi.errors import UserError
 from gan_mpi.files import NewFile
 
@@ -44,7 +48,7 @@ def find_source(dataset: str, datadir: str | None, glyphs: int | None, drawn: in
     if datadir is not None or glyphs is not None:
         return Source(datadir, glyphs)
     for folder in FOLDERS[dataset]:
-        if _finds_data(Path(folder)):
+        if _found(Path(folder), "train") is not None:
             return Source(folder)
     if dataset == "mnist":
         return Source(glyphs=drawn)
@@ -81,22 +85,116 @@ def open_dataset(source: Source, split: str = "train", into: NewFile | None = No
 
 def has_split(source: Source, split: str) -> bool:
     """Return whether a source has training or test images at all."""
-    return source.datadir is None or _finds_data(Path(source.datadir), split)
+    return source.datadir is None or _found(Path(source.datadir), split) is not None
 
 
-def _finds_data(folder: Path, split: str = "train") -> bool:
-    return (
-        packed.find_packed(folder, split) is not None
-        or idx.find_images(folder, split) is not None
-        or (folder / cntk_text.FILES[split]).exists()
-        or bool(cifar10.find_batches(folder, split))
-        or npz.find_archive(folder, split) is not None
-        or has_pictures(folder, split)
-    )
+@dataclass(frozen=True)
+class Layout:
+    """Files of one kind: what people call them, what finds them, and what reads the found."""
+
+    name: str
+    find: Callable[[Path, str], Any]  # in a folder, for a split; false if they are not there
+    read: Callable[["Wanted", Any], Dataset]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A split of the data in a folder."""
+
+    folder: Path
+    source: Source
+    split: str
+    into: NewFile | None
+
+    @property
+    def name(self) -> str:
+        """What the data are called: as the folder is, in small letters."""
+        letters = self.folder.resolve().name.lower()
+        return "".join(c if c.isalnum() else "-" for c in letters) or "data"
+
+
+def _read_packed(wanted: Wanted, found: Packed) -> Dataset:
+    where, arrays = str(found.folder), found.arrays()
+    return Dataset(wanted.name, where, *arrays, found.sha256, found.classes, packed=found)
+
+
+def _read_batches(wanted: Wanted, batches: list[Path]) -> Dataset:
+    arrays = cifar10.read_batches(batches)
+    return make_dataset(wanted.name, str(batches[0].parent), *arrays, cifar10.CLASSES)
+
+
+def _read_pictures(wanted: Wanted, _: bool) -> Dataset:
+    folder, resolution = wanted.folder, wanted.source.resolution
+    read = pictures.read_pictures(folder, wanted.split, resolution, wanted.into)
+    return make_dataset(wanted.name, str(folder), *read)
+
+
+def _named(wanted: Wanted, path: Path, images: np.ndarray, labels: np.ndarray | None) -> Dataset:
+    """Return a data set read from a file, with the names of its classes if they are beside it."""
+    names = classes.read_names(path.parent, labels)
+    return make_dataset(wanted.name, str(path), images, labels, names)
+
+
+def _find_text(folder: Path, split: str) -> Path | None:
+    path = folder / cntk_text.FILES[split]
+    return path if path.exists() else None
+
+
+LAYOUTS = (  # the first that is found is read
+    Layout("packed data", find_packed, _read_packed),
+    Layout(
+        "MNIST's files",
+        idx.find_images,
+        lambda wanted, path: _named(wanted, path, *idx.read_images(path, wanted.split)),
+    ),
+    Layout("CIFAR-10's batches", cifar10.find_batches, _read_batches),
+    Layout(
+        "CNTK's text",
+        _find_text,
+        lambda wanted, path: _named(wanted, path, *cntk_text.read_cached(path)),
+    ),
+    Layout(
+        "a NumPy archive",
+        npz.find_archive,
+        lambda wanted, archive: _named(wanted, archive.path, *npz.read_npz(archive)),
+    ),
+    Layout("pictures", has_pictures, _read_pictures),
+)
+
+
+def _found(folder: Path, split: str) -> tuple[Layout, Any] | None:
+    """Return the layout in which a folder is read, and what was found; None without data."""
+    found = ((layout, layout.find(folder, split)) for layout in LAYOUTS)
+    return next((each for each in found if each[1]), None)
+
+
+def _beside(layout: Layout, folder: Path, split: str) -> list[str]:
+    """Return the names of later layouts that a folder has too, damaged or not."""
+    names = []
+    for other in LAYOUTS[LAYOUTS.index(layout) + 1 :]:
+        try:
+            is_there = bool(other.find(folder, split))
+        except UserError:
+            is_there = True
+        names += [other.name] if is_there else []
+    return names
 
 
 def _read(folder: Path, source: Source, split: str, into: NewFile | None) -> Dataset:
-    named_by = source.named_by
+    """Return the data in a folder, with a note on data of other layouts beside them."""
+    _require_folder(folder, source.named_by, split)
+    found = _found(folder, split)
+    if found is None:
+        raise _nothing(folder, source.named_by, split)
+    layout, what = found
+    dataset = layout.read(Wanted(folder, source, split, into), what)
+    if others := _beside(layout, folder, split):
+        said = f"{folder} holds {layout.name}, read, and {' and '.join(others)}, not read"
+        return replace(dataset, notes=(*dataset.notes, said))
+    return dataset
+
+
+def _require_folder(folder: Path, named_by: str, split: str) -> None:
     if RANK in str(folder):
         raise UserError(
             f"{named_by}: {folder} names a folder for each site of train --average weights; here "
@@ -106,39 +204,17 @@ def _read(folder: Path, source: Source, split: str, into: NewFile | None) -> Dat
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
         raise UserError(f"{named_by}: {folder} {what}; {_sought(split)}.")
-    if not _finds_data(folder, split):
-        lacks = "data" if split == "train" else "test images"
-        if below := deeper(folder) if split == "train" else None:
-            raise UserError(
-                f"{named_by}: {folder} holds no data at its top, but pictures in {below}; give the "
-                "folder in which they lie, or in which the folders of their classes lie."
-            )
-        raise UserError(f"{named_by}: {folder} holds no {lacks}; {_sought(split)}.")
-    name = "".join(c if c.isalnum() else "-" for c in folder.resolve().name.lower()) or "data"
-    if found := packed.find_packed(folder, split):
-        return Dataset(
-            name, str(found.folder), *found.arrays(), found.sha256, found.classes, packed=found
+
+
+def _nothing(folder: Path, named_by: str, split: str) -> UserError:
+    """Return the error of a folder without data of a split."""
+    if split == "train" and (below := deeper(folder)):
+        return UserError(
+            f"{named_by}: {folder} holds no data at its top, but pictures in {below}; give the "
+            "folder in which they lie, or in which the folders of their classes lie."
         )
-    images_file = idx.find_images(folder, split)
-    if images_file is not None:
-        images, labels = idx.read_images(images_file, split)
-        return _named(name, images_file, images, labels)
-    if batches := cifar10.find_batches(folder, split):
-        images, labels = cifar10.read_batches(batches)
-        where = str(batches[0].parent)
-        return make_dataset(name, where, images, labels, cifar10.CLASSES)
-    text_file = folder / cntk_text.FILES[split]
-    if text_file.exists():
-        return _named(name, text_file, *cntk_text.read_cached(text_file))
-    if archive := npz.find_archive(folder, split):
-        return _named(name, archive.path, *npz.read_npz(archive))
-    read = pictures.read_pictures(folder, split, source.resolution, into)
-    return make_dataset(name, str(folder), *read)
-
-
-def _named(name: str, path: Path, images: np.ndarray, labels: np.ndarray | None) -> Dataset:
-    """Return a data set read from a file, with the names of its classes if they are beside it."""
-    return make_dataset(name, str(path), images, labels, classes.read_names(path.parent, labels))
+    lacks = "data" if split == "train" else "test images"
+    return UserError(f"{named_by}: {folder} holds no {lacks}; {_sought(split)}.")
 
 
 def _sought(split: str) -> str:

@@ -5,6 +5,8 @@ A folder holds pictures, or a sub-folder of pictures for each class; or such a f
 """
 
 import os
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,6 +19,11 @@ from gan_mpi.datasets.classes import MOST, in_order
 from gan_mpi.errors import UserError, reason
 
 SPLITS = {"train": ("train", "training"), "test": ("test", "testing")}
+# Such as trainA, test-photos or val2017.
+SPLIT_OF_ONE = re.compile(
+    r"(?P<split>train(?:ing)?|test(?:ing)?|val(?:id(?:ation)?)?)(?P<set>[-_ .]?[A-Z]|[-_ .\d].*)",
+    re.IGNORECASE,
+)
 SOUGHT = "pictures (.png, .jpg, .webp ...), those of a class in a sub-folder of its name"
 # What systems and editors leave beside people's files, besides names that begin with a dot.
 OF_SYSTEMS = ("__MACOSX", "Thumbs.db", "ehthumbs.db", "desktop.ini", "@eaDir", "$RECYCLE.BIN")
@@ -70,7 +77,7 @@ def find_pictures(folder: Path) -> Found:
             if entry not in roots.values():
                 others[_named(entry, folder)] += _count(entry)
     names = {
-        path.parent.name
+        class_of(path)
         for split, paths in found.pictures.items()
         for path in paths
         if path.parent != roots[split]
@@ -83,6 +90,14 @@ def find_pictures(folder: Path) -> Found:
     found.classes = in_order(names)
     found.left_out = _told(others)
     return found
+
+
+def class_of(path: Path) -> str:
+    """Return the name of the class that a picture lies in, composed as Unicode's NFC is.
+
+    macOS takes names apart that Linux and Windows keep whole: they are one class.
+    """
+    return unicodedata.normalize("NFC", path.parent.name)
 
 
 def deeper(folder: Path) -> Path | None:
@@ -107,7 +122,24 @@ def _roots(folder: Path) -> dict[str, Path]:
                     f"be the {split} images."
                 )
             roots[split] = entry
+    if not roots:
+        _require_no_pairs(folder)
     return roots or {"train": folder}
+
+
+def _require_no_pairs(folder: Path) -> None:
+    """Raise UserError for splits of several sets, trainA and testA, which are no classes."""
+    seen: dict[str, re.Match[str]] = {}
+    for entry in _entries(folder):
+        named = SPLIT_OF_ONE.fullmatch(entry.name) if entry.is_dir() else None
+        if named is None:
+            continue
+        other = seen.setdefault(named["set"].lower(), named)
+        if other["split"].lower() != named["split"].lower():
+            raise UserError(
+                f"{folder} holds {other[0]} and {named[0]}, which look like splits of one set and "
+                "not like classes; give a folder in which they are called train and test."
+            )
 
 
 def _entries(folder: Path) -> list[Path]:

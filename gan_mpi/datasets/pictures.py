@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.Image import Resampling
 
-from gan_mpi.datasets.folder import Found, find_pictures, formats
+from gan_mpi.datasets.classes import in_two_cases
+from gan_mpi.datasets.folder import Found, class_of, find_pictures, formats
 from gan_mpi.errors import UserError, reason
 from gan_mpi.files import NewFile
 
@@ -37,11 +38,11 @@ def read_pictures(
     images = _Images(resolution, BytesIO() if into is None else into())
     for path in paths:
         images.append(reader.read(path))
-    notes = [*_left_out(found), *reader.notes()]
+    notes = [*_left_out(found), *in_two_cases(found.classes), *reader.notes()]
     if not found.classes:
         return images.array(), None, (), notes
     number = {name: place for place, name in enumerate(found.classes)}
-    labels = np.array([number[path.parent.name] for path in paths], dtype=np.uint8)
+    labels = np.array([number[class_of(path)] for path in paths], dtype=np.uint8)
     return images.array(), labels, found.classes, notes
 
 

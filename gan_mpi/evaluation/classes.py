@@ -1,7 +1,10 @@
 """Figures from a classifier's probabilities: the score, the histogram, the missing modes."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
+Labels = np.ndarray  # of integers
 MISSING = 0.1  # of an even share: a class with less is missing
 
 
@@ -30,6 +33,20 @@ def divergence_from_uniform(shares: np.ndarray) -> float:
     """Return KL(shares || uniform) in nats: 0 to log(classes)."""
     taken = shares[shares > 0]
     return float((taken * np.log(taken * len(shares))).sum())
+
+
+def places(asked: Sequence[str], judged: Sequence[str], counts: tuple[int, int]) -> Labels | None:
+    """Return the classes of a classifier for each of a generator: by their names, where both have
+    them, else by their numbers.
+
+    `counts` are those of both.  None if not all of the generator's are among the classifier's.
+    """
+    if asked and judged:
+        known = {name: place for place, name in enumerate(judged)}
+        found = [known.get(name, -1) for name in asked]
+    else:
+        found = list(range(counts[0])) if counts[0] == counts[1] else [-1]
+    return None if -1 in found else np.array(found)
 
 
 def agreement(probabilities: np.ndarray, labels: np.ndarray) -> list[float]:

@@ -17,6 +17,7 @@ from gan_mpi.evaluation.lenet import LeNet, probabilities
 from gan_mpi.files import cache_folder
 from gan_mpi.networks.inference import inference
 from gan_mpi.runs.evaluations import Identity
+from gan_mpi.runs.records import fits
 
 FORMAT = "gan-mpi classifier 1"
 FILE = "classifier.safetensors"  # in a run directory
@@ -32,6 +33,7 @@ class Extractor:
     accuracy: float | None = None  # on the test images, 0..1
     shape: tuple[int, ...] = ()  # of a sample
     network: LeNet | None = None
+    class_names: tuple[str, ...] = ()  # in the order of its classes, where they are known
 
     @property
     def classes(self) -> int:
@@ -67,7 +69,10 @@ POINTS = Extractor("points", hashlib.sha256(b"points").hexdigest(), shape=(2,))
 
 
 def save_classifier(network: LeNet, about: dict[str, str]) -> bytes:
-    """Return the file of a classifier; `about` has its name, data, shape, classes, accuracy."""
+    """Return the file of a classifier; `about` has its name, data, shape, classes, accuracy.
+
+    And, of labelled data, `labels`, their SHA-256, and `class_names`.
+    """
     from safetensors.torch import save
 
     return save(network.state_dict(), {"format": FORMAT, **about})
@@ -80,9 +85,11 @@ def read_classifier(data: bytes, path: Path) -> Extractor:
     from safetensors.torch import load
 
     try:
-        size = int.from_bytes(data[:8], "little")
-        about = json.loads(data[8 : 8 + size])["__metadata__"]
+        about = _header(data)
         if about["format"] != FORMAT:
+            raise ValueError
+        names = json.loads(about.get("class_names", "[]"))
+        if not fits(names, list[str]) or len(names) not in (0, int(about["classes"])):
             raise ValueError
         shape = tuple(json.loads(about["shape"]))
         with torch.device("meta"):  # where tensors have shapes only, whatever a header says
@@ -94,7 +101,17 @@ def read_classifier(data: bytes, path: Path) -> Extractor:
             f"{path} is damaged, or no classifier of gan-mpi train-classifier."
         ) from None
     digest = hashlib.sha256(data).hexdigest()
-    return Extractor(about["name"], digest, float(about["accuracy"]), shape, network)
+    accuracy = float(about["accuracy"])
+    return Extractor(about["name"], digest, accuracy, shape, network, tuple(names))
+
+
+def _header(data: bytes) -> dict[str, str]:
+    """Return what a safetensors file says of itself.  Raises KeyError, TypeError, ValueError."""
+    import json
+
+    size = int.from_bytes(data[:8], "little")
+    about: dict[str, str] = json.loads(data[8 : 8 + size])["__metadata__"]
+    return about
 
 
 def images_digest(train: Dataset) -> str:
@@ -102,6 +119,20 @@ def images_digest(train: Dataset) -> str:
     if train.packed is not None:
         return train.packed.images_sha256
     return hashlib.sha256(np.ascontiguousarray(train.images).data).hexdigest()
+
+
+def labels_digest(train: Dataset) -> str | None:
+    """Return the SHA-256 of labels, by which a classifier that learned others is told."""
+    return None if train.labels is None else hashlib.sha256(train.labels.tobytes()).hexdigest()
+
+
+def _learned(data: bytes, train: Dataset) -> bool:
+    """Return whether a classifier learned the labels of a data set, as far as both say."""
+    try:
+        learned = _header(data).get("labels")
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return True  # which is said when it is read
+    return learned is None or train.labels is None or learned == labels_digest(train)
 
 
 def cache_path(digest: str) -> Path | None:
@@ -125,16 +156,16 @@ def find_classifier(
     """Return the path and bytes of the classifier for training images.
 
     It is the one given, by file or bundled name; else that in the run directory, in the cache,
-    or bundled for these very images.  `make` is the command that would make one.  Raises
-    UserError.
+    or bundled for these very images, if it learned their labels.  `make` is the command that would
+    make one.  Raises UserError.
     """
     if given is not None:
         return _read(bundled().get(given, Path(given)))
     digest = images_digest(train)
     places = [None if run_dir is None else run_dir / FILE, cache_path(digest)]
     for path in places:
-        if path is not None and path.exists():
-            return _read(path)
+        if path is not None and path.exists() and _learned((found := _read(path))[1], train):
+            return found
     for path in bundled().values():
         if digest.encode() in path.read_bytes()[:HEADER]:
             return _read(path)

@@ -7,6 +7,7 @@ that do so wait for each other a hundred times as long as they compute.
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from gan_mpi.mpi.comm import Communicator
 from gan_mpi.networks.generator import Generator
 from gan_mpi.parallel.data import share_tests
 from gan_mpi.runs.evaluations import FEWEST, Conditions, Evaluation, Figures
+from gan_mpi.runs.record import DataRecord
 from gan_mpi.streams import DataOrder, Purpose
 
 MOST_SAMPLES = 10_000  # training images in the place of samples
@@ -123,7 +125,8 @@ class Reference:
         self.samples = samples or self.floor_samples
         comm.alike(lambda: check_counts(self.samples, train, test))
         self.comm, self.extractor = comm, extractor
-        self.name, self.class_names = train.name, list(train.classes)
+        self.name = train.name
+        self.class_names = list(extractor.class_names or train.classes)
         self.real = self._extract(test.images)
         self.moments = frechet.moments(comm, self.real.features)
         self.kernel = kernel.mean_kernel(comm, self.real.features, Purpose.BOOTSTRAP_REAL)
@@ -142,13 +145,41 @@ class Reference:
         """What evaluations must have in common to be compared with those made here."""
         return self.name, self.extractor.sha256, self.samples
 
-    def evaluate(self, generator: Generator, config: TrainConfig) -> tuple[Evaluation, np.ndarray]:
-        """Return the evaluation of a generator, and Memory's pairs, none of points.  Collective."""
+    def places(self, label_counts: Sequence[int], names: Sequence[str]) -> np.ndarray | None:
+        """Return the classifier's class for each of a generator's, by their names or numbers.
+
+        None if some are not among the classifier's, or there are none.
+        """
+        if not (label_counts and self.extractor.classes):
+            return None
+        both = len(label_counts), self.extractor.classes
+        return classes.places(names, self.class_names, both)
+
+    def unjudged(self, trained_on: DataRecord) -> str:
+        """Return a sentence if samples cannot be judged by the class that was asked for, or ""."""
+        asked_for = trained_on.label_counts
+        if not asked_for or self.places(asked_for, trained_on.class_names) is not None:
+            return ""
+        known = ", ".join(self.class_names) or f"{self.extractor.classes} without names"
+        asked = ", ".join(trained_on.class_names) or f"{trained_on.classes} without names"
+        return (
+            f"the generator's classes are {asked}, and those of the classifier {known}: whether "
+            "samples are of the class that was asked for is not measured"
+        )
+
+    def evaluate(
+        self, generator: Generator, config: TrainConfig, names: Sequence[str]
+    ) -> tuple[Evaluation, np.ndarray]:
+        """Return the evaluation of a generator, and Memory's pairs, none of points.  Collective.
+
+        `names` are those of the generator's classes, where they are known.
+        """
         begin = time.perf_counter()
         drawn = self._draw(generator, config)
         figures, pairs = self._compare(drawn), np.empty(0)
-        if generator.label_counts and self.extractor.classes:
-            labels = sample_labels(generator, 0, self.samples)
+        places = self.places(generator.label_counts, names)
+        if places is not None:
+            labels = places[sample_labels(generator, 0, self.samples)]
             figures["agreement"] = classes.agreement(drawn.probabilities, labels)
         if self.memory:
             memorised, pairs = self.memory.compare(drawn.pixels)

@@ -2,6 +2,7 @@
 
 import math
 import os
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ class ClassList(click.ParamType):
     ) -> list[str]:
         if isinstance(value, list):
             return value
-        asked = [part.strip() for part in value.split(",")]
+        asked = [part.strip() for part in unicodedata.normalize("NFC", value).split(",")]
         if not all(asked):
             self.fail(f"{value!r} is not like dog or 3 or 0-4,7.", param, ctx)
         return asked

@@ -74,6 +74,12 @@ def share_tests(comm: Communicator, source: Source, train: Dataset) -> Dataset:
     return test
 
 
+def say_notes(comm: Communicator, dataset: Dataset) -> None:
+    """Print, on root, what people should know of how data were read."""
+    for each in dataset.notes if comm.is_root else ():
+        note(each)
+
+
 def _require_one(read: list[tuple[Dataset, str]]) -> None:
     """Raise UserError unless what every node read, without its arrays, is of one data set."""
     first, its_host = read[0]

@@ -10,7 +10,7 @@ from gan_mpi.errors import UserError
 from gan_mpi.evaluation.reference import Wanted, make_reference
 from gan_mpi.evaluation.writing import write_evaluation
 from gan_mpi.mpi.comm import Communicator
-from gan_mpi.parallel.data import share_dataset
+from gan_mpi.parallel.data import say_notes, share_dataset
 from gan_mpi.runs.evaluations import Evaluation, evaluation_lines
 from gan_mpi.runs.log import say, warn
 from gan_mpi.runs.record import DataRecord
@@ -45,10 +45,13 @@ def evaluate(
             f"the generator was trained on {trained.data.source}, and is compared with "
             f"{train.source}"
         )
+    say_notes(comm, train)
     wanted = Wanted(samples, classifier, folder)
     reference = make_reference(comm, wanted, data, train, device)
     generator = comm.alike(trained.build).to(device)
-    figures, pairs = reference.evaluate(generator, trained.config)
+    if comm.is_root and (unjudged := reference.unjudged(trained.data)):
+        warn(unjudged)
+    figures, pairs = reference.evaluate(generator, trained.config, trained.data.class_names)
     evaluation: Evaluation = {"step": trained.step, "kimg": trained.images / 1000, **figures}
     comm.on_root(lambda: write_evaluation(folder, evaluation, pairs, trained.facts))
     if comm.is_root:

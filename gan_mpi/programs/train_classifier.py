@@ -19,6 +19,7 @@ from gan_mpi.errors import DIVERGED, UserError
 from gan_mpi.evaluation.extractor import (
     cache_path,
     images_digest,
+    labels_digest,
     read_classifier,
     save_classifier,
 )
@@ -29,7 +30,7 @@ from gan_mpi.mpi.comm import Communicator
 from gan_mpi.networks.inference import inference
 from gan_mpi.networks.weights import draw_weights, torch_default
 from gan_mpi.parallel.bucket import average_gradients
-from gan_mpi.parallel.data import share_dataset, share_tests
+from gan_mpi.parallel.data import say_notes, share_dataset, share_tests
 from gan_mpi.parallel.replicas import broadcast_network
 from gan_mpi.runs.log import say
 from gan_mpi.streams import DataOrder, Purpose, shard
@@ -54,6 +55,7 @@ def train_classifier(
     comm.alike(lambda: _require_labels(train, test))
     digest = images_digest(train)
     target = comm.alike(lambda: _target(out, digest))
+    say_notes(comm, train)
     _say(comm, f"{len(train.images)} images of {train.source}, {epochs} epochs")
     network = make_network(comm, train, seed, device)
     _fit(comm, make_player(network, ADAM, BATCH), network, train, seed, epochs)
@@ -63,6 +65,8 @@ def train_classifier(
         "data": digest,
         "shape": json.dumps(list(train.shape)),
         "classes": str(network.classify.out_features),
+        "class_names": json.dumps(list(train.classes[: network.classify.out_features])),
+        "labels": str(labels_digest(train)),
         "accuracy": str(accuracy),
         "test_images": str(len(test.images)),
         "seed": str(seed),

@@ -36,6 +36,8 @@ class Monitor:
         self.run, self.reference = run, reference
         # The data of a site may be of one class: the widest counts.
         self.real_spread = max(run.comm.allgather(spread(run.dataset.images[:REALS])))
+        if reference is not None and (unjudged := reference.unjudged(run.state.data)):
+            run.log.warning(unjudged)
         self.raised: set[str] = set()
         self.unrecorded: dict[str, str] = {}  # alarms since the last record
 
@@ -102,7 +104,9 @@ class Monitor:
         """Compare samples with the test images; return what came of it, written.  Collective."""
         assert self.reference is not None
         state = self.run.state
-        figures, pairs = self.reference.evaluate(state.sampler, state.config)
+        figures, pairs = self.reference.evaluate(
+            state.sampler, state.config, state.data.class_names
+        )
         progress = state.progress
         evaluation: Evaluation = {
             "step": progress.step,

@@ -35,7 +35,8 @@ def share_site(comm: Communicator, source: Source) -> tuple[Dataset, bool]:
     has_labels = dataset.labels is not None
     named = comm.allgather((dataset.classes, has_labels, dataset.source))
     names = comm.alike(lambda: _classes_of_all(named))
-    return with_classes(dataset, names), True
+    notes = (*dataset.notes, *classes.in_two_cases(names))
+    return replace(with_classes(dataset, names), notes=notes), True
 
 
 def _classes_of_all(named: list[tuple[tuple[str, ...], bool, str]]) -> list[str]:

@@ -172,8 +172,21 @@ def _transfer(before: Transfer, state: RunState) -> None:
                 exit_code=2,
             )
         network.load_state_dict(weights[name])
+    _require_same_classes(before, state.data)
     if state.ema is not None:
         state.ema.restart()
+
+
+def _require_same_classes(before: Transfer, now: DataRecord) -> None:
+    """Raise UserError if the networks know classes by numbers that mean others here."""
+    names = tuple(before.saved["data"].get("class_names", ()))
+    if now.label_counts and names and now.class_names and names != now.class_names:
+        raise UserError(
+            f"--transfer: the classes of {before.path} are {_listed(names)}, and here they are "
+            f"{_listed(now.class_names)}, in another order or others; its networks know them by "
+            "their places.",
+            exit_code=2,
+        )
 
 
 SHAPING = ("network", "latent_dim", "conditional", "g_norm", "d_norm", "g_dropout")
