@@ -24,7 +24,7 @@ while [ "$code" -gt 128 ] && kill -0 "$job" 2>/dev/null; do
 done
 
 if [ "$code" -eq 75 ]; then # stopped in time, with a checkpoint: go on in a new job
-  [ -z "${PBS_ARRAY_INDEX:-}" ] || { echo "PBS cannot submit one task of an array; submit it again" >&2; exit 75; }
+  [ -z "${PBS_ARRAY_INDEX:-${PBS_ARRAYID:-}}" ] || { echo "PBS cannot submit one task of an array; submit it again" >&2; exit 75; }
   qsub "$0"
 fi
 exit "$code"

@@ -40,7 +40,8 @@ def test_a_start_that_gets_no_number_gives_up(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", [".config.json.node17-4242.tmp", "slurm-17.out", "tee.log", ".nfs0001", "job.o17"]
+    "name",
+    [".config.json.node17-4242.tmp", "slurm-17.out", "tee.log", ".nfs0001", "job.o17", ".DS_Store"],
 )
 def test_what_a_killed_start_and_others_write_is_no_foreign_file(tmp_path, name):
     (tmp_path / name).write_text("{")

@@ -32,7 +32,7 @@ def info(folder):
 
 def test_files_and_folders_of_systems_are_no_data(tmp_path):
     save(tmp_path / "cat" / "0.png"), save(tmp_path / "dog" / "0.png")
-    for name in (".ipynb_checkpoints", "__MACOSX", "@eaDir", ".cat"):
+    for name in (".ipynb_checkpoints", "__MACOSX", "@eaDir", ".cat", "lost+found"):
         save(tmp_path / name / "0.png")
     for name in ("._0.png", "Thumbs.db", ".DS_Store"):
         (tmp_path / "cat" / name).write_bytes(b"\0\5\x16\7")
@@ -286,6 +286,14 @@ def test_a_class_without_training_images_is_not_drawn(gan_mpi, tmp_path):
         assert set(drawn["labels"]) == {0, 2}
     wrong = gan_mpi("sample", "r", "--grid", "3x1")
     assert wrong.returncode == 2 and "has 1 rows, and the classes take 2; give 3x2" in wrong.stderr
+
+
+def test_a_pipe_is_no_picture(tmp_path):
+    """Which would be waited for without end."""
+    save(tmp_path / "0.png")
+    os.mkfifo(tmp_path / "1.png")
+    data = load(tmp_path)
+    assert len(data.images) == 1 and data.notes == ("left out: 1 file .png",)
 
 
 def test_splits_of_several_sets_are_no_classes(tmp_path):

@@ -266,8 +266,8 @@ SCHEDULERS = {
         ("qsub",),
         _pbs,
         lambda job: _mpiexec(job, '"$PBS_NODEFILE"'),
-        '[ -z "${PBS_ARRAY_INDEX:-}" ] || { echo "PBS cannot submit one task of an array; submit '
-        'it again" >&2; exit 75; }\n  qsub "$0"',
+        '[ -z "${PBS_ARRAY_INDEX:-${PBS_ARRAYID:-}}" ] || { echo "PBS cannot submit one task of an '
+        'array; submit it again" >&2; exit 75; }\n  qsub "$0"',
         enter='cd "$PBS_O_WORKDIR"',
         signals="USR1 TERM",
         task="PBS_ARRAY_INDEX",

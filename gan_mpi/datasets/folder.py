@@ -26,7 +26,10 @@ SPLIT_OF_ONE = re.compile(
 )
 SOUGHT = "pictures (.png, .jpg, .webp ...), those of a class in a sub-folder of its name"
 # What systems and editors leave beside people's files, besides names that begin with a dot.
-OF_SYSTEMS = ("__MACOSX", "Thumbs.db", "ehthumbs.db", "desktop.ini", "@eaDir", "$RECYCLE.BIN")
+OF_SYSTEMS = (
+    *("__MACOSX", "Thumbs.db", "ehthumbs.db", "desktop.ini"),
+    *("@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"),
+)
 # Formats that Pillow knows, but gives to other programs, or only by name.
 NOT_READ = ("EPS", "WMF", "BUFR", "GRIB", "HDF5", "PDF", "MPEG")
 NAMED = 3  # of what is left out, of each kind
@@ -157,7 +160,7 @@ def _is_passed_over(name: str) -> bool:
 
 
 def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in formats() and not path.is_dir()
+    return path.suffix.lower() in formats() and path.is_file()  # and no pipe, which may never end
 
 
 def _of_root(root: Path, others: Counter[str]) -> Iterator[Path]:

@@ -23,7 +23,13 @@ from gan_mpi.lifecycle.phases import Phases
 from gan_mpi.lifecycle.stopping import StopRequest
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.programs.train import STOPPED, train
-from gan_mpi.runs.evaluations import by_name, comparable, conditions, read_evaluations
+from gan_mpi.runs.evaluations import (
+    FEWEST,
+    by_name,
+    comparable,
+    conditions,
+    read_evaluations,
+)
 from gan_mpi.runs.log import say
 from gan_mpi.runs.segments import read_segments
 from gan_mpi.runs.stats import duration, read_stats
@@ -266,6 +272,9 @@ def table(results: Sequence[Result], metric: str) -> list[str]:
             f"{result['figures'][-1]:9.4f}"
         )
     if not results:
-        return [*lines, f"nothing with a figure of {metric} is done yet"]
+        wants = (
+            f", which wants {FEWEST} images or more; see --metric" if metric == "frechet" else ""
+        )
+        return [*lines, f"nothing with a figure of {metric} is done yet{wants}"]
     floor = results[0]["floor"]
     return lines if floor is None else [*lines, f"floor {floor:.4f}"]

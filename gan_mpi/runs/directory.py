@@ -32,9 +32,10 @@ class Description(TypedDict):
 
 STARTS_AT_ONCE = 100
 # What a new run may find in its folder: what it was writing when it was killed, and what others
-# write of it: a scheduler, tee, a file system in whose place a deleted file is still open.
+# write of it: schedulers, tee, desktops, a file system in which a deleted file is still open.
 BESIDE = re.compile(
-    r"\..*\.tmp|claim-\d+\.json|\.nfs.*|.*\.(log|out|err|[oe]\d+)|(log|out|err|std).*\.txt|STOP",
+    r"\..*\.tmp|claim-\d+\.json|\.nfs.*|.*\.(log|out|err|[oe]\d+)|(log|out|err|std).*\.txt|STOP"
+    r"|\.DS_Store|Thumbs\.db",
     re.IGNORECASE,
 )
 
