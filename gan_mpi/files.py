@@ -60,11 +60,18 @@ def write_output(path: Path, data: bytes, option: str) -> None:
 
     Raises UserError, naming the option, such as --out, by which a user named the file.
     """
+    make_place(path, option)
+    write_aside(path, data)
+
+
+def make_place(path: Path, option: str) -> None:
+    """Make the folder of a file that an option names.  Raises UserError if it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{option}: cannot make {path.parent}: {reason(error)}.") from None
-    write_aside(path, data)
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise UserError(f"{option}: cannot write in {path.parent}: Permission denied.")
 
 
 def sync_folder(folder: Path) -> None:

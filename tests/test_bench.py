@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 
 import pytest
 
@@ -98,6 +99,44 @@ def test_a_penalty_is_timed_and_counted(gan_mpi, tmp_path):
 
 
 @pytest.mark.slow
+def test_ranks_are_marked_one_by_one_where_they_share_cores(swept):
+    """As far as this machine has fewer than three cores for them."""
+    _, said, found, rows = swept
+    cores = len(os.sched_getaffinity(0))
+    marked = [row["ranks"] for row in rows if row["oversubscribed"] == "True"]
+    assert marked == [row["ranks"] for row in rows if int(row["ranks"]) > cores]
+    assert found["oversubscribed"] == bool(marked)
+    if marked == ["3", "3"]:
+        assert "more threads than cores on 3 rank(s): each slows the others down" in said
+
+
+@pytest.mark.slow
+def test_what_was_timed_is_said_with_the_figures(swept):
+    *_, found, _ = swept
+    assert found["data"]["name"] == "glyphs" and found["data"]["count"] == 60
+    where = found["where"]
+    assert where["ranks"] == 3 and where["versions"]["torch"].startswith("2.")
+    assert where["processors"] and where["date"].startswith("20") and where["arithmetic"] >= 2
+
+
+def test_files_that_cannot_be_written_are_found_before_minutes_are_spent(gan_mpi, tmp_path):
+    (tmp_path / "file").write_text("")
+    for options, said in (
+        (("--json", "file/x.json"), "--json: cannot make file"),
+        (("--json", "x", "--csv", "./x"), "--json and --csv name one file, x; give two."),
+    ):
+        done = gan_mpi("bench", "--seconds", 600, *options, "--", *SMALL, size=2, timeout=20)
+        assert done.returncode in (1, 2) and said in done.stderr, done.stderr
+
+
+def test_networks_that_diverge_have_no_checkpoint_here(gan_mpi):
+    options = ("bench", "--seconds", 0.2, "--", *SMALL, "--optimizer", "sgd", "--lr", 1e30)
+    done = gan_mpi(*options, size=2)
+    assert done.returncode == 76 and "diverged while they were timed" in done.stderr, done.stderr
+    assert "checkpoint" not in done.stderr
+
+
+@pytest.mark.slow
 def test_no_run_is_made(swept):
     folder, *_ = swept
     assert sorted(path.name for path in folder.iterdir()) == ["c.csv", "j"]
@@ -110,7 +149,7 @@ def test_more_ranks_than_cores_need_leave_and_are_marked(gan_mpi, leave):
     done = gan_mpi("bench", *options, "--", *SMALL, size=2, code=code)
     if leave:
         assert done.returncode == 0, done.stderr
-        assert "more ranks than cores" in done.stdout
+        assert "more threads than cores on 2 rank(s)" in done.stdout
     else:
         assert done.returncode == 2 and done.stderr.count("Error: ") == 1, done.stderr
         assert "2 ranks have 1 core(s) on " in done.stderr and "--oversubscribe" in done.stderr
@@ -137,9 +176,12 @@ def test_a_batch_that_leaves_a_rank_without_images_is_timed(gan_mpi, tmp_path):
 
 
 def test_ranks_and_cores():
-    assert oversubscribed([frozenset({0, 1})] * 2) == ""
-    assert oversubscribed([frozenset({0}), frozenset({1})]) == ""
-    assert oversubscribed([frozenset({0, 1})] * 3).startswith("3 ranks have 2 core(s) on ")
+    both = frozenset({0, 1})
+    assert oversubscribed([both] * 2, [1, 1]) == ""
+    assert oversubscribed([frozenset({0}), frozenset({1})], [1, 1]) == ""
+    assert oversubscribed([both] * 3, [1] * 3).startswith("3 ranks have 2 core(s) on ")
+    assert oversubscribed([both] * 2, [2, 2]).startswith("2 ranks with 4 threads have 2 core(s) on")
+    assert oversubscribed([both], [4]).startswith("1 rank with 4 threads has 2 core(s) on ")
 
 
 @pytest.mark.parametrize(

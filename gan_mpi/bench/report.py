@@ -15,6 +15,8 @@ from gan_mpi.config.describe import config_lines
 from gan_mpi.config.training import TrainConfig
 from gan_mpi.drawing.charts import draw_scaling
 from gan_mpi.mpi.world import library_name
+from gan_mpi.runs.record import DataDict
+from gan_mpi.runs.segments import Segment
 
 WORTH = 0.8  # efficiency
 
@@ -49,7 +51,10 @@ class Bench:
 
     config: TrainConfig
     placement: Placement
-    shares_cores: bool  # more ranks than cores: each measures the others too
+    data: DataDict
+    where: Segment  # hosts, processors, versions, the date
+    said: list[str]  # of how ranks compute
+    crowded: list[int]  # numbers of ranks with more threads than cores: they measure each other too
     lines: list[Line]
     steps: Steps  # on all ranks
     rates: Rates
@@ -70,9 +75,11 @@ def report_lines(found: Bench) -> list[str]:
     ranks, threads = found.steps.ranks, found.placement.threads
     where = str(found.placement.device)
     where += f", {capability()}, {threads} thread(s) a rank" if where == "cpu" else ""
-    lines = [*config_lines(found.config, ranks), f"device: {where}; {library_name()}", ""]
-    if found.shares_cores:
-        lines += ["more ranks than cores: each is slowed down by the others", ""]
+    lines = [*config_lines(found.config, ranks), f"device: {where}; {library_name()}"]
+    lines += [*found.said, ""]
+    if found.crowded:
+        which = ", ".join(map(str, found.crowded))
+        lines += [f"more threads than cores on {which} rank(s): each slows the others down", ""]
     return [
         *lines,
         *table(found.lines),
@@ -160,12 +167,9 @@ def _predicted(found: Bench) -> list[str]:
         *(["as if nothing of them were hidden"] if hides else []),
         f"{'ranks':>14} {'batch':>7} {'ms a step':>10} {'efficiency':>10} {'measured':>10}",
     ]
-    timed = {
-        (line.scaling, line.steps.ranks, line.steps.batch): line.steps.median
-        for line in found.lines
-    }
+    timed = {(line.scaling, line.steps.ranks): line.steps.median for line in found.lines}
     for each in found.predictions:
-        measured = timed.get((each.scaling, each.ranks, each.batch))
+        measured = timed.get((each.scaling, each.ranks))
         lines.append(
             f"{each.scaling:8} {each.ranks:5} {each.batch:7} {1000 * each.seconds:10.2f} "
             f"{f'{100 * each.efficiency:.0f} %':>10} "
@@ -174,16 +178,18 @@ def _predicted(found: Bench) -> list[str]:
     return lines
 
 
-def as_json(found: Bench) -> str:
+def as_json(found: Bench) -> bytes:
     """Return all that was measured."""
-    return json.dumps(
+    text = json.dumps(
         {
             "config": asdict(found.config),
             "device": str(found.placement.device),
             "processor": capability(),
             "threads": found.placement.threads,
             "mpi": library_name(),
-            "oversubscribed": found.shares_cores,
+            "data": found.data,
+            "where": found.where,
+            "oversubscribed": bool(found.crowded),
             "lines": [
                 {"scaling": each.scaling, "efficiency": each.efficiency, **asdict(each.steps)}
                 for each in found.lines
@@ -195,9 +201,10 @@ def as_json(found: Bench) -> str:
         },
         indent=2,
     )
+    return text.encode()
 
 
-def as_csv(found: Bench) -> str:
+def as_csv(found: Bench) -> bytes:
     """Return a row for each number of ranks."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
@@ -206,10 +213,10 @@ def as_csv(found: Bench) -> str:
     writer.writerow([*head.split(",")[:-1], "oversubscribed"])
     for line in found.lines:
         steps = line.steps
-        row = [line.scaling, steps.ranks, steps.nodes, found.placement.threads, steps.batch]
+        row = [line.scaling, steps.ranks, steps.nodes, steps.threads, steps.batch]
         row += [len(steps.seconds), steps.median, *steps.quartiles, steps.images_per_second]
-        writer.writerow([*row, line.efficiency, steps.node_hours, found.shares_cores])
-    return file.getvalue()
+        writer.writerow([*row, line.efficiency, steps.node_hours, steps.ranks in found.crowded])
+    return file.getvalue().encode()
 
 
 def as_plot(found: Bench) -> bytes:
@@ -225,6 +232,6 @@ def as_plot(found: Bench) -> bytes:
         curves[what] = timed, predicted
     config = found.config
     title = f"{config.preset}, batch {config.batch}"
-    if found.shares_cores:
-        title += ", more ranks than cores"
+    if found.crowded:
+        title += f", more threads than cores on {', '.join(map(str, found.crowded))}"
     return draw_scaling(curves, title, {"config": json.dumps(asdict(config))})

@@ -26,12 +26,15 @@ def launcher_cores() -> int:
     return min(cores, int(allotted)) if allotted.isdecimal() else cores
 
 
-def oversubscribed(masks: list[frozenset[int]]) -> str:
-    """Say that the ranks of a node are more than the cores that they may run on, else ""."""
+def oversubscribed(masks: list[frozenset[int]], threads: list[int]) -> str:
+    """Say that the ranks of a node have more threads than the cores they may run on, else ""."""
     cores = frozenset[int]().union(*masks)
-    if len(masks) <= len(cores):
+    if sum(threads) <= len(cores):
         return ""
-    return f"{len(masks)} ranks have {len(cores)} core(s) on {launcher.node_name()}"
+    ranks = f"{len(masks)} rank{'s' * (len(masks) > 1)}"
+    ranks += f" with {sum(threads)} threads" if max(threads) > 1 else ""
+    has = "have" if len(masks) > 1 else "has"
+    return f"{ranks} {has} {len(cores)} core(s) on {launcher.node_name()}"
 
 
 def idle_cores(masks: list[frozenset[int]], threads: list[int]) -> str:

@@ -61,36 +61,52 @@ def bench(
     """
     from gan_mpi.commands.train import parse_after_dashes
     from gan_mpi.files import write_output
+    from gan_mpi.options.begin import start_mpi
     from gan_mpi.runs.log import say
 
     if plot is not None and not sweep:
         raise click.UsageError("--plot draws what several numbers of ranks do; give --sweep too.")
     if plot is not None:
         require_ending(plot, (".png",), option="--plot")
+    every = {"--json": as_json, "--csv": as_csv, "--plot": plot}
+    files = {option: path for option, path in every.items() if path is not None}
+    _require_apart(files)
     given = parse_after_dashes(options, ctx)
     if wrong := given.keys() & set(NOT_HERE):
         flag = "--" + min(wrong).replace("_", "-")
         raise click.UsageError(f"{flag} does not go with bench, which makes no run.")
-    from gan_mpi.mpi.world import world
-
-    comm = world()
-    from gan_mpi.cluster.processors import settle_processors
-
-    settle_processors(comm)
+    comm = start_mpi()
+    comm.on_root(lambda: _make_places(files))
     from gan_mpi.bench import report
     from gan_mpi.programs.bench import bench as run
 
     found = run(comm, given, sweep, seconds, oversubscribe)
 
+    kinds = {"--json": report.as_json, "--csv": report.as_csv, "--plot": report.as_plot}
+
     def write() -> None:
         say("\n".join(report.report_lines(found)))
-        if as_json is not None:
-            write_output(as_json, report.as_json(found).encode(), "--json")
-        if as_csv is not None:
-            write_output(as_csv, report.as_csv(found).encode(), "--csv")
-        if plot is not None:
-            write_output(plot, report.as_plot(found), "--plot")
+        for option, path in files.items():
+            write_output(path, kinds[option](found), option)
 
     comm.on_root(write)
     comm.close()
     return 0
+
+
+def _require_apart(files: dict[str, Path]) -> None:
+    """Refuse one file for two kinds of figures."""
+    options = list(files)
+    for place, option in enumerate(options):
+        for other in options[:place]:
+            if files[other].resolve() == files[option].resolve():
+                said = f"{other} and {option} name one file, {files[option]}; give two."
+                raise click.UsageError(said)
+
+
+def _make_places(files: dict[str, Path]) -> None:
+    """Find out what cannot be written before minutes are spent on what is to be in it."""
+    from gan_mpi.files import make_place
+
+    for option, path in files.items():
+        make_place(path, option)

@@ -43,9 +43,9 @@ def train_classifier(
     MNIST's comes with gan-mpi. For other data with labels and test images this makes one, on all
     ranks of mpiexec, in half a minute or so.
     """
-    from gan_mpi.mpi.world import world
+    from gan_mpi.options.begin import start_mpi
 
-    comm = world()
+    comm = start_mpi()
     from gan_mpi.datasets.find import find_source
     from gan_mpi.programs.train_classifier import train_classifier as run
 

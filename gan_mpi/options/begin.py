@@ -15,7 +15,6 @@ def begin(
     time_limit: str | None,
 ) -> "tuple[Communicator, StopRequest, Phases, End | None]":
     """Find out when the job ends, catch signals, and start MPI.  Collective."""
-    from gan_mpi.cluster.processors import VARIABLES, settle_processors
     from gan_mpi.lifecycle.phases import Phases
     from gan_mpi.lifecycle.stopping import StopRequest
     from gan_mpi.mpi.launcher import speaks_first
@@ -26,15 +25,25 @@ def begin(
     if unknown:
         warn(unknown)
     phases.end("python")
+    comm = start_mpi()
+    stop.install()
+    phases.end("MPI")
+    return comm, stop, phases, end
+
+
+def start_mpi() -> "Communicator":
+    """Start MPI, and let processors of the ranks that train together compute alike.  Collective.
+
+    Must come before torch is imported.
+    """
+    from gan_mpi.cluster.processors import VARIABLES, settle_processors
     from gan_mpi.mpi.world import world
 
     comm = world()
-    stop.install()
     lowest = settle_processors(comm)
     if lowest and comm.is_root:
         warn(
             "the ranks' processors have different instruction sets; all use those of "
             f"{VARIABLES[0]}={lowest}"
         )
-    phases.end("MPI")
-    return comm, stop, phases, end
+    return comm
