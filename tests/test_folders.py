@@ -250,6 +250,11 @@ def test_sites_agree_on_the_union_of_their_classes(gan_mpi, sites):
     assert done.returncode == 0, done.stderr
     with np.load(sites / "samples.npz") as drawn:
         assert drawn["labels"].tolist() == [2, 2, 2, 0, 0, 0]
+        assert drawn["class_names"].tolist() == ["cat", "dog", "emu"]
+    assert gan_mpi("export", "r", "--out", "g.safetensors").returncode == 0
+    data = (sites / "g.safetensors").read_bytes()
+    about = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+    assert json.loads(about["class_names"]) == ["cat", "dog", "emu"]
     wrong = gan_mpi("sample", "r", "--class", "owl")
     assert wrong.returncode == 2 and "knows the classes cat, dog, emu, not owl." in wrong.stderr
     (sites / "site-1" / "train" / "emu").rename(sites / "site-1" / "train" / "fox")

@@ -123,6 +123,8 @@ def _further_inputs(config: TrainConfig, data: DataRecord, width: int) -> dict[s
     if data.classes:
         inputs["labels"] = f"int64 0..{data.classes - 1}, (N,)"
         inputs["label_counts"] = json.dumps(data.label_counts)
+        if data.class_names:
+            inputs["class_names"] = json.dumps(data.class_names)
     return inputs
 
 

@@ -145,7 +145,7 @@ def _write(drawn: Drawn, picture_format: str, target: Path) -> None:
     """Write samples as a picture (png), an array (npz) or a picture each (pngs)."""
     facts = drawn.trained.facts
     if picture_format == "npz":
-        write_output(target, _npz(drawn.samples, drawn.plan.labels), "--out")
+        write_output(target, _npz(drawn), "--out")
     elif picture_format == "pngs":
         for name, png in _one_by_one(drawn):
             write_output(target / name, png, "--out")
@@ -201,11 +201,13 @@ def _nearly_square(count: int) -> tuple[int, int]:
     return columns, math.ceil(count / columns)
 
 
-def _npz(pixels: np.ndarray, labels: Sequence[int] | None) -> bytes:
+def _npz(drawn: Drawn) -> bytes:
+    pixels, labels = drawn.samples, drawn.plan.labels
+    arrays = {"images": pictures.channels_last(pixels) if pixels.ndim == 4 else pixels}
+    if labels is not None:
+        arrays["labels"] = np.array(labels, np.uint8)
+        if names := drawn.trained.data.class_names:
+            arrays["class_names"] = np.array(names)
     buffer = io.BytesIO()
-    images = pictures.channels_last(pixels) if pixels.ndim == 4 else pixels
-    if labels is None:
-        np.savez_compressed(buffer, images=images)
-    else:
-        np.savez_compressed(buffer, images=images, labels=np.array(labels, np.uint8))
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()
