@@ -124,6 +124,7 @@ def test_alarms_do_not_wait_for_a_status_line_that_is_far_off(gan_mpi, tmp_path)
     assert not (tmp_path / "run" / "stats.jsonl").read_text()
 
 
+@pytest.mark.slow
 def test_what_was_seen_between_records_is_in_the_next(gan_mpi, tmp_path):
     sooner = "with patch('gan_mpi.recording.journal.WATCH', 2), patch.dict(\n"
     sooner += "    alarms.__dict__, FIRST_UPDATES=3), patch.dict("

@@ -103,6 +103,7 @@ def test_a_file_says_what_it_takes_and_draws(gan_mpi, tmp_path):
     assert (about["preset"], about["step"]) == ("lightning", "7")
 
 
+@pytest.mark.slow
 def test_a_generator_that_draws_otherwise_is_not_written(gan_mpi, tmp_path):
     save(tmp_path / "run", state_of("basic", (1, 28, 28)))
     code = (

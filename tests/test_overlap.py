@@ -120,10 +120,11 @@ TRAIN = ("train", "--glyphs", 64, "--batch", 16, "--steps", 2)
             "begins while gradients are summed, but for what G computes.",
             True,
         ),
-        (
+        pytest.param(
             ("--overlap", "--network", "dcgan"),
             "G and D cannot compute ahead of batch norm's own sums",
             False,
+            marks=pytest.mark.slow,
         ),
         (
             ("--overlap", "--micro-batch", 4),
