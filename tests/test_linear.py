@@ -1,17 +1,19 @@
 """The linear layer that writes its gradient into the bucket computes what torch's does."""
 
 import copy
+from unittest.mock import Mock, patch
 
 import pytest
 import torch
 from torch import nn
 from torch.nn.utils.parametrize import register_parametrization
 
+from gan_mpi.cluster.processors import MKL, ONEDNN
 from gan_mpi.extras.penalties import slopes
 from gan_mpi.game.batch import Batch
 from gan_mpi.game.optimizers import apply_update, make_optimizer
 from gan_mpi.parallel.bucket import GradientBucket
-from gan_mpi.parallel.linear import LEAST, Linear
+from gan_mpi.parallel.linear import LEAST, Linear, _onednn, compute_linear
 
 INPUTS, OUTPUTS = 1024, 1100
 assert INPUTS * OUTPUTS > LEAST
@@ -209,3 +211,39 @@ def test_rounded_weights_follow_what_is_loaded(layers):
     for tensor in ours.state_dict().values():  # as a broadcast from root does
         tensor.copy_(torch.from_numpy(tensor.numpy() - 1))
     assert torch.allclose(apply(ours, batch(), True).float(), before.float(), atol=0.1)
+
+
+@pytest.mark.parametrize("images", [0, 5])
+@pytest.mark.parametrize("outputs", [3, OUTPUTS])
+def test_onednn_computes_the_same_but_for_last_bits(images, outputs):
+    """In training; sampling is torch's, whatever the processor of the training was."""
+    torch.manual_seed(1)
+    plain, ours = nn.Linear(INPUTS, outputs), Linear(INPUTS, outputs)
+    ours.load_state_dict(plain.state_dict())
+    compute_linear([ours], ONEDNN)
+    found = []
+    with patch("gan_mpi.parallel.linear._onednn", Mock(side_effect=_onednn)) as product:
+        for layer in (plain, ours):
+            inputs, bucket = batch(images), bucket_of(layer)
+            layer(inputs).tanh().sum().backward()
+            bucket.settle()
+            found.append([inputs.grad, layer.weight.grad, layer.bias.grad])
+        assert product.call_count == 2, "outputs, and the gradient of the inputs"
+        assert all(torch.allclose(a, b, rtol=1e-5, atol=1e-5) for a, b in zip(*found, strict=True))
+        compute_linear([ours], MKL)
+        assert torch.equal(ours(batch(images)), plain(batch(images)))
+        compute_linear([ours], ONEDNN)
+        assert torch.equal(ours.eval()(batch(images)), plain(batch(images)))
+        ours.train().double()(batch(images).double())
+        assert product.call_count == 2
+
+
+def test_a_gradient_of_a_gradient_is_torchs_beside_onednn(layers):
+    compute_linear([layers[1]], ONEDNN)
+    found = []
+    for layer in layers:
+        inputs = batch()
+        (slope,) = torch.autograd.grad(layer(inputs).tanh().sum(), inputs, create_graph=True)
+        slope.square().sum().backward()
+        found.append([slope, inputs.grad, layer.weight.grad])
+    assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(*found, strict=True))

@@ -1,5 +1,6 @@
 """Ranks on unlike processors train one model: by one instruction set, or by root's tensors."""
 
+import shutil
 import subprocess
 import sys
 
@@ -9,6 +10,8 @@ from test_resume import assert_same_bits, last_state
 
 from gan_mpi.cluster import processors
 from gan_mpi.runs.segments import changes, read_segments
+
+AVX512 = "avx2 fma avx512f avx512bw avx512vl avx512dq"
 
 pytestmark = pytest.mark.launch
 LEAST = {"ATEN_CPU_CAPABILITY": "default", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"}
@@ -111,3 +114,58 @@ def test_an_instruction_set_is_the_least_of_processor_and_variables(monkeypatch,
     assert processors._level() == 1
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "SSE41")
     assert processors._level() == 0
+
+
+@pytest.mark.parametrize(
+    ("vendor", "flags", "variables", "library"),
+    [
+        ("GenuineIntel", AVX512, {}, "mkl"),
+        ("AuthenticAMD", AVX512, {}, "onednn"),
+        ("AuthenticAMD", "avx2 fma", {}, "mkl"),
+        ("AuthenticAMD", AVX512, {"ONEDNN_MAX_CPU_ISA": "AVX2"}, "mkl"),
+        ("GenuineIntel", AVX512, {"MKL_ENABLE_INSTRUCTIONS": "AVX2"}, "onednn"),
+        ("GenuineIntel", AVX512, dict.fromkeys(processors.VARIABLES, "AVX2"), "mkl"),
+        ("GenuineIntel", "sse2", {}, "mkl"),
+        ("", "", {}, "mkl"),
+    ],
+)
+def test_linear_layers_are_by_what_uses_most_of_a_processor(
+    monkeypatch, tmp_path, vendor, flags, variables, library
+):
+    for name in processors.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(processors, "CPUINFO", tmp_path / "cpuinfo")
+    (tmp_path / "cpuinfo").write_text(f"vendor_id\t: {vendor}\nflags\t\t: {flags}\n")
+    assert processors.linear_library() == library
+
+
+OF = "import gan_mpi.training.start as s\nfrom unittest.mock import patch\n"
+OF += "from gan_mpi.__main__ import main\n"
+OF += "with patch.object(s, 'linear_library', lambda: '{}'): main()"
+
+
+@pytest.mark.parametrize("preset", ["basic", pytest.param("federated", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("first", "then"), [("onednn", "mkl"), ("mkl", "onednn")])
+def test_a_run_goes_on_with_the_library_that_it_began_with(gan_mpi, tmp_path, preset, first, then):
+    """And says so on a processor for which another would be chosen, and is the same to the bit."""
+    words = ("train", "--preset", preset, "--glyphs", 60, "--batch", 12, "--checkpoint-every", 2)
+    words += ("--every", "2") if preset == "federated" else ()
+    whole = gan_mpi(*words, "--steps", 4, "--run-dir", "whole", size=2, code=OF.format(first))
+    assert whole.returncode == 0, whole.stderr
+    began = "linear layers are oneDNN's: MKL leaves instructions of this processor unused."
+    assert (began in whole.stdout) == (first == "onednn")
+    gan_mpi(*words, "--steps", 2, "--run-dir", "again", size=2, code=OF.format(first))
+    for there, told in ((first, 0), (then, 1)):
+        shutil.copytree(tmp_path / "again", tmp_path / there)
+        more = ("train", "--resume", there, "--steps", 4)
+        done = gan_mpi(*more, size=2, code=OF.format(there))
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("linear layers") == told
+        assert_same_bits(last_state(tmp_path / "whole"), last_state(tmp_path / there))
+    names = {"onednn": "oneDNN", "mkl": "MKL"}
+    assert f"linear layers go on with {names[first]}, with which this run began" in done.stdout
+    assert f"a new one would take {names[then]}." in done.stdout
+    kept = [v for k, v in last_state(tmp_path / "whole").items() if "kernels" in str(k)]
+    assert kept == (["onednn"] if first == "onednn" else [])

@@ -23,6 +23,7 @@ SETS = (
     ),
 )
 WITHOUT_BFLOAT16 = "SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI"
+MKL, ONEDNN = "mkl", "onednn"  # libraries that multiply matrices of float32
 VARIABLES = ("ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA")
 
 
@@ -41,6 +42,15 @@ def has_bfloat16() -> bool:
     return not flags or (allowed and bool({"avx512_bf16", "amx_bf16"} & flags))
 
 
+def linear_library() -> str:
+    """Return by which library linear layers are computed faster here, MKL or ONEDNN.
+
+    Of processors that are not Intel's, MKL uses AVX2 at most.
+    """
+    by_mkl = _level_of(1) if _of_cpuinfo("vendor_id") == "GenuineIntel" else min(_level_of(1), 1)
+    return ONEDNN if _level_of(2) > by_mkl else MKL
+
+
 def settle_processors(comm: Communicator) -> str:
     """Let all ranks use the instruction set of the one that has least; return its name.
 
@@ -56,14 +66,20 @@ def settle_processors(comm: Communicator) -> str:
 
 
 def _level() -> int:
-    """Return the place in SETS of the best set that the processor has and its user allows."""
+    """Return the place in SETS of the best set that all libraries may use."""
+    return min(map(_level_of, range(len(VARIABLES))))
+
+
+def _level_of(library: int) -> int:
+    """Return the place in SETS of the best set that the processor has and a library may use.
+
+    The library is that of a place in VARIABLES.
+    """
     flags = frozenset(_of_cpuinfo("flags").split())
     best = max(n for n, (needed, _) in enumerate(SETS) if needed <= flags)
-    for place, variable in enumerate(VARIABLES):
-        names = [each[place].lower() for _, each in SETS]
-        if (asked := os.environ.get(variable, "").lower()) in names:
-            best = min(best, names.index(asked))
-    return best
+    names = [each[library].lower() for _, each in SETS]
+    asked = os.environ.get(VARIABLES[library], "").lower()
+    return min(best, names.index(asked)) if asked in names else best
 
 
 def _of_cpuinfo(name: str) -> str:

@@ -1,11 +1,16 @@
-"""A linear layer that writes the gradient of its weight where it is to cross MPI."""
+"""A linear layer that writes the gradient of its weight where it is to cross MPI.
 
-from collections.abc import Iterator
+Its products are MKL's, or oneDNN's where MKL leaves instructions of a processor unused.
+"""
+
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
+
+from gan_mpi.cluster.processors import ONEDNN
 
 LEAST = 1 << 20  # numbers of a weight, at least, whose gradient is worth it
 
@@ -30,7 +35,10 @@ class _Affine(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(inputs, weight)
         ctx.layer = layer
-        return torch.addmm(bias, inputs, layer.weight_as(inputs.dtype).t())
+        used = layer.weight_as(inputs.dtype)
+        if layer.is_by_onednn(inputs):
+            return _onednn(inputs, used, bias)
+        return torch.addmm(bias, inputs, used.t())
 
     @staticmethod
     def backward(ctx: AffineContext, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -39,7 +47,8 @@ class _Affine(torch.autograd.Function):
         again = torch.is_grad_enabled()  # then autograd must know every step
         if ctx.needs_input_grad[0]:
             used = weight.to(inputs.dtype) if again else ctx.layer.weight_as(inputs.dtype)
-            of_inputs = gradient @ used
+            by_onednn = not again and ctx.layer.is_by_onednn(inputs)
+            of_inputs = _onednn(gradient, used.t(), None) if by_onednn else gradient @ used
         if ctx.needs_input_grad[1]:
             room = None if again else ctx.layer.take_room()
             if room is None:
@@ -53,26 +62,48 @@ class _Affine(torch.autograd.Function):
         return of_inputs, of_weight, of_bias, None
 
 
+def _onednn(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return inputs @ weight.t() + bias by oneDNN, which torch.nn.functional.linear never takes."""
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, "none", [], "")
+    return product
+
+
+def has_onednn() -> bool:
+    """Return whether this torch can compute linear layers of float32 by oneDNN."""
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def compute_linear(networks: Iterable[nn.Module], library: str) -> None:
+    """Let the linear layers of networks be computed in training by MKL or ONEDNN, on a CPU."""
+    for network in networks:
+        for layer in network.modules():
+            if isinstance(layer, Linear):
+                layer.onednn = library == ONEDNN and has_onednn()
+
+
 class Linear(nn.Linear):
     """torch's layer for inputs (N, in_features), where large weights are touched less often.
 
     On a CPU the first gradient of a weight in an update is written to its place in the bucket,
     rather than added to zeros there.  In bfloat16 a weight is rounded once after it has changed,
     rather than whenever it is used.  The numbers are those of torch's layer, which computes where
-    the weight is small, or is itself computed, as by spectral norm.
+    the weight is small, or is itself computed, as by spectral norm; but for float32 in training, if
+    `onednn` is true, they are oneDNN's, with other last bits.
     """
 
     plainly: ClassVar = False  # let torch's layer compute
 
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__(in_features, out_features)
+        self.onednn = False
         self._room: Tensor | None = None
         self._rounded: Tensor | None = None
         self._version = 0  # of the weight that was rounded
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return (N, out_features)."""
-        if self.plainly or torch.compiler.is_compiling() or self.large_weight() is None:
+        is_torchs = self.large_weight() is None and not self.is_by_onednn(inputs)
+        if self.plainly or torch.compiler.is_compiling() or is_torchs:
             return super().forward(inputs)
         bias: Tensor = self.bias
         if torch.is_autocast_enabled("cpu"):
@@ -90,6 +121,17 @@ class Linear(nn.Linear):
         if weight is None or weight.numel() < LEAST or weight.device.type != "cpu":
             return None
         return weight
+
+    def is_by_onednn(self, inputs: Tensor) -> bool:
+        """Return whether oneDNN multiplies these inputs (N, in_features) by the weight."""
+        return (
+            self.onednn
+            and self.training
+            and "weight" in self._parameters
+            and inputs.dtype == self.weight.dtype == torch.float32
+            and inputs.device.type == "cpu"
+            and not torch.is_autocast_enabled("cpu")
+        )
 
     def give_room(self, room: Tensor) -> None:
         """Say where the next gradient of the weight may be written."""

@@ -74,6 +74,12 @@ class SavedBalance(TypedDict):
     running: Count
 
 
+class SavedKernels(TypedDict):
+    """The libraries that compute, where they are not torch's own choice."""
+
+    linear: Literal["mkl", "onednn"]
+
+
 class SavedMomentum(TypedDict):
     """The smoothed change of all weights, flat."""
 
@@ -105,6 +111,7 @@ class Checkpoint(SavedSite, total=False):
     G_ema: SavedEMA
     sites: list[SavedSite]
     block_momentum: SavedMomentum | None
+    kernels: SavedKernels
 
 
 def save_checkpoint(run_dir: Path, step: int, content: Checkpoint, best: int | None = None) -> Path:

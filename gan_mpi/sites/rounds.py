@@ -87,7 +87,7 @@ class Sites:
             f"result depends on the number of sites, here {len(sites)}; "
             f"{own if state.own_data else 'all share the data'}."
         )
-        return [whole, *(of_each if state.own_data else [])]
+        return [whole, *(of_each if state.own_data else []), *self.start.about_linear]
 
     def facts(self) -> Segment:
         """Say what decides the last bits besides numbers of ranks and versions."""

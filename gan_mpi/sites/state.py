@@ -90,6 +90,8 @@ class SitesState:
         }
         if "G_ema" in local:
             content["G_ema"] = local["G_ema"]
+        if "kernels" in local:
+            content["kernels"] = local["kernels"]
         return content
 
     def load(self, saved: Checkpoint) -> None:

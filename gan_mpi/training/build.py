@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from gan_mpi.config.resolve import config_from_dict
 from gan_mpi.config.training import TrainConfig
 from gan_mpi.datasets.dataset import Dataset
-from gan_mpi.errors import UserError, flag, invalid_value
+from gan_mpi.errors import UserError, invalid_value
 from gan_mpi.extras.clipping import Clipping
 from gan_mpi.extras.ema import GeneratorEMA
 from gan_mpi.extras.labels import class_loss
@@ -25,11 +24,13 @@ from gan_mpi.game.precision import COMPUTE, DTYPES
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.networks.build import build_discriminator, build_generator
 from gan_mpi.parallel.batch_norm import batch_norms, connect_batch_norm
+from gan_mpi.parallel.linear import compute_linear
 from gan_mpi.parallel.replicas import broadcast_network
 from gan_mpi.runs.checkpoint import OTHER_NETWORKS, Checkpoint, unusable
 from gan_mpi.runs.record import DataRecord
-from gan_mpi.training.start import Start, Transfer
+from gan_mpi.training.start import Start
 from gan_mpi.training.state import RunState, State
+from gan_mpi.training.transfer import listed, transfer
 
 
 def build_state(
@@ -63,11 +64,12 @@ def build_with_labels(
     config = start.config
     data = _describe(start, dataset, labels)
     built = build_game(comm, config, dataset.shape, device, known)
-    state = RunState(config, data, built.game, built.ema, built.replay)
+    state = RunState(config, data, built.game, built.ema, built.replay, linear=start.linear)
+    compute_linear([state.game.G.network, state.game.D.network], start.linear)
     if start.micro_batch is not None:
         _require_no_statistics(built.game)
     if start.transferred is not None:
-        _transfer(start.transferred, state)
+        transfer(start.transferred, state)
     return state
 
 
@@ -127,8 +129,8 @@ def require_same_data(saved: Checkpoint, dataset: Dataset) -> None:
     names = tuple(before.get("class_names", dataset.classes))  # 0.5 knew none
     if before["sha256"] == dataset.sha256 and names != dataset.classes:
         raise UserError(
-            f"--datadir: the classes of {dataset.source} are {_listed(dataset.classes)}, and this "
-            f"run was trained on {_listed(names)}; a resumed run keeps its data.",
+            f"--datadir: the classes of {dataset.source} are {listed(dataset.classes)}, and this "
+            f"run was trained on {listed(names)}; a resumed run keeps its data.",
             exit_code=2,
         )
     if before["sha256"] != dataset.sha256:
@@ -137,10 +139,6 @@ def require_same_data(saved: Checkpoint, dataset: Dataset) -> None:
             f"{before['source']}; a resumed run keeps its data.",
             exit_code=2,
         )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names) or "not named"
 
 
 def count_labels(config: TrainConfig, dataset: Dataset, classes: int = 0) -> tuple[int, ...]:
@@ -157,57 +155,6 @@ def count_labels(config: TrainConfig, dataset: Dataset, classes: int = 0) -> tup
         )
     most = max(classes, len(dataset.classes))
     return tuple(np.bincount(dataset.labels, minlength=most).tolist())
-
-
-def _transfer(before: Transfer, state: RunState) -> None:
-    """Begin with the networks of another run.  Raises UserError if they are others."""
-    weights = {"G": before.saved["G"], "D": before.saved["D"]}
-    for name, network in (("G", state.game.G.network), ("D", state.game.D.network)):
-        shapes = {key: value.shape for key, value in weights[name].items()}
-        mine = {key: value.shape for key, value in network.state_dict().items()}
-        if shapes != mine:
-            raise UserError(
-                f"--transfer: {name} of {before.path} is not the network of this run: "
-                f"{_what_differs(before.saved, state)}.",
-                exit_code=2,
-            )
-        network.load_state_dict(weights[name])
-    _require_same_classes(before, state.data)
-    if state.ema is not None:
-        state.ema.restart()
-
-
-def _require_same_classes(before: Transfer, now: DataRecord) -> None:
-    """Raise UserError if the networks know classes by numbers that mean others here."""
-    names = tuple(before.saved["data"].get("class_names", ()))
-    if now.label_counts and names and now.class_names and names != now.class_names:
-        raise UserError(
-            f"--transfer: the classes of {before.path} are {_listed(names)}, and here they are "
-            f"{_listed(now.class_names)}, in another order or others; its networks know them by "
-            "their places.",
-            exit_code=2,
-        )
-
-
-SHAPING = ("network", "latent_dim", "conditional", "g_norm", "d_norm", "g_dropout")
-
-
-def _what_differs(saved: Checkpoint, state: RunState) -> str:
-    """Say in what the networks of a checkpoint are made otherwise than those of a run."""
-    config = config_from_dict(saved["config"])
-    found = [
-        f"{flag(name)} is {getattr(state.config, name)} here and was {getattr(config, name)} there"
-        for name in SHAPING
-        if getattr(state.config, name) != getattr(config, name)
-    ]
-    before, now = DataRecord.from_dict(saved["data"]), state.data
-    for what, here, there in (
-        ("samples are", "x".join(map(str, now.shape)), "x".join(map(str, before.shape))),
-        ("classes are", now.classes, before.classes),
-    ):
-        if here != there and not (what == "classes are" and "--conditional" in "".join(found)):
-            found.append(f"{what} {here} here and were {there} there")
-    return ", ".join(found) or "its tensors have other shapes"
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,7 @@ class Replicas:
                 f"shares pass through the networks in parts of at most {self.start.micro_batch} "
                 "images, whose sums are added."
             )
+        lines += self.start.about_linear
         overlap = self.supply.overlap
         if overlap.why_not and self.start.overlap is not False:
             lines.append(f"ranks wait while gradients are summed: {overlap.why_not}.")

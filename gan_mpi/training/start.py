@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from gan_mpi.cluster.processors import MKL, ONEDNN, linear_library
 from gan_mpi.config.contradictions import check_sites
 from gan_mpi.config.given import Given, OptionValue, flag_of, number_of, text_of
 from gan_mpi.config.resolve import config_from_dict, new_config, resumed_config
@@ -11,6 +12,7 @@ from gan_mpi.config.training import TrainConfig
 from gan_mpi.datasets.dataset import Source
 from gan_mpi.datasets.find import find_source
 from gan_mpi.errors import UserError
+from gan_mpi.parallel.linear import has_onednn
 from gan_mpi.runs import checkpoint
 from gan_mpi.runs import directory as rundir
 from gan_mpi.runs.checkpoint import Checkpoint
@@ -41,6 +43,20 @@ class Start:
     micro_batch: int | None = None  # images that pass through the networks at once
     overlap: bool | None = None  # whether ranks compute while gradients are summed; None: by nodes
     explains: bool = False
+    linear: str = MKL  # the library that computes linear layers, as root's processor has it
+    linear_here: str = MKL  # that of a run which begins now
+
+    @property
+    def about_linear(self) -> list[str]:
+        """Say by which library linear layers are computed, if that is worth a line."""
+        names = {MKL: "MKL", ONEDNN: "oneDNN"}
+        if self.linear != self.linear_here:
+            kept, other = names[self.linear], names[self.linear_here]
+            why = f"on this processor a new one would take {other}."
+            return [f"linear layers go on with {kept}, with which this run began; {why}"]
+        if self.saved is None and self.linear == ONEDNN:
+            return ["linear layers are oneDNN's: MKL leaves instructions of this processor unused."]
+        return []
 
     @property
     def finished(self) -> str | None:
@@ -59,8 +75,12 @@ def find_start(given: Given) -> Start:
 
     Raises UserError if they contradict the checkpoint, or if there should be one and is none.
     """
+    start, here = _find(given), linear_library() if has_onednn() else MKL
+    kept = here if start.saved is None else start.saved.get("kernels", {}).get("linear", MKL)
     return replace(
-        _find(given),
+        start,
+        linear=kept,
+        linear_here=here,
         micro_batch=number_of(given, "micro_batch"),
         overlap=flag_of(given, "overlap"),
         explains=flag_of(given, "explain") or False,

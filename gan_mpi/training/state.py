@@ -7,6 +7,7 @@ from typing import Protocol
 from torch import nn
 
 from gan_mpi import __version__
+from gan_mpi.cluster.processors import MKL, ONEDNN
 from gan_mpi.config.training import TrainConfig
 from gan_mpi.extras.ema import GeneratorEMA
 from gan_mpi.extras.replay import Replay
@@ -87,6 +88,7 @@ class RunState:
     losses: dict[str, float] = field(default_factory=dict)
     balance: Balance = field(default_factory=Balance)
     round_figures: Mapping[str, object] = field(default_factory=dict)
+    linear: str = MKL  # the library that computes linear layers
 
     @property
     def sampler(self) -> Generator:
@@ -136,6 +138,8 @@ class RunState:
             content["G_ema"] = self.ema.to_dict()
         if self.replay is not None:
             content["replay"] = self.replay.gather(comm)
+        if self.linear == ONEDNN:
+            content["kernels"] = {"linear": "onednn"}
         return content
 
     def load(self, saved: Checkpoint) -> None:
