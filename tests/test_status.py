@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -16,6 +17,8 @@ from gan_mpi.cli import cli
 from gan_mpi.commands.status import _shown
 from gan_mpi.errors import UserError
 from gan_mpi.programs.status import page, read_status
+from gan_mpi.recording import history
+from gan_mpi.runs.segments import append_segment, read_segments
 from gan_mpi.runs.stats import read_stats
 
 pytestmark = pytest.mark.launch
@@ -50,6 +53,32 @@ def stopped(tmp_path_factory, gan_mpi_in):
     more = gan_mpi_in(folder, "train", "--resume", "run", "--steps", step + 5)
     assert more.returncode == 0, more.stderr
     return folder / "run", running, step
+
+
+def test_how_far_a_run_is_is_rewritten_now_and_then(tmp_path, monkeypatch):
+    """At its first record, after ten seconds, and after each checkpoint."""
+    progress = SimpleNamespace(step=0, images=0)
+    comm = SimpleNamespace(is_root=True, node_count=1)
+    run = SimpleNamespace(state=SimpleNamespace(progress=progress), comm=comm, directory=tmp_path)
+    now = [100.0]
+    monkeypatch.setattr(history, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    about = {"date": "2026-01-01", "first_step": 1, "ranks": 1, "hosts": ["a"], "devices": ["cpu"]}
+    append_segment(tmp_path, {"id": 7, **about, "versions": {}, "state": "starting"})
+    start, said = history.History(run), []
+    start.begin(SimpleNamespace(total=2.0), 1.0)
+    for step, seconds, saved in ((1, 1, False), (2, 1, False), (3, 9, False), (4, 1, True)):
+        progress.step = step
+        now[0] += seconds
+        start.go_on(saved)
+        (segment,) = read_segments(tmp_path)
+        said.append((segment["state"], segment["last_step"]))
+    assert said == [("running", 1), ("running", 1), ("running", 1), ("running", 4)]
+    progress.step = 5
+    now[0] += 10.1
+    start.go_on()
+    assert read_segments(tmp_path)[0]["last_step"] == 5
+    start.update("done")
+    assert read_segments(tmp_path)[0]["state"] == "done"
 
 
 def test_while_it_runs(stopped):

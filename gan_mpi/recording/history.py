@@ -1,8 +1,13 @@
 """The line of this start in segments.jsonl: how far it got, and what it took."""
 
+import math
+import time
+
 from gan_mpi.lifecycle.phases import Phases
 from gan_mpi.runs.segments import read_segments, update_segment
 from gan_mpi.training.run import Run
+
+REWRITTEN = 10.0  # seconds at most after which a start that runs says how far it is
 
 
 class History:
@@ -15,6 +20,7 @@ class History:
         saves = [segment.get("seconds_of_a_save", 0.0) for segment in before]
         self.slowest_save = max(saves, default=0.0)
         self.id = before[-1].get("id", 0) if before else 0
+        self.state, self.written = "starting", -math.inf  # of time.monotonic
 
     def begin(self, phases: Phases, seconds_to_start: float) -> None:
         """Note how long the start took; `phases` count on."""
@@ -24,8 +30,18 @@ class History:
         """Note how long a checkpoint took."""
         self.slowest_save = max(self.slowest_save, seconds)
 
+    def go_on(self, saved: bool = False) -> None:
+        """Write how far this start is that runs, unless that was done a moment ago; on root.
+
+        After a checkpoint it is always written.  Raises UserError.
+        """
+        late = time.monotonic() - self.written > REWRITTEN
+        if saved or late or self.state != "running":
+            self.update("running")
+
     def update(self, state: str) -> None:
         """Write that this start is `state`, as running, done or stopped.  Raises UserError."""
+        self.state, self.written = state, time.monotonic()
         seconds, progress = self.phases.total, self.run.state.progress
         update_segment(
             self.run.directory,

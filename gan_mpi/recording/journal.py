@@ -86,6 +86,7 @@ class Journal:
             self.evaluate()
         if evaluates or run.has_passed(before, run.options.checkpoint_every):
             self.save()
+            run.comm.on_root(lambda: self.history.go_on(saved=True))
 
     def _report(self, before: int) -> None:
         """Write lines and record, if it is time after the steps from `before` on.  Collective."""
@@ -116,7 +117,7 @@ class Journal:
         self.monitor.look(record)
         append_line(run.directory / stats.STATS_FILE, to_line(record))
         self.board.add_record(record)
-        self.history.update("running")
+        self.history.go_on()
         if with_lines:
             for line in self.format.lines(record, run.state):
                 run.log.line(line)
