@@ -156,6 +156,9 @@ def test_dark_colours_of_sixteen_bits_are_refused(tmp_path):
     write_wide(tmp_path / "a.png", 0x0FFF)
     with pytest.raises(UserError, match="a.png holds colours of 16 bits that end below 4096"):
         load(tmp_path)
+    write_wide(tmp_path / "a.png", 0x3FFF)
+    (said,) = load(tmp_path).notes
+    assert said.startswith("colours of 16 bits end below 16384 in all pictures that have them")
     write_wide(tmp_path / "b.png", 0x8000)
     assert load(tmp_path).images.max() == 0x80
 

@@ -21,6 +21,7 @@ GREY = ("1", "L", "LA", "La")
 DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # whole numbers, beyond 255
 PAPER = "white"  # what shows through what is transparent
 DARK = 16  # of 255: the upper bytes of numbers of 12 bits end below it
+DIM = 64  # and those of 14 bits below this
 
 
 def read_pictures(
@@ -140,6 +141,11 @@ class _Reader:
                 "them with 8 bits a colour."
             )
         notes = []
+        if self.wide and self.brightest < DIM:
+            notes.append(
+                f"colours of 16 bits end below {DIM << 8} in all pictures that have them; they "
+                "are dark, since only the upper eight bits are read: save them with 8 bits a colour"
+            )
         if "bits" in self.__dict__ and self.bits != 16:
             notes.append(f"pictures of 16 bits are taken as of {self.bits}, since none goes beyond")
         notes += _about(self.unturned, "damaged EXIF and is not turned by it")
