@@ -143,3 +143,18 @@ def test_it_is_reported_and_told_about(gan_mpi, run):
     page = (run / "page.html").read_text()
     assert "Losses" in page and "samples at" in page
     assert read_evaluations(run) == []
+
+
+@pytest.mark.launch
+def test_a_rank_that_alone_cannot_load_ends_the_job(launch, run, tmp_path):
+    """And is no checkpoint that all refuse, for which the others would wait without end."""
+    code = (
+        "import gan_mpi.training.state as s; from gan_mpi.mpi import launcher\n"
+        "from gan_mpi.__main__ import main\nload = s.RunState.load\n"
+        "def fail(*both):\n    if launcher.rank() == 1: raise RuntimeError('{}')\n    load(*both)\n"
+        "s.RunState.load = fail\nmain()"
+    )
+    resume = ("train", "--resume", run, "--datadir", KEPT / "shades", "--steps", "5")
+    for words, said in (("you can\\'t allocate memory", "Traceback"), ("x", "cannot be used: its")):
+        done = launch(*resume, size=2, timeout=30, code=code.format(words))
+        assert done.returncode == 1 and said in done.stderr, done.stderr

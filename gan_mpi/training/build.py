@@ -44,7 +44,7 @@ def build_state(
     state = build_with_labels(comm, start, dataset, device, labels, labels)
     if start.saved is not None:
         require_same_data(start.saved, dataset)
-        go_on(state, start)
+        comm.agree(lambda: go_on(state, start))
     return state
 
 
@@ -117,9 +117,9 @@ def go_on(state: State, start: Start) -> None:
     assert start.saved_at is not None
     try:
         state.load(start.saved)
-    except torch.OutOfMemoryError:
-        raise
-    except (RuntimeError, ValueError, KeyError, TypeError):  # of torch, over many lines
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:  # of torch, over many lines
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate" in str(error):
+            raise
         raise unusable(start.saved_at, start.saved["version"], OTHER_NETWORKS) from None
 
 
