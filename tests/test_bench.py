@@ -87,6 +87,21 @@ def test_arithmetic_is_that_of_the_layers(swept, gan_mpi, tmp_path):
     assert alone["rates"]["of_step"] == pytest.approx(12 * (2 * OF_D + OF_G) / 1e9)
 
 
+def test_what_onednn_computes_is_counted_too(gan_mpi, tmp_path):
+    code = "import gan_mpi.training.start as s\nfrom unittest.mock import patch\n"
+    code += "from gan_mpi.__main__ import main\n"
+    code += "with patch.object(s, 'linear_library', lambda: 'onednn'): main()"
+    done = gan_mpi("bench", "--seconds", 0.01, "--json", "j", "--", *SMALL, code=code)
+    assert done.returncode == 0 and "linear layers are oneDNN's" in done.stdout, done.stderr
+    found = json.loads((tmp_path / "j").read_text())
+    assert found["rates"]["of_step"] == pytest.approx(12 * (2 * OF_D + OF_G) / 1e9)
+    assert found["rates"]["of_layer"] > 0
+    for precision in ("fp64", "bf16"):
+        more = (*SMALL, "--precision", precision)
+        done = gan_mpi("bench", "--seconds", 0.01, "--", *more, code=code)
+        assert done.returncode == 0 and "linear layers" not in done.stdout, done.stdout
+
+
 def test_a_penalty_is_timed_and_counted(gan_mpi, tmp_path):
     options = ("--seconds", 0.01, "--json", "j", "--")
     for more in ((), ("--r1", 1)):

@@ -9,6 +9,7 @@ from gan_mpi.config.resolve import new_config
 from gan_mpi.config.values import interval
 from gan_mpi.errors import UserError
 from gan_mpi.evaluation.classes import agreement
+from gan_mpi.evaluation.classes import places as class_places
 from gan_mpi.extras.clipping import Clipping
 from gan_mpi.extras.ema import GeneratorEMA
 from gan_mpi.extras.noise import InstanceNoise
@@ -193,6 +194,24 @@ def test_ranges_of_targets():
     for wrong in ("", "x", "1-0", "-0.1", "0-3", "0-"):
         with pytest.raises(ValueError, match="neither a number"):
             interval(wrong)
+
+
+@pytest.mark.parametrize(
+    ("asked", "judged", "counts", "found"),
+    [
+        ("abc", "cab", (1, 1, 1), [1, 2, 0]),
+        ("abc", "cxa", (1, 0, 1), [2, -1, 0]),
+        ("abc", "cxa", (1, 1, 1), None),
+        ("abc", "", (1, 1, 1), [0, 1, 2]),
+        ("", "", (4, 5, 6), [0, 1, 2]),
+        ("", "", (4, 5, 6, 7), None),
+        ("", "", (4, 5, 6, 0), [0, 1, 2, -1]),
+        ("", "abc", (4, 5), [0, 1]),
+    ],
+)
+def test_classes_are_found_by_name_or_number_where_they_are_drawn(asked, judged, counts, found):
+    places = class_places(counts, tuple(asked), tuple(judged), 3)
+    assert (None if places is None else places.tolist()) == found
 
 
 def test_agreement_is_by_class():

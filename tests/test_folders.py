@@ -314,9 +314,9 @@ def test_splits_of_several_sets_are_no_classes(tmp_path):
         ) as e:
             load(folder)
         assert one in str(e.value) and other in str(e.value)
-    for name in ("trains", "tractors", "testa"):
+    for name in ("trains", "tests", "testa"):
         save(tmp_path / "classes" / name / "0.png")
-    assert load(tmp_path / "classes").classes == ("testa", "tractors", "trains")
+    assert load(tmp_path / "classes").classes == ("testa", "tests", "trains")
 
 
 def test_a_name_is_one_class_however_its_letters_are_composed(tmp_path):
@@ -328,6 +328,20 @@ def test_a_name_is_one_class_however_its_letters_are_composed(tmp_path):
     assert both[0].classes == both[1].classes == (composed, "tea")
     assert both[0].labels.tolist() == both[1].labels.tolist() == [0, 1]
     assert ClassList().convert(f"{apart},tea", None, None) == [composed, "tea"]
+
+
+def test_classes_keep_the_order_of_names_as_they_lie_there(tmp_path):
+    """By which runs have numbered them; composed, the second would come after the third."""
+    for name in ("zoo", "e\u0301cole", "bar"):
+        save(tmp_path / name / "0.png")
+    assert load(tmp_path).classes == ("bar", "\u00e9cole", "zoo")
+
+
+def test_a_link_to_nothing_is_a_picture_that_cannot_be_read(tmp_path):
+    save(tmp_path / "0.png")
+    (tmp_path / "1.png").symlink_to("gone.png")
+    with pytest.raises(UserError, match="cannot read .*1.png: No such file or directory"):
+        load(tmp_path)
 
 
 def test_classes_that_differ_in_capitals_are_said(tmp_path):

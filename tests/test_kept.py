@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from gan_mpi import __version__
 from gan_mpi.runs import checkpoint
@@ -51,6 +52,7 @@ OTHERS = [  # that draw, and that go on
     (lambda saved: saved.pop("progress"), "it lacks progress; take the version that wrote it."),
     (lambda saved: saved["config"].update(magic=1), "not known here: magic; take"),
     (lambda saved: saved["config"]["G"].update(magic=1), "not known here: G.magic; take"),
+    (lambda saved: saved.update(G_ema=3), "its G_ema is written otherwise"),
     (lambda saved: saved["config"].update(G=3), "its G is 3, which is not known here"),
     (lambda saved: saved["data"].update(shape="x"), "its data is written otherwise"),
     (lambda saved: saved["data"].update(shape=[1, 0, 28]), "its data is written otherwise"),
@@ -61,6 +63,12 @@ OTHERS = [  # that draw, and that go on
     (lambda saved: saved["config"].update(every="x"), "its every is 'x', which is not known here"),
     (lambda saved: saved["config"]["D"].update(lr=-1.0), "its D.lr is -1.0, which is not known"),
 ]
+
+
+def test_a_checkpoint_that_lacks_what_its_settings_need_is_named(gan_mpi, run):
+    rewritten(run, lambda saved: saved.pop("replay"), "9.9")
+    resume = ["train", "--resume", run, "--datadir", KEPT / "shades", "-n"]
+    assert "it lacks replay" in refused(gan_mpi, resume)
 
 
 @pytest.mark.parametrize(("change", "said"), OTHERS)
@@ -80,6 +88,11 @@ def test_an_older_version_has_fewer_settings(gan_mpi, run):
         assert done.returncode == 0, done.stderr
 
 
+def flatten(tensors):
+    for name, value in tensors.items():
+        tensors[name] = value.flatten() if torch.is_tensor(value) else value
+
+
 @pytest.mark.parametrize(
     ("change", "draws"),
     [
@@ -87,7 +100,9 @@ def test_an_older_version_has_fewer_settings(gan_mpi, run):
         (lambda saved: saved["D"].popitem(), True),
         (lambda saved: saved["config"].update(latent_dim=9), False),
         (lambda saved: saved["D_optimizer"]["param_groups"].clear(), True),
-        (lambda saved: saved.pop("replay"), True),
+        (lambda saved: saved["D_optimizer"].update(state=3), True),
+        (lambda saved: flatten(saved["D_optimizer"]["state"][0]), True),
+        (lambda saved: flatten(saved["replay"]), True),
     ],
 )
 def test_other_tensors_than_the_settings_say_are_refused(gan_mpi, run, change, draws):
@@ -146,7 +161,7 @@ def test_it_is_reported_and_told_about(gan_mpi, run):
 
 
 @pytest.mark.launch
-def test_a_rank_that_alone_cannot_load_ends_the_job(launch, run, tmp_path):
+def test_a_rank_that_alone_cannot_load_ends_the_job(launch, run):
     """And is no checkpoint that all refuse, for which the others would wait without end."""
     code = (
         "import gan_mpi.training.state as s; from gan_mpi.mpi import launcher\n"
@@ -155,6 +170,5 @@ def test_a_rank_that_alone_cannot_load_ends_the_job(launch, run, tmp_path):
         "s.RunState.load = fail\nmain()"
     )
     resume = ("train", "--resume", run, "--datadir", KEPT / "shades", "--steps", "5")
-    for words, said in (("you can\\'t allocate memory", "Traceback"), ("x", "cannot be used: its")):
-        done = launch(*resume, size=2, timeout=30, code=code.format(words))
-        assert done.returncode == 1 and said in done.stderr, done.stderr
+    done = launch(*resume, size=2, timeout=30, code=code.format("no memory"))
+    assert done.returncode == 1 and "Rank 1 on" in done.stderr and "Traceback" in done.stderr

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import flop_registry
 
 from gan_mpi.bench.steps import Stage
 from gan_mpi.networks.describe import describe
+from gan_mpi.parallel.linear import has_onednn
 
 SIDE = 1024  # of the matrices
 REPEATS = 15
@@ -67,14 +68,25 @@ class _Counter(TorchDispatchMode):
 
     operations = 0
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.formulas: dict[Any, Callable[..., int]] = dict(flop_registry)
+        if has_onednn():
+            self.formulas[torch.ops.mkldnn._linear_pointwise] = _of_linear
+
     def __torch_dispatch__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         outputs = function(*args, **(kwargs or {}))
-        formula = flop_registry.get(function.overloadpacket)
+        formula = self.formulas.get(function.overloadpacket)
         if formula is not None:
             self.operations += formula(*args, **(kwargs or {}), out_val=outputs)
         return outputs
+
+
+def _of_linear(inputs: Tensor, weight: Tensor, *_: object, out_val: Tensor) -> int:
+    """Return the operations of (N, in) times (out, in), which torch has no formula for."""
+    return 2 * len(inputs) * weight.numel()
 
 
 def _operations(function: Callable[[], None]) -> float:

@@ -37,7 +37,7 @@ class BeforeOptionsOfTrain(click.Command):
     show_default=True,
     help="How long each number of ranks is timed; at least 10 steps.",
 )
-@click.option("--oversubscribe", is_flag=True, help="Time more ranks than cores, and say so.")
+@click.option("--oversubscribe", is_flag=True, help="Time more threads than cores, and say so.")
 @click.option("--json", "as_json", type=WRITABLE, help="Write all figures.")
 @click.option("--csv", "as_csv", type=WRITABLE, help="Write a row a line.")
 @click.option("--plot", type=WRITABLE, help="Draw the efficiency by ranks as a PNG; with --sweep.")

@@ -40,6 +40,7 @@ class TrainConfig:
         "Everyday",
         "Length in steps (turns of the schedule), instead of the preset's.",
         minimum=1,
+        maximum=2**53,
         shown_default="the preset's",
     )
     dataset: str = setting(

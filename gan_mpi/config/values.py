@@ -1,10 +1,16 @@
 """Values that are written in a way of their own, such as 0.7-1.2, 6x6 or 1epoch."""
 
+import unicodedata
 from collections.abc import Callable
 
 EPOCH = "epoch"
 MOST_TILES = 65_536  # images in a picture
 RANK = "{rank}"  # in --datadir: the folder of a site
+
+
+def composed(name: str) -> str:
+    """Return a name as Unicode's NFC is, since macOS takes names apart that others keep whole."""
+    return unicodedata.normalize("NFC", name)
 
 
 def interval(text: str) -> tuple[float, float]:

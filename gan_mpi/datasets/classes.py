@@ -1,11 +1,11 @@
 """The names of the classes, in a file beside data that cannot hold them."""
 
-import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
+from gan_mpi.config.values import composed
 from gan_mpi.errors import UserError, reason
 
 FILE = "classes.txt"  # a name a line, in the order of the labels
@@ -42,7 +42,7 @@ def read_names(folder: Path, labels: np.ndarray | None) -> tuple[str, ...]:
             data = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise UserError(f"cannot read {path}: {reason(error)}.") from None
-    text = unicodedata.normalize("NFC", data.decode("utf-8-sig", errors="replace"))
+    text = composed(data.decode("utf-8-sig", errors="replace"))
     names = [line.strip() for line in text.splitlines()]
     while names and not names[-1]:
         names.pop()

@@ -6,7 +6,6 @@ A folder holds pictures, or a sub-folder of pictures for each class; or such a f
 
 import os
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,13 +14,15 @@ from pathlib import Path
 
 from PIL import Image
 
+from gan_mpi.config.values import composed
 from gan_mpi.datasets.classes import MOST, in_order
 from gan_mpi.errors import UserError, reason
 
 SPLITS = {"train": ("train", "training"), "test": ("test", "testing")}
 # Such as trainA, test-photos or val2017.
 SPLIT_OF_ONE = re.compile(
-    r"(?P<split>train(?:ing)?|test(?:ing)?|val(?:id(?:ation)?)?)(?P<set>[-_ .]?[A-Z]|[-_ .\d].*)",
+    r"(?P<split>train(?:ing)?|test(?:ing)?|val(?:id(?:ation)?)?)"
+    r"(?P<set>[-_ .]?(?-i:[A-Z])|[-_ .\d].*)",
     re.IGNORECASE,
 )
 SOUGHT = "pictures (.png, .jpg, .webp ...), those of a class in a sub-folder of its name"
@@ -72,6 +73,8 @@ def find_pictures(folder: Path) -> Found:
     beside sub-folders, and too many classes.
     """
     roots, found, others = _roots(folder), Found(), Counter[str]()
+    if folder in roots.values():
+        _require_no_pairs(folder)
     for split, root in roots.items():
         found.pictures[split] = sorted(_of_root(root, others))
         _require_one_depth(found.pictures[split], root)
@@ -80,7 +83,7 @@ def find_pictures(folder: Path) -> Found:
             if entry not in roots.values():
                 others[_named(entry, folder)] += _count(entry)
     names = {
-        class_of(path)
+        path.parent.name
         for split, paths in found.pictures.items()
         for path in paths
         if path.parent != roots[split]
@@ -90,17 +93,15 @@ def find_pictures(folder: Path) -> Found:
             f"{folder} has {len(names)} sub-folders with pictures; at most {MOST} classes "
             "are told apart."
         )
-    found.classes = in_order(names)
+    # In the order of the names as they lie there, by which runs have numbered them before.
+    found.classes = tuple(dict.fromkeys(map(composed, in_order(names))))
     found.left_out = _told(others)
     return found
 
 
 def class_of(path: Path) -> str:
-    """Return the name of the class that a picture lies in, composed as Unicode's NFC is.
-
-    macOS takes names apart that Linux and Windows keep whole: they are one class.
-    """
-    return unicodedata.normalize("NFC", path.parent.name)
+    """Return the name of the class that a picture lies in, however its letters are composed."""
+    return composed(path.parent.name)
 
 
 def deeper(folder: Path) -> Path | None:
@@ -125,8 +126,6 @@ def _roots(folder: Path) -> dict[str, Path]:
                     f"be the {split} images."
                 )
             roots[split] = entry
-    if not roots:
-        _require_no_pairs(folder)
     return roots or {"train": folder}
 
 
@@ -160,7 +159,8 @@ def _is_passed_over(name: str) -> bool:
 
 
 def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in formats() and path.is_file()  # and no pipe, which may never end
+    """Return whether a file should be one; a pipe, which may never end, is none."""
+    return path.suffix.lower() in formats() and (path.is_file() or not path.exists())
 
 
 def _of_root(root: Path, others: Counter[str]) -> Iterator[Path]:

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from gan_mpi.arrays import Array
+from gan_mpi.config.values import composed
 from gan_mpi.datasets import classes
 from gan_mpi.errors import UserError, reason
 from gan_mpi.files import AT_ONCE, cache_folder, write_aside
@@ -178,7 +179,7 @@ def _packed(folder: Path, found: dict[str, Any], record: dict[str, Any]) -> Pack
     Raises KeyError, TypeError, ValueError or OverflowError.
     """
     shape = tuple(int(size) for size in found["images"])
-    names = tuple(str(name) for name in record["classes"])
+    names = tuple(composed(str(name)) for name in record["classes"])
     if len(classes.bytes_of(names).splitlines()) != len(set(names) - {""}):
         raise ValueError("names of classes are not lines that differ")
     has_labels = found["labels"] is not None

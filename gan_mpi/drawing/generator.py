@@ -37,11 +37,11 @@ class SavedGenerator:
 
     def build(self) -> Generator:
         """Return the network, on the CPU.  Raises UserError if the weights are not for it."""
-        with torch.device("meta"):  # where tensors have shapes only, whatever the settings ask for
-            network = make_generator(self.config, self.data.shape, self.data.label_counts)
         try:
+            with torch.device("meta"):  # where tensors have shapes only, whatever settings say
+                network = make_generator(self.config, self.data.shape, self.data.label_counts)
             network.load_state_dict(self.weights, assign=True)
-        except RuntimeError:
+        except (RuntimeError, TypeError, OverflowError):  # the last two of sizes beyond 2**63
             raise checkpoint.unusable(self.path, self.version, checkpoint.OTHER_NETWORKS) from None
         return network.to(DTYPES[self.config.precision])
 

@@ -35,18 +35,22 @@ def divergence_from_uniform(shares: np.ndarray) -> float:
     return float((taken * np.log(taken * len(shares))).sum())
 
 
-def places(asked: Sequence[str], judged: Sequence[str], counts: tuple[int, int]) -> Labels | None:
-    """Return the classes of a classifier for each of a generator: by their names, where both have
-    them, else by their numbers.
+def places(
+    label_counts: Sequence[int], asked: Sequence[str], judged: Sequence[str], classes: int
+) -> Labels | None:
+    """Return the class of a classifier for each of a generator: by their names, where both have
+    them, else by their numbers; -1 for one that is not drawn.
 
-    `counts` are those of both.  None if not all of the generator's are among the classifier's.
+    `label_counts` are those of the generator's data, by class, and `classes` how many the
+    classifier has.  None if not all that are drawn are among the classifier's.
     """
     if asked and judged:
         known = {name: place for place, name in enumerate(judged)}
         found = [known.get(name, -1) for name in asked]
     else:
-        found = list(range(counts[0])) if counts[0] == counts[1] else [-1]
-    return None if -1 in found else np.array(found)
+        found = list(range(classes)) + [-1] * len(label_counts)
+    drawn = [place for place, count in zip(found, label_counts, strict=False) if count]
+    return None if -1 in drawn else np.array(found[: len(label_counts)])
 
 
 def agreement(probabilities: np.ndarray, labels: np.ndarray) -> list[float]:

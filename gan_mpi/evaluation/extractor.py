@@ -96,13 +96,13 @@ def read_classifier(data: bytes, path: Path) -> Extractor:
             network = LeNet(shape, int(about["classes"]))
         network.load_state_dict(load(data), assign=True)
         network.float()
+        name, accuracy = about["name"], float(about["accuracy"])
     except Exception:  # noqa: BLE001 - a damaged file can raise anything
         raise UserError(
             f"{path} is damaged, or no classifier of gan-mpi train-classifier."
         ) from None
     digest = hashlib.sha256(data).hexdigest()
-    accuracy = float(about["accuracy"])
-    return Extractor(about["name"], digest, accuracy, shape, network, tuple(names))
+    return Extractor(name, digest, accuracy, shape, network, tuple(names))
 
 
 def _header(data: bytes) -> dict[str, str]:
@@ -156,8 +156,8 @@ def find_classifier(
     """Return the path and bytes of the classifier for training images.
 
     It is the one given, by file or bundled name; else that in the run directory, in the cache,
-    or bundled for these very images, if it learned their labels.  `make` is the command that would
-    make one.  Raises UserError.
+    if it learned their labels; or that bundled for these very images.  `make` is the command that
+    would make one.  Raises UserError.
     """
     if given is not None:
         return _read(bundled().get(given, Path(given)))

@@ -152,8 +152,7 @@ class Reference:
         """
         if not (label_counts and self.extractor.classes):
             return None
-        both = len(label_counts), self.extractor.classes
-        return classes.places(names, self.class_names, both)
+        return classes.places(label_counts, names, self.class_names, self.extractor.classes)
 
     def unjudged(self, trained_on: DataRecord) -> str:
         """Return a sentence if samples cannot be judged by the class that was asked for, or ""."""

@@ -2,14 +2,13 @@
 
 import math
 import os
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from gan_mpi.config.values import grid_size
+from gan_mpi.config.values import composed, grid_size
 from gan_mpi.errors import UserError
 from gan_mpi.runs.find import named_run
 
@@ -69,7 +68,7 @@ class ClassList(click.ParamType):
     ) -> list[str]:
         if isinstance(value, list):
             return value
-        asked = [part.strip() for part in unicodedata.normalize("NFC", value).split(",")]
+        asked = [part.strip() for part in composed(value).split(",")]
         if not all(asked):
             self.fail(f"{value!r} is not like dog or 3 or 0-4,7.", param, ctx)
         return asked

@@ -109,7 +109,8 @@ class Journal:
         if run.status_every <= WATCH or not run.has_passed(before, WATCH):
             return
         means = run.state.window.since(self.watched).means()
-        run.comm.on_root(lambda: self.monitor.watch(means))
+        with run.comm.clock.phase("evaluation"):  # which is not counted as training
+            run.comm.on_root(lambda: self.monitor.watch(means))
         self.watched = run.state.window.to_dict()
 
     def _write(self, record: StatsRecord, with_lines: bool) -> None:

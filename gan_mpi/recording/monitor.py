@@ -47,7 +47,7 @@ class Monitor:
         Raises UserError if G has diverged.
         """
         record = cast(StatsRecord, dict(means))
-        self._look(record)
+        self._look(record, CHUNK)
         self.unrecorded |= record.get("alarms", {})
 
     def look(self, record: StatsRecord) -> None:
@@ -55,15 +55,15 @@ class Monitor:
 
         Of points, also their mean and deviation (2,).  Raises UserError if G has diverged.
         """
-        self._look(record)
+        self._look(record, POINTS if self.run.state.data.are_points else CHUNK)
         if self.unrecorded:
             record["alarms"] = {**self.unrecorded, **record.get("alarms", {})}
             self.unrecorded = {}
 
-    def _look(self, record: StatsRecord) -> None:
+    def _look(self, record: StatsRecord, count: int) -> None:
+        """Do what look() does, by so many samples."""
         state = self.run.state
-        seeds = range(POINTS if state.data.are_points else CHUNK)
-        samples = generate(state.sampler, state.config, seeds)
+        samples = generate(state.sampler, state.config, range(count))
         if self.real_spread:
             record["spread"] = spread(samples) / self.real_spread
         if state.data.are_points:

@@ -198,7 +198,7 @@ def _what_is_unknown(saved: Checkpoint, needed: Sequence[str]) -> str:
     if lacking:
         return f"it lacks {', '.join(lacking)}"
     kinds = get_type_hints(Checkpoint, include_extras=True)
-    used = {*needed, *(saved if "D" in needed else ())} & kinds.keys()
+    used = {*needed, *(saved if "D" in needed else ["G_ema"])} & kinds.keys() & saved.keys()
     held = cast(dict[str, object], saved)
     if strange := [name for name in kinds if name in used and not fits(held[name], kinds[name])]:
         return f"its {strange[0]} is written otherwise"

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TypedDict
 
 from gan_mpi.config.running import RunConfig
+from gan_mpi.config.values import composed
 from gan_mpi.runs.records import Count, Positive
 
 
@@ -119,7 +120,7 @@ class DataRecord:
             saved["sha256"],
             saved.get("resolution", RunConfig.resolution),
             tuple(saved.get("label_counts", ())),
-            tuple(saved.get("class_names", ())),
+            tuple(map(composed, saved.get("class_names", ()))),
             tuple(SiteRecord(**site) for site in saved.get("sites", ())),
             saved.get("transfer"),
         )

@@ -18,7 +18,7 @@ from gan_mpi.sites.average import WeightAverage
 from gan_mpi.sites.data import share_tests
 from gan_mpi.sites.state import SitesState, of_site
 from gan_mpi.streams import shard
-from gan_mpi.training.build import build_with_labels, count_labels, go_on, require_same_data
+from gan_mpi.training.build import build_with_labels, count_labels, require_fit, require_same_data
 from gan_mpi.training.start import Start
 from gan_mpi.training.state import RunState
 
@@ -55,8 +55,10 @@ def build_sites(
     )
     saved = start.saved
     if saved is not None:
-        comm.agree(lambda: require_same_data(of_site(saved, comm.rank), dataset))
-        comm.agree(lambda: go_on(state, start))
+        mine = of_site(saved, comm.rank)
+        comm.agree(lambda: require_same_data(mine, dataset))
+        comm.agree(lambda: require_fit(start, mine, local))
+        state.load(saved)
     return state
 
 

@@ -59,7 +59,7 @@ class Sites:
 
     def open(self, device: torch.device, phases: Phases) -> SitesState:
         """Read this site's data, and return the state of all sites.  Collective."""
-        comm, start = self.comm, self.start
+        comm, start, self.device = self.comm, self.start, device
         comm.alike(lambda: require_same_count(start, comm.world_size))
         self.dataset, self.shared = share_site(comm, start.source)
         phases.end("data")
@@ -87,7 +87,8 @@ class Sites:
             f"result depends on the number of sites, here {len(sites)}; "
             f"{own if state.own_data else 'all share the data'}."
         )
-        return [whole, *(of_each if state.own_data else []), *self.start.about_linear]
+        linear = self.start.about_linear if self.device.type == "cpu" else []
+        return [whole, *(of_each if state.own_data else []), *linear]
 
     def facts(self) -> Segment:
         """Say what decides the last bits besides numbers of ranks and versions."""

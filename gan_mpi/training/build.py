@@ -28,8 +28,9 @@ from gan_mpi.parallel.linear import compute_linear
 from gan_mpi.parallel.replicas import broadcast_network
 from gan_mpi.runs.checkpoint import OTHER_NETWORKS, Checkpoint, unusable
 from gan_mpi.runs.record import DataRecord
+from gan_mpi.training.fit import fits_state
 from gan_mpi.training.start import Start
-from gan_mpi.training.state import RunState, State
+from gan_mpi.training.state import RunState
 from gan_mpi.training.transfer import listed, transfer
 
 
@@ -44,7 +45,8 @@ def build_state(
     state = build_with_labels(comm, start, dataset, device, labels, labels)
     if start.saved is not None:
         require_same_data(start.saved, dataset)
-        comm.agree(lambda: go_on(state, start))
+        require_fit(start, start.saved, state)
+        state.load(start.saved)
     return state
 
 
@@ -108,25 +110,17 @@ def _describe(start: Start, dataset: Dataset, labels: tuple[int, ...]) -> DataRe
     )
 
 
-def go_on(state: State, start: Start) -> None:
-    """Let a state go on from the checkpoint of a start, which there is.
-
-    Raises UserError if the checkpoint holds other networks than its settings make.
-    """
-    assert start.saved is not None
-    assert start.saved_at is not None
-    try:
-        state.load(start.saved)
-    except (RuntimeError, ValueError, KeyError, TypeError) as error:  # of torch, over many lines
-        if isinstance(error, torch.OutOfMemoryError) or "can't allocate" in str(error):
-            raise
-        raise unusable(start.saved_at, start.saved["version"], OTHER_NETWORKS) from None
+def require_fit(start: Start, saved: Checkpoint, state: RunState) -> None:
+    """Raise UserError if a checkpoint holds other networks than its settings make."""
+    if not fits_state(saved, state):
+        assert start.saved_at is not None, "something was saved"
+        raise unusable(start.saved_at, saved["version"], OTHER_NETWORKS)
 
 
 def require_same_data(saved: Checkpoint, dataset: Dataset) -> None:
     """Raise UserError unless a run goes on with the data that it was trained on."""
     before = saved["data"]
-    names = tuple(before.get("class_names", dataset.classes))  # 0.5 knew none
+    names = DataRecord.from_dict(before).class_names or dataset.classes  # 0.5 knew none
     if before["sha256"] == dataset.sha256 and names != dataset.classes:
         raise UserError(
             f"--datadir: the classes of {dataset.source} are {listed(dataset.classes)}, and this "

@@ -31,7 +31,7 @@ class Replicas:
 
     def open(self, device: torch.device, phases: Phases) -> RunState:
         """Read the data once a node, and return the state, alike on all ranks.  Collective."""
-        comm, start = self.comm, self.start
+        comm, start, self.device = self.comm, self.start, device
         self.dataset, self.shared = share_dataset(comm, start.source)
         phases.end("data")
         self.state = comm.alike(lambda: build_state(comm, start, self.dataset, device))
@@ -57,7 +57,7 @@ class Replicas:
                 f"shares pass through the networks in parts of at most {self.start.micro_batch} "
                 "images, whose sums are added."
             )
-        lines += self.start.about_linear
+        lines += self.start.about_linear if self.device.type == "cpu" else []
         overlap = self.supply.overlap
         if overlap.why_not and self.start.overlap is not False:
             lines.append(f"ranks wait while gradients are summed: {overlap.why_not}.")

@@ -75,7 +75,9 @@ def find_start(given: Given) -> Start:
 
     Raises UserError if they contradict the checkpoint, or if there should be one and is none.
     """
-    start, here = _find(given), linear_library() if has_onednn() else MKL
+    start = _find(given)
+    asks = start.config.precision == "fp32" and has_onednn()
+    here = linear_library() if asks else MKL
     kept = here if start.saved is None else start.saved.get("kernels", {}).get("linear", MKL)
     return replace(
         start,
@@ -98,6 +100,7 @@ def _find(given: Given) -> Start:
     warnings: list[str] = []
     path, saved = checkpoint.newest_valid(run_dir, warnings.append)
     checkpoint.require_known(path, saved)
+    checkpoint.require_known(path, saved, _needed(saved))
     before = DataRecord.from_dict(saved["data"])
     source = saved_source(before)
     if "datadir" in given or "glyphs" in given:
@@ -110,6 +113,15 @@ def _find(given: Given) -> Start:
     check_sites(config, {**given, "datadir": source.datadir or ""})
     remembered = rundir.read_evaluation_options(run_dir)
     return Start(config, source, run_dir, saved, path, warnings=warnings, remembered=remembered)
+
+
+def _needed(saved: Checkpoint) -> list[str]:
+    """Return what a checkpoint must hold besides, by its settings."""
+    config = config_from_dict(saved["config"])
+    if config.average == "weights":
+        return ["sites", "block_momentum", *(["G_ema"] if config.ema else [])]
+    optional = {"G_ema": config.ema, "replay": config.replay}
+    return ["G_optimizer", "D_optimizer", *(name for name, is_on in optional.items() if is_on)]
 
 
 def saved_source(data: DataRecord) -> Source:

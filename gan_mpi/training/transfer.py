@@ -23,19 +23,22 @@ def transfer(before: Transfer, state: RunState) -> None:
                 exit_code=2,
             )
         network.load_state_dict(weights[name])
-    _require_same_classes(before, state.data)
+    _require_same_places(before, state.data)
     if state.ema is not None:
         state.ema.restart()
 
 
-def _require_same_classes(before: Transfer, now: DataRecord) -> None:
-    """Raise UserError if the networks know classes by numbers that mean others here."""
-    names = tuple(before.saved["data"].get("class_names", ()))
-    if now.label_counts and names and now.class_names and names != now.class_names:
+def _require_same_places(before: Transfer, now: DataRecord) -> None:
+    """Raise UserError if a class has another number here than the networks know it by.
+
+    Classes that are new may be learned in the places of others.
+    """
+    names, here = DataRecord.from_dict(before.saved["data"]).class_names, now.class_names
+    moved = [name for name in names if name in here and names.index(name) != here.index(name)]
+    if now.label_counts and moved:
         raise UserError(
             f"--transfer: the classes of {before.path} are {listed(names)}, and here they are "
-            f"{listed(now.class_names)}, in another order or others; its networks know them by "
-            "their places.",
+            f"{listed(here)}: its networks know {moved[0]} by another number.",
             exit_code=2,
         )
 
