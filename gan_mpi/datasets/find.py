@@ -94,16 +94,16 @@ class Layout:
 
     name: str
     find: Callable[[Path, str], Any]  # in a folder, for a split; false if they are not there
-    read: Callable[["Wanted", Any], Dataset]
+    read: Callable[["Split", Any], Dataset]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Split:
     """A split of the data in a folder."""
 
     folder: Path
     source: Source
-    split: str
+    kind: str  # train or test
     into: NewFile | None
 
     @property
@@ -113,26 +113,26 @@ class Wanted:
         return "".join(c if c.isalnum() else "-" for c in letters) or "data"
 
 
-def _read_packed(wanted: Wanted, found: Packed) -> Dataset:
+def _read_packed(split: Split, found: Packed) -> Dataset:
     where, arrays = str(found.folder), found.arrays()
-    return Dataset(wanted.name, where, *arrays, found.sha256, found.classes, packed=found)
+    return Dataset(split.name, where, *arrays, found.sha256, found.classes, packed=found)
 
 
-def _read_batches(wanted: Wanted, batches: list[Path]) -> Dataset:
+def _read_batches(split: Split, batches: list[Path]) -> Dataset:
     arrays = cifar10.read_batches(batches)
-    return make_dataset(wanted.name, str(batches[0].parent), *arrays, cifar10.CLASSES)
+    return make_dataset(split.name, str(batches[0].parent), *arrays, cifar10.CLASSES)
 
 
-def _read_pictures(wanted: Wanted, _: bool) -> Dataset:
-    folder, resolution = wanted.folder, wanted.source.resolution
-    read = pictures.read_pictures(folder, wanted.split, resolution, wanted.into)
-    return make_dataset(wanted.name, str(folder), *read)
+def _read_pictures(split: Split, _: bool) -> Dataset:
+    folder, resolution = split.folder, split.source.resolution
+    read = pictures.read_pictures(folder, split.kind, resolution, split.into)
+    return make_dataset(split.name, str(folder), *read)
 
 
-def _named(wanted: Wanted, path: Path, images: np.ndarray, labels: np.ndarray | None) -> Dataset:
+def _named(split: Split, path: Path, images: np.ndarray, labels: np.ndarray | None) -> Dataset:
     """Return a data set read from a file, with the names of its classes if they are beside it."""
     names = classes.read_names(path.parent, labels)
-    return make_dataset(wanted.name, str(path), images, labels, names)
+    return make_dataset(split.name, str(path), images, labels, names)
 
 
 def _find_text(folder: Path, split: str) -> Path | None:
@@ -145,18 +145,18 @@ LAYOUTS = (  # the first that is found is read
     Layout(
         "MNIST's files",
         idx.find_images,
-        lambda wanted, path: _named(wanted, path, *idx.read_images(path, wanted.split)),
+        lambda split, path: _named(split, path, *idx.read_images(path, split.kind)),
     ),
     Layout("CIFAR-10's batches", cifar10.find_batches, _read_batches),
     Layout(
         "CNTK's text",
         _find_text,
-        lambda wanted, path: _named(wanted, path, *cntk_text.read_cached(path)),
+        lambda split, path: _named(split, path, *cntk_text.read_cached(path)),
     ),
     Layout(
         "a NumPy archive",
         npz.find_archive,
-        lambda wanted, archive: _named(wanted, archive.path, *npz.read_npz(archive)),
+        lambda split, archive: _named(split, archive.path, *npz.read_npz(archive)),
     ),
     Layout("pictures", has_pictures, _read_pictures),
 )
@@ -187,7 +187,7 @@ def _read(folder: Path, source: Source, split: str, into: NewFile | None) -> Dat
     if found is None:
         raise _nothing(folder, source.named_by, split)
     layout, what = found
-    dataset = layout.read(Wanted(folder, source, split, into), what)
+    dataset = layout.read(Split(folder, source, split, into), what)
     if others := _beside(layout, folder, split):
         said = f"{folder} holds {layout.name}, read, and {' and '.join(others)}, not read"
         return replace(dataset, notes=(*dataset.notes, said))

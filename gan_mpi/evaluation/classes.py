@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-Labels = np.ndarray  # of integers
 MISSING = 0.1  # of an even share: a class with less is missing
 
 
@@ -37,7 +36,7 @@ def divergence_from_uniform(shares: np.ndarray) -> float:
 
 def places(
     label_counts: Sequence[int], asked: Sequence[str], judged: Sequence[str], classes: int
-) -> Labels | None:
+) -> np.ndarray | None:
     """Return the class of a classifier for each of a generator: by their names, where both have
     them, else by their numbers; -1 for one that is not drawn.
 
