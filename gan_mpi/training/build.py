@@ -92,9 +92,9 @@ def _require_no_statistics(game: Game) -> None:
 def _describe(start: Start, dataset: Dataset, labels: tuple[int, ...]) -> DataRecord:
     """Return the record of the data that a run is trained on."""
     datadir = start.source.datadir
-    transfer = None if start.saved is None else start.saved["data"].get("transfer")
+    began_with = None if start.saved is None else start.saved["data"].get("transfer")
     if start.transferred is not None:
-        transfer = str(start.transferred.path)
+        began_with = str(start.transferred.path)
     return DataRecord(
         name=dataset.name,
         source=dataset.source,
@@ -106,7 +106,7 @@ def _describe(start: Start, dataset: Dataset, labels: tuple[int, ...]) -> DataRe
         sha256=dataset.sha256,
         label_counts=labels,
         class_names=dataset.classes,
-        transfer=transfer,
+        transfer=began_with,
     )
 
 
