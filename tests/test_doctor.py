@@ -5,12 +5,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import IS_MPICH, MPIEXEC, environment
 
 import gan_mpi
 from gan_mpi.cluster.facts import Facts
+from gan_mpi.mpi import world
 from gan_mpi.programs.doctor import ranges, shared_cores, table
 
 PACKAGE = Path(gan_mpi.__file__).parent
@@ -206,6 +208,29 @@ def test_mpich_begins_where_slurms_pmix_has_left_its_variables(start, mpich, siz
     left = {"PMIX_NAMESPACE": "slurm.pmix.1.0", "PMIX_RANK": "0", "SLURM_STEP_ID": "0"}
     out, err = start(size=size, code=WORLD, **left, SLURM_STEP_NUM_TASKS="1").communicate()
     assert out.count(f"ranks: {ranks}") == ranks, err
+
+
+SRUN = {"PMI_SIZE": "2", "SLURM_STEP_ID": "0"}
+
+
+@pytest.mark.parametrize(
+    ("devices", "of_launcher", "network"),
+    [
+        ("ch4:ucx ofi", SRUN, "ofi"),
+        ("ch4:ucx ofi", {**SRUN, "MPI_LOCALNRANKS": "1"}, None),  # of mpiexec, in a job
+        ("ch4:ucx ofi", {"PMI_SIZE": "2"}, None),
+        ("ch4:ucx", SRUN, None),
+        ("ch4:ucx ofi", {**SRUN, "MPIR_CVAR_CH4_NETMOD": "ucx"}, "ucx"),
+    ],
+)
+def test_mpich_takes_the_network_whose_addresses_pmi2_can_read(
+    monkeypatch, devices, of_launcher, network
+):
+    monkeypatch.setattr(os, "environ", dict(of_launcher))
+    version = f"MPICH Version:      5.0.2\nMPICH Device:       {devices}\n"
+    monkeypatch.setattr(world, "MPI", SimpleNamespace(Get_library_version=lambda: version))
+    world._settle_network()
+    assert os.environ.get("MPIR_CVAR_CH4_NETMOD") == network
 
 
 @pytest.mark.launch

@@ -75,7 +75,7 @@ class Slurm:
         return "\n".join(line for log in logs for line in of_job.findall(log))
 
     def wait_until_it_trains(self, job, after=0):
-        deadline = time.monotonic() + 120  # eight ranks of two tasks begin on two cores
+        deadline = time.monotonic() + 120  # four ranks of two tasks begin on two cores
         while self.output(job).count("\nstep ") <= after:
             assert time.monotonic() < deadline, self.output(job)
             time.sleep(0.1)
@@ -101,7 +101,7 @@ def slurm(base, tmp_path):
 
 @pytest.fixture(scope="module")
 def uninterrupted(base, tmp_path_factory):
-    """The last state of STEPS steps on 2 nodes x 2 ranks, in one job."""
+    """The last state of STEPS steps on 2 nodes of a rank each, in one job."""
     slurm = Slurm(base, tmp_path_factory.mktemp("whole"))
     train = ("train", "--run-dir", "run", *SMALL, "--steps", STEPS)
     job = submit(slurm, "10", *train)
@@ -109,16 +109,16 @@ def uninterrupted(base, tmp_path_factory):
     return last_state(slurm.folder / "run")
 
 
-def submit(slurm, minutes, *command, more=()):
-    options = ("--scheduler", "slurm", "--nodes", 2, "--ranks-per-node", 2)
+def submit(slurm, minutes, *command, on_node=1, more=()):
+    options = ("--scheduler", "slurm", "--nodes", 2, "--ranks-per-node", on_node)
     options += ("--time", minutes, "--venv", "venv", "--mpi", MPI, "--submit", *more)
     jobscript = (sys.executable, "-m", "gan_mpi", "jobscript")
     return slurm.submit(*jobscript, *options, "--", *command)
 
 
-def run_of(slurm, minutes="10", steps=STEPS, more=()):
+def run_of(slurm, minutes="10", steps=STEPS, more=(), on_node=1):
     command = ("train", "--run-dir", "run", *SMALL, "--steps", steps, *more)
-    return submit(slurm, minutes, *command)
+    return submit(slurm, minutes, *command, on_node=on_node)
 
 
 @pytest.mark.parametrize("script", ["slurm.sbatch", "slurm-mpiexec.sbatch"])
@@ -158,17 +158,17 @@ def test_slurm_itself_understands_every_directive(slurm):
 
 
 def test_a_job_stops_in_time_and_submits_itself_until_the_run_is_done(slurm):
-    """Ends with the same model, to the bit, as one job without a limit.
+    """On two nodes of two ranks, with the same model, to the bit, as one job without a limit.
 
     Only the interrupted one saves often, so that it takes longer than a job may.
     """
     slow = ("--checkpoint-every", 1)
-    slurm.ends(run_of(slurm, steps=100, more=slow), 0)
+    slurm.ends(run_of(slurm, steps=50, more=slow, on_node=2), 0)
     (trial,) = read_segments(slurm.folder / "run")
     slurm("rm", "-r", "run")
-    per_step = (trial["seconds"] - trial["seconds_to_start"]) / 100
+    per_step = (trial["seconds"] - trial["seconds_to_start"]) / 50
     steps = int(55 / per_step)  # of the minute that it may, Slurm takes some
-    jobs = [run_of(slurm, "1", steps, slow)]
+    jobs = [run_of(slurm, "1", steps, slow, on_node=2)]
     while slurm.wait(jobs[-1]) == 75:
         jobs.append(slurm.resubmitted(jobs[-1]))
     assert len(jobs) >= 2, "the run fitted in one job"
@@ -179,7 +179,7 @@ def test_a_job_stops_in_time_and_submits_itself_until_the_run_is_done(slurm):
     assert sum(segment["images"] for segment in segments) == 2 * 60 * steps
     interrupted = last_state(slurm.folder / "run")
     slurm("mv", "run", "interrupted")
-    slurm.ends(run_of(slurm, "30", steps), 0, 300)
+    slurm.ends(run_of(slurm, "30", steps, on_node=2), 0, 300)
     assert_same_bits(interrupted, last_state(slurm.folder / "run"))
 
 

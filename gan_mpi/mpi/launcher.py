@@ -59,6 +59,12 @@ def is_hydra() -> bool:
     return "PMI_SIZE" in os.environ and "SLURM_STEP_ID" not in os.environ
 
 
+def is_pmi2_of_slurm() -> bool:
+    """Return whether `srun --mpi=pmi2` started this process, and no mpiexec below it."""
+    of_hydra = "MPI_LOCALNRANKS" in os.environ
+    return "PMI_SIZE" in os.environ and "SLURM_STEP_ID" in os.environ and not of_hydra
+
+
 def matching_mpiexec() -> str:
     """Name the mpiexec that belongs to this Python."""
     beside = Path(sys.executable).parent / "mpiexec"

@@ -53,6 +53,17 @@ def _settle_pmix() -> None:
             del os.environ[name]
 
 
+def _settle_network() -> None:
+    """Have MPICH take libfabric where Slurm's pmi2 started the ranks, unless the user says which.
+
+    A rank of UCX's hands out its address with what lies behind it in memory, 4 KiB in all, and
+    lines too long for pmi2 where that is not mostly zeros: MPI_Init does not return (MPICH 5.0.2,
+    Slurm 22.05).  Libfabric's takes one short line.
+    """
+    if launcher.is_pmi2_of_slurm() and "ch4:ucx ofi" in MPI.Get_library_version():
+        os.environ.setdefault("MPIR_CVAR_CH4_NETMOD", "ofi")
+
+
 def _mismatch() -> UserError:
     # These processes cannot wait for each other, and Open MPI's launcher ends them all when the
     # first one leaves with a code: let the one that speaks be first.
@@ -72,6 +83,7 @@ def _initialise() -> Communicator:
     if not MPI.Is_initialized():
         _check_library()
         _settle_pmix()
+        _settle_network()
         MPI.Init_thread(MPI.THREAD_MULTIPLE)
     if MPI.COMM_WORLD.size == 1 and launcher.process_count() > 1:
         raise _mismatch()
