@@ -22,7 +22,7 @@ long:
 	$(PYTHON) -m pytest -m "long or hours" -v -rP --no-header --durations=0 | tee tests/long-$$(date +%F).log
 cluster:
 	$(PYTHON) -m pytest -m cluster -rs --durations=0
-figures: # GAN_MPI_DATA=DIR make figures, a day; FIGURES=federated makes one group
+figures: # GAN_MPI_DATA=DIR make figures, half a day; FIGURES=federated makes one group
 	docs/figures.sh $$GAN_MPI_DATA/mnist $(FIGURES) | tee tests/figures-$$(date +%F).log
 
 check-style: lint types shell

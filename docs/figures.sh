@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The figures on the presets' pages and in docs/, taken anew: figures.sh MNIST [GROUP...], with the
-# groups dcgan, federated, effects, rounds and small, or all of them, which takes a day on two cores.
+# groups dcgan300, dcgan1000, dcgan5000, federated, effects, rounds and small, or all of them, which
+# takes half a day on two cores.
 #
 # A run that is there, in the folder figures, goes on or is measured again. What is printed of each is
 # its command, its last line, and its evaluation: floors with their counts, and classes.
@@ -9,7 +10,7 @@ set -euo pipefail
 mnist=$(realpath "${1:?the folder of MNIST}")
 shift
 groups=("$@")
-[ $# -gt 0 ] || groups=(small federated dcgan effects rounds)
+[ $# -gt 0 ] || groups=(small federated dcgan300 dcgan1000 dcgan5000 effects rounds)
 mkdir -p figures
 cd figures
 ln -sfn "$mnist" mnist
@@ -19,7 +20,11 @@ on() { # on RANKS NAME OPTIONS OF TRAIN...
   shift 2
   printf '\n== %s: mpiexec -n %s gan-mpi train %s\n' "$name" "$ranks" "$*"
   mpiexec -n "$ranks" gan-mpi train "$@" --run-dir "$name" | grep -E "^(done|stopped)|finished"
-  mpiexec -n 2 gan-mpi evaluate "$name" --datadir mnist \
+  measured "$name"
+}
+
+measured() { # measured RUN OPTIONS OF EVALUATE...
+  mpiexec -n 2 gan-mpi evaluate "$@" --datadir mnist \
     2> >(grep -v "was trained on .* and is compared with" >&2) |
     grep -E "^(step|Frechet|kernel|precision|recall|class |share|judged|missing)"
 }
@@ -40,30 +45,45 @@ federated() {
   on 2 skewed-reset --preset federated --datadir "skewed/site-{rank}" --optimizer-state reset
 }
 
-dcgan() { # a row of the table on its page, each with two seeds
-  local seed steps options
-  python3 - >dcgan.txt <<'PYTHON'
+dcgan_of() { # dcgan_of STEPS: rows of the table on its page, with the seeds that it has
+  local seed options run
+  python3 - "$1" >"dcgan-$1.txt" <<'PYTHON'
+import sys
+
 from gan_mpi.config.presets import PRESETS
 
-for options, steps, *_ in PRESETS["dcgan"].tried:
-    print(steps.replace(",", ""), options.removeprefix("as it is"))
+for options, steps, *floors in PRESETS["dcgan"].tried:
+    if steps.replace(",", "") == sys.argv[1]:
+        for seed, measured in enumerate(floors):
+            if measured:
+                print(seed, options.removeprefix("as it is"))
 PYTHON
-  while read -r steps options; do
-    for seed in 0 1; do
-      # shellcheck disable=SC2086  # options and their values
-      on 2 "dcgan-$steps-$seed$(tr -c 'a-z0-9\n' '-' <<<"$options")" --preset dcgan --datadir mnist \
-        --steps "$steps" --seed "$seed" $options </dev/null
-    done
-  done <dcgan.txt
+  while read -r seed options; do
+    run="dcgan-$1-$seed$(tr -c 'a-z0-9\n' '-' <<<"$options")"
+    if [ "$options" = "--ema 0" ]; then # of the same run, G's own weights
+      printf '\n== %s: gan-mpi evaluate dcgan-%s-%s --no-ema\n' "$run" "$1" "$seed"
+      measured "dcgan-$1-$seed" --no-ema </dev/null
+      continue
+    fi
+    # shellcheck disable=SC2086  # options and their values
+    on 2 "$run" --preset dcgan --datadir mnist --steps "$1" --seed "$seed" $options </dev/null
+  done <"dcgan-$1.txt"
 }
+
+dcgan300() { dcgan_of 300; }
+dcgan1000() { dcgan_of 1000; }
+dcgan5000() { dcgan_of 5000; }
 
 rows() { # the options of the rows of a table of docs/effects.md, which begins at a line like this
   # shellcheck disable=SC2016  # backticks are the table's
   sed -n "/$1/,/^## /"'s/^| `\(--[^`]*\)` | [0-9].*/\1/p' ../docs/effects.md
 }
 
-effects() { # one rank, an option changed
-  local options
+effects() { # one rank: no option, with three seeds, and an option changed
+  local seed options
+  for seed in 0 1 2; do
+    on 1 "basic-seed-$seed" --datadir mnist --steps 1000 --seed "$seed"
+  done
   rows "^# " >effects.txt
   while read -r options; do
     # shellcheck disable=SC2086  # an option and its value

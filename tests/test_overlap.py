@@ -65,7 +65,7 @@ def slow(mpirun):
 
 
 @pytest.fixture
-def found(request, name):
+def found(request, name, mpirun):
     return request.getfixturevalue("quick" if name in QUICK else "slow")[name]
 
 

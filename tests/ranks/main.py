@@ -210,6 +210,8 @@ def restored():
         os.chdir(TESTS)
         if "matplotlib" in sys.modules:
             sys.modules["matplotlib"].rcdefaults()
+        if "tqdm" in sys.modules and sys.modules["tqdm"].tqdm.monitor is not None:
+            sys.modules["tqdm"].tqdm.monitor.exit()  # its thread, that exports to ONNX start
     deadline = time.monotonic() + THREADS
     for thread in set(threading.enumerate()) - threads:
         thread.join(max(0.0, deadline - time.monotonic()))
