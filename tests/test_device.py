@@ -8,6 +8,9 @@ import torch
 from gan_mpi.cluster import cores, device
 from gan_mpi.mpi import launcher
 
+MPIEXEC = {"PMI_SIZE": "2", "MPI_LOCALNRANKS": "2"}
+SRUN = {"PMI_SIZE": "2", "SLURM_STEP_ID": "0"}
+OPEN_MPI = {"OMPI_COMM_WORLD_SIZE": "2"}
 ALL, LEFT, RIGHT = frozenset(range(8)), frozenset(range(4)), frozenset(range(4, 8))
 
 
@@ -19,6 +22,9 @@ ALL, LEFT, RIGHT = frozenset(range(8)), frozenset(range(4)), frozenset(range(4, 
         ([LEFT, RIGHT], [4, 4]),
         ([LEFT, LEFT, RIGHT], [2, 2, 4]),
         ([frozenset({0})] * 3, [1, 1, 1]),
+        ([ALL, LEFT], [6, 2]),
+        ([ALL, LEFT, RIGHT], [4, 2, 2]),
+        ([frozenset(range(6)), frozenset(range(2, 8)), LEFT], [2, 3, 1]),
     ],
 )
 def test_cores_are_divided_among_the_ranks_that_may_run_on_them(masks, threads, monkeypatch):
@@ -42,14 +48,20 @@ def test_a_binding_that_leaves_most_cores_idle_is_named(masks, allotted, warns, 
     monkeypatch.setattr(launcher, "rank", lambda: 0)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: ALL)
     monkeypatch.setenv("SLURM_CPUS_ON_NODE", allotted)
-    for variable in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_ID"):
+    for variable in (*MPIEXEC, *SRUN, *OPEN_MPI):
         monkeypatch.delenv(variable, raising=False)
-    said = cores.idle_cores(masks, [1] * len(masks))
-    assert bool(said) == warns
-    assert "-bind-to none" in said or not warns
-    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
-    said = cores.idle_cores(masks, [1] * len(masks))
-    assert "--bind-to none" in said or not warns
+    for launched, option in (
+        (MPIEXEC, " -bind-to none "),
+        (SRUN, " --cpu-bind=none "),
+        (SRUN | MPIEXEC, " -bind-to none "),  # mpiexec in a job
+        (SRUN | OPEN_MPI, " --bind-to none "),
+    ):
+        with monkeypatch.context() as patch:
+            for name, value in launched.items():
+                patch.setenv(name, value)
+            said = cores.idle_cores(masks, [1] * len(masks))
+        assert bool(said) == warns
+        assert option in said or not warns
 
 
 class Node:

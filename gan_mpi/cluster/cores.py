@@ -2,12 +2,14 @@
 
 import os
 import re
+from collections import Counter
+from fractions import Fraction
 
 from gan_mpi.mpi import launcher
 
 
 def thread_count(masks: list[frozenset[int]], local_rank: int) -> int:
-    """Divide the cores of a rank among the ranks of its node that may run on the same ones.
+    """Divide each core among the ranks of its node that may run on it; return this rank's share.
 
     `masks` are the cores that each rank of the node may run on.  OMP_NUM_THREADS wins; of a list,
     which OpenMP has for nested regions, its first number.
@@ -15,8 +17,8 @@ def thread_count(masks: list[frozenset[int]], local_rank: int) -> int:
     asked = re.fullmatch(r"\s*(\d{1,6})\s*(,.*)?", os.environ.get("OMP_NUM_THREADS", ""))
     if asked:
         return max(1, int(asked[1]))
-    mine = masks[local_rank]
-    return max(1, len(mine) // sum(mask == mine for mask in masks))
+    ranks_on = Counter(core for mask in masks for core in mask)
+    return max(1, int(sum(Fraction(1, ranks_on[core]) for core in masks[local_rank])))
 
 
 def launcher_cores() -> int:
@@ -45,8 +47,10 @@ def idle_cores(masks: list[frozenset[int]], threads: list[int]) -> str:
     used = len(frozenset().union(*masks))
     if 2 * used >= cores:
         return ""
-    option = "--bind-to none" if launcher.is_open_mpi() else "-bind-to none"
-    if "SLURM_STEP_ID" in os.environ and not launcher.is_hydra():
+    option = "-bind-to none"
+    if launcher.is_open_mpi():
+        option = "--bind-to none"
+    elif "SLURM_STEP_ID" in os.environ and not launcher.is_hydra():
         option = "--cpu-bind=none"
     return (
         f"the launcher binds the {len(masks)} rank(s) of a node to {used} of its {cores} cores, "

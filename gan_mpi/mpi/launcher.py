@@ -56,13 +56,13 @@ def is_open_mpi() -> bool:
 
 def is_hydra() -> bool:
     """Return whether Hydra, the mpiexec of MPICH and its relatives, started this process."""
-    return "PMI_SIZE" in os.environ and "SLURM_STEP_ID" not in os.environ
+    of_slurm = "SLURM_STEP_ID" in os.environ  # where Hydra's ranks tell by what else it sets
+    return "PMI_SIZE" in os.environ and (not of_slurm or "MPI_LOCALNRANKS" in os.environ)
 
 
 def is_pmi2_of_slurm() -> bool:
     """Return whether `srun --mpi=pmi2` started this process, and no mpiexec below it."""
-    of_hydra = "MPI_LOCALNRANKS" in os.environ
-    return "PMI_SIZE" in os.environ and "SLURM_STEP_ID" in os.environ and not of_hydra
+    return "PMI_SIZE" in os.environ and not is_hydra()
 
 
 def matching_mpiexec() -> str:
