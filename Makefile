@@ -1,4 +1,4 @@
-# Verbs for developers; `make check` is what CI runs after the README's two commands.
+# Verbs for developers; ARGS are more arguments of pytest.
 PYTHON ?= python
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -15,13 +15,13 @@ types:
 shell:
 	shellcheck -s bash launch/*.s* tests/golden/* tests/cluster/*.sh findings/*.sh docs/*.sh .ci/run
 test:
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest $(ARGS)
 slow:
-	$(PYTHON) -m pytest -m "slow and not long"
+	$(PYTHON) -m pytest -m "slow and not long" $(ARGS)
 long:
 	$(PYTHON) -m pytest -m "long or hours" -v -rP --no-header --durations=0 | tee tests/long-$$(date +%F).log
 cluster:
-	$(PYTHON) -m pytest -m cluster -rs --durations=0
+	$(PYTHON) -m pytest -m cluster -rs --durations=0 $(ARGS)
 figures: # GAN_MPI_DATA=DIR make figures, half a day; FIGURES=federated makes one group
 	docs/figures.sh $$GAN_MPI_DATA/mnist $(FIGURES) | tee tests/figures-$$(date +%F).log
 

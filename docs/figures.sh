@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The figures on the presets' pages and in docs/, taken anew: figures.sh MNIST [GROUP...], with the
-# groups dcgan300, dcgan1000, dcgan5000, federated, effects, rounds and small, or all of them, which
-# takes half a day on two cores.
+# groups dcgan, federated, effects, rounds and small, or all of them, which takes half a day on two
+# cores; dcgan:300, dcgan:1000 and dcgan:5000 are its rows of so many steps.
 #
 # A run that is there, in the folder figures, goes on or is measured again. What is printed of each is
 # its command, its last line, and its evaluation: floors with their counts, and classes.
@@ -10,7 +10,7 @@ set -euo pipefail
 mnist=$(realpath "${1:?the folder of MNIST}")
 shift
 groups=("$@")
-[ $# -gt 0 ] || groups=(small federated dcgan300 dcgan1000 dcgan5000 effects rounds)
+[ $# -gt 0 ] || groups=(small federated dcgan effects rounds)
 mkdir -p figures
 cd figures
 ln -sfn "$mnist" mnist
@@ -45,7 +45,7 @@ federated() {
   on 2 skewed-reset --preset federated --datadir "skewed/site-{rank}" --optimizer-state reset
 }
 
-dcgan_of() { # dcgan_of STEPS: rows of the table on its page, with the seeds that it has
+dcgan_of() { # dcgan_of STEPS: rows of the table on its page, in its order, with the seeds it has
   local seed options run
   python3 - "$1" >"dcgan-$1.txt" <<'PYTHON'
 import sys
@@ -58,6 +58,7 @@ for options, steps, *floors in PRESETS["dcgan"].tried:
             if measured:
                 print(seed, options.removeprefix("as it is"))
 PYTHON
+  [ -s "dcgan-$1.txt" ] || { echo "no row has $1 steps" >&2; exit 1; }
   while read -r seed options; do
     run="dcgan-$1-$seed$(tr -c 'a-z0-9\n' '-' <<<"$options")"
     if [ "$options" = "--ema 0" ]; then # of the same run, G's own weights
@@ -70,9 +71,10 @@ PYTHON
   done <"dcgan-$1.txt"
 }
 
-dcgan300() { dcgan_of 300; }
-dcgan1000() { dcgan_of 1000; }
-dcgan5000() { dcgan_of 5000; }
+dcgan() { # dcgan [STEPS]
+  local steps
+  for steps in ${1:-300 1000 5000}; do dcgan_of "$steps"; done
+}
 
 rows() { # the options of the rows of a table of docs/effects.md, which begins at a line like this
   # shellcheck disable=SC2016  # backticks are the table's
@@ -101,4 +103,7 @@ rounds() { # two ranks that average weights
   done <rounds.txt
 }
 
-for group in "${groups[@]}"; do "$group"; done
+for group in "${groups[@]}"; do
+  IFS=: read -r name part <<<"$group"
+  "$name" ${part:+"$part"}
+done

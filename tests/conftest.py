@@ -56,20 +56,15 @@ STAY = Pool(RANKS, MPIEXEC, environment)
 def pytest_collection_modifyitems(items):
     """Mark what starts ranks; the others are the same with any MPI."""
     for item in items:
-        if {"ranks", "start"} & {*item.fixturenames} or "MPIEXEC" in vars(item.module):
-            item.add_marker("ranks")
+        starts_its_own = vars(item.module).get("MPIEXEC") is MPIEXEC
+        if starts_its_own or {"ranks", "start"} & {*item.fixturenames}:
+            item.add_marker("mpi")
 
 
 def pytest_sessionstart(session):
-    """Let the ranks come up while tests are collected."""
-    if not session.config.option.collectonly:
+    """Let the ranks come up while tests are collected, of which those of clusters take none."""
+    if not session.config.option.collectonly and session.config.option.markexpr != "cluster":
         STAY.launch()
-
-
-def pytest_collection_finish(session):
-    """End them if no test that was collected takes any."""
-    if STAY.process is not None and not any("ranks" in item.fixturenames for item in session.items):
-        STAY.kill()
 
 
 def pytest_sessionfinish(session):

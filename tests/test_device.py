@@ -8,7 +8,7 @@ import torch
 from gan_mpi.cluster import cores, device
 from gan_mpi.mpi import launcher
 
-MPIEXEC = {"PMI_SIZE": "2", "MPI_LOCALNRANKS": "2"}
+HYDRA = {"PMI_SIZE": "2", "MPI_LOCALNRANKS": "2"}
 SRUN = {"PMI_SIZE": "2", "SLURM_STEP_ID": "0"}
 OPEN_MPI = {"OMPI_COMM_WORLD_SIZE": "2"}
 ALL, LEFT, RIGHT = frozenset(range(8)), frozenset(range(4)), frozenset(range(4, 8))
@@ -48,12 +48,12 @@ def test_a_binding_that_leaves_most_cores_idle_is_named(masks, allotted, warns, 
     monkeypatch.setattr(launcher, "rank", lambda: 0)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: ALL)
     monkeypatch.setenv("SLURM_CPUS_ON_NODE", allotted)
-    for variable in (*MPIEXEC, *SRUN, *OPEN_MPI):
+    for variable in (*HYDRA, *SRUN, *OPEN_MPI):
         monkeypatch.delenv(variable, raising=False)
     for launched, option in (
-        (MPIEXEC, " -bind-to none "),
+        (HYDRA, " -bind-to none "),
         (SRUN, " --cpu-bind=none "),
-        (SRUN | MPIEXEC, " -bind-to none "),  # mpiexec in a job
+        (SRUN | HYDRA, " -bind-to none "),  # mpiexec in a job
         (SRUN | OPEN_MPI, " --bind-to none "),
     ):
         with monkeypatch.context() as patch:

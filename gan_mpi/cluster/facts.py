@@ -12,7 +12,7 @@ from gan_mpi import __version__
 from gan_mpi.cluster.cores import idle_cores, launcher_cores, thread_count
 from gan_mpi.errors import UserError
 from gan_mpi.mpi.comm import Communicator
-from gan_mpi.mpi.world import library_name
+from gan_mpi.mpi.world import library_name, network_name
 
 PACKAGE = Path(__file__).parents[1]
 LIBRARIES = ("torch", "numpy", "mpi4py")
@@ -53,7 +53,7 @@ def collect_facts(comm: Communicator) -> list[Facts]:
         versions={
             "gan-mpi": __version__,
             "python": platform.python_version(),
-            "MPI": library_name(),
+            "MPI": " over ".join(filter(None, (library_name(), network_name()))),
             **{name: _version(name) for name in LIBRARIES},
         },
         code=_digest(),

@@ -127,10 +127,7 @@ PRESETS = {
         full_steps=10_000,
         original="CNTK_206B_DCGAN.ipynb, as its text describes it",
         settings={**DCGAN, "network": "dcgan", "ema": 20.0},
-        measured_by=(
-            "docs/figures.sh MNIST dcgan300 dcgan1000 dcgan5000; losses, brightness: "
-            "GAN_MPI_DATA=DIR make long"
-        ),
+        measured_by="docs/figures.sh MNIST dcgan; losses, brightness: GAN_MPI_DATA=DIR make long",
         oddities=(
             (
                 "D's convolutions are padded (28 to 15 to 8), so that all pixels reach it, those "

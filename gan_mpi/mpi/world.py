@@ -19,6 +19,11 @@ def library_name() -> str:
     return f"{name} {'.'.join(map(str, version))}"
 
 
+def network_name() -> str:
+    """Return the network that MPICH was told to use, such as 'ofi'; "" where it chooses."""
+    return os.environ.get("MPIR_CVAR_CH4_NETMOD", "")
+
+
 def memory_kinds() -> str:
     """Return the kinds of memory that MPI says it reads, such as 'system,cuda'; MPI 4.1."""
     return MPI.COMM_WORLD.Get_info().Get("mpi_memory_alloc_kinds") or ""
@@ -54,11 +59,11 @@ def _settle_pmix() -> None:
 
 
 def _settle_network() -> None:
-    """Have MPICH take libfabric where Slurm's pmi2 started the ranks, unless the user says which.
+    """Have MPICH use libfabric where Slurm's pmi2 started the ranks, unless the user chose.
 
-    A rank of UCX's hands out its address with what lies behind it in memory, 4 KiB in all, and
-    lines too long for pmi2 where that is not mostly zeros: MPI_Init does not return (MPICH 5.0.2,
-    Slurm 22.05).  Libfabric's takes one short line.
+    With UCX a rank publishes 4 KiB, its address and the memory behind it.  Where these are not
+    mostly zeros the lines are too long for pmi2, and MPI_Init does not return (MPICH 5.0.2, Slurm
+    22.05).  An address of libfabric is one short line.
     """
     if launcher.is_pmi2_of_slurm() and "ch4:ucx ofi" in MPI.Get_library_version():
         os.environ.setdefault("MPIR_CVAR_CH4_NETMOD", "ofi")
