@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The figures on the presets' pages and in docs/, taken anew: figures.sh MNIST [GROUP...], with the
-# groups dcgan, federated, effects, rounds and small, or all of them, which takes half a day on two
-# cores; dcgan:300, dcgan:1000 and dcgan:5000 are its rows of so many steps.
+# groups dcgan, federated, spread, effects, rounds and small, or all of them, which takes half a day
+# on two cores; dcgan:300, dcgan:1000 and dcgan:5000 are its rows of so many steps.
 #
 # A run that is there, in the folder figures, goes on or is measured again. What is printed of each is
 # its command, its last line, and its evaluation: floors with their counts, and classes.
@@ -10,7 +10,7 @@ set -euo pipefail
 mnist=$(realpath "${1:?the folder of MNIST}")
 shift
 groups=("$@")
-[ $# -gt 0 ] || groups=(small federated dcgan effects rounds)
+[ $# -gt 0 ] || groups=(small federated dcgan spread effects rounds)
 mkdir -p figures
 cd figures
 ln -sfn "$mnist" mnist
@@ -81,11 +81,15 @@ rows() { # the options of the rows of a table of docs/effects.md, which begins a
   sed -n "/$1/,/^## /"'s/^| `\(--[^`]*\)` | [0-9].*/\1/p' ../docs/effects.md
 }
 
-effects() { # one rank: no option, with three seeds, and an option changed
-  local seed options
+spread() { # one rank, with three seeds
+  local seed
   for seed in 0 1 2; do
     on 1 "basic-seed-$seed" --datadir mnist --steps 1000 --seed "$seed"
   done
+}
+
+effects() { # one rank, an option changed
+  local options
   rows "^# " >effects.txt
   while read -r options; do
     # shellcheck disable=SC2086  # an option and its value
