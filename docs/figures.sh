@@ -26,7 +26,7 @@ on() { # on RANKS NAME OPTIONS OF TRAIN...
 measured() { # measured RUN OPTIONS OF EVALUATE...
   mpiexec -n 2 gan-mpi evaluate "$@" --datadir mnist \
     2> >(grep -v "was trained on .* and is compared with" >&2) |
-    grep -E "^(step|Frechet|kernel|precision|recall|class |share|judged|missing)"
+    grep -E "^(step|Frechet|kernel|precision|recall|class |classifier |share|judged|missing)"
 }
 
 small() {
