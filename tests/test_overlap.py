@@ -65,7 +65,7 @@ def slow(mpirun):
 
 
 @pytest.fixture
-def found(request, name, mpirun):
+def found(request, name, mpirun):  # mpirun is used by what is looked up, and sets the mark mpi
     return request.getfixturevalue("quick" if name in QUICK else "slow")[name]
 
 

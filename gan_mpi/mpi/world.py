@@ -61,9 +61,9 @@ def _settle_pmix() -> None:
 def _settle_network() -> None:
     """Have MPICH use libfabric where Slurm's pmi2 started the ranks, unless the user chose.
 
-    With UCX a rank publishes 4 KiB, its address and the memory behind it.  Where these are not
-    mostly zeros the lines are too long for pmi2, and MPI_Init does not return (MPICH 5.0.2, Slurm
-    22.05).  An address of libfabric is one short line.
+    With UCX a rank publishes 4 KiB, its address and the memory behind it, in lines of which pmi2
+    does not always find the end; MPI_Init does not return then (MPICH 5.0.2, Slurm 22.05).  An
+    address of libfabric is one short line.
     """
     if launcher.is_pmi2_of_slurm() and "ch4:ucx ofi" in MPI.Get_library_version():
         os.environ.setdefault("MPIR_CVAR_CH4_NETMOD", "ofi")
