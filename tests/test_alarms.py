@@ -41,13 +41,15 @@ with patch.dict(ARCHITECTURES, dense=replace(dense, generator=lambda *a: nn.Sequ
 
 def test_a_dead_discriminator_is_seen_early():
     """From the same score for everything it teaches nothing, long before samples tell."""
-    dead = {**SOUND, "D_real": 0.5, "D_fake": 0.5, "spread": 0.01}
+    dead = {**SOUND, "D_real": 0.5, "D_fake": 0.5, "gradient_G": 0.0, "spread": 0.01}
     assert list(alarms(dead, EARLY)) == ["vanishing scores"]
     assert alarms(dead, {"G": 49, "D": 100}) == {}
 
 
 def test_a_sound_run_raises_none():
     assert alarms(SOUND, LATER) == {}
+    near_the_end = {"D_real": 0.5002, "D_fake": 0.4998, "gradient_G": 0.08}  # of preset small
+    assert alarms({**SOUND, **near_the_end}, LATER) == {}
     only_G = {k: v for k, v in SOUND.items() if k in ("loss_G", "gradient_G", "spread")}
     assert alarms(only_G, LATER) == {}
 
@@ -59,7 +61,7 @@ def test_a_sound_run_raises_none():
         ({"gradient_G": 250.0}, "gradient of G", "250"),
         ({"gradient_D": 101.0}, "gradient of D", "101"),
         ({"logit_fake": -60.0}, "exploding scores", "60"),
-        ({"D_real": 0.5002, "D_fake": 0.5}, "vanishing scores", "D(x) 0.500"),
+        ({"D_real": 0.5002, "D_fake": 0.5, "gradient_G": 1e-5}, "vanishing scores", "D(x) 0.500"),
         ({"spread": 0.01}, COLLAPSE, "1.0%"),
     ],
 )
@@ -70,9 +72,10 @@ def test_each_fault_raises_its_alarm_with_its_figure(changes, name, figure):
 
 
 def test_alike_samples_and_scores_are_no_fault_of_a_run_that_begins():
-    alike = {**SOUND, "spread": 0.01, "D_real": 0.5, "D_fake": 0.5}
+    dead = {**SOUND, "D_real": 0.5, "D_fake": 0.5, "gradient_G": 0.0}
+    alike = {**dead, "spread": 0.01}
     assert alarms({**SOUND, "spread": 0.01}, {"G": 199, "D": 400}) == {}
-    assert alarms({**SOUND, "D_real": 0.5, "D_fake": 0.5}, {"G": 49, "D": 400}) == {}
+    assert alarms(dead, {"G": 49, "D": 400}) == {}
     assert len(alarms(alike, LATER)) == 2
 
 

@@ -8,7 +8,8 @@ from gan_mpi.runs.stats import StatsRecord, figures_of
 WON_LOSS = 0.01  # of D, below which it has won
 GRADIENT = 100.0  # norm of a mean gradient
 LOGIT = 50.0  # |mean|: float32 rounds a sigmoid to 0 or 1 from 17 or so on
-ALIKE = 1e-3  # between the mean scores of reals and fakes, below which D tells nothing apart
+ALIKE = 1e-3  # between the mean scores of reals and fakes, below which D may tell nothing apart
+FLAT = 1e-3  # norm of the gradient of G, over which alike scores teach, as beside a large penalty
 SPREAD = 0.05  # of that of real images, below which samples are all the same
 FIRST_UPDATES = 200  # of G, in which samples may still be alike
 FIRST_SCORES = 50  # updates of each player, in which scores may still be alike
@@ -55,7 +56,8 @@ def _of_scores(record: StatsRecord, updates: Mapping[str, int]) -> dict[str, str
             f"{LOGIT:.0f}; a lower --d-lr may help"
         )
     apart = abs(record["D_real"] - record["D_fake"])
-    if apart < ALIKE and min(updates.values()) >= FIRST_SCORES:
+    slope = figures_of(record).get("gradient_G", 0.0)
+    if apart < ALIKE and slope < FLAT and min(updates.values()) >= FIRST_SCORES:
         sentences["vanishing scores"] = (
             f"the discriminator gives reals and fakes the same score, and teaches the generator "
             f"nothing: {scores}; another --d-lr may help"
