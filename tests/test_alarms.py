@@ -71,6 +71,19 @@ def test_each_fault_raises_its_alarm_with_its_figure(changes, name, figure):
     assert figure in found[name]
 
 
+def test_scores_of_a_critic_are_no_probabilities():
+    critic = {"loss_D": -31.0, "D_real": 0.984, "D_fake": 0.984, "logit_fake": -60.0}
+    critic |= {"gradient_G": 1e-5, "gradient_D": 101.0}
+    assert list(alarms({**SOUND, **critic}, LATER, of_a_critic=True)) == ["gradient of D"]
+
+
+def test_a_critic_that_tells_apart_has_not_won(gan_mpi):
+    clipped = ("--loss", "wasserstein", "--clip", "0.1")
+    result = gan_mpi("train", "--glyphs", "500", "--batch", "32", "--steps", "20", *clipped)
+    assert result.returncode == 0
+    assert "has won" not in result.stderr
+
+
 def test_alike_samples_and_scores_are_no_fault_of_a_run_that_begins():
     dead = {**SOUND, "D_real": 0.5, "D_fake": 0.5, "gradient_G": 0.0}
     alike = {**dead, "spread": 0.01}

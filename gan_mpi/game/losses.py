@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from torch import Tensor
 from torch.nn.functional import relu, softplus
@@ -14,10 +14,12 @@ class Loss(ABC):
     """What each player loses by a sample; a logit above 0 says real, one below says fake.
 
     `weight` multiplies the sum of D's two terms.  `targets` (n,), if D is told others than 1 for
-    reals and 0 for fakes, are not for hinge and wasserstein.
+    reals and 0 for fakes, are not for hinge and wasserstein.  `of_a_critic` says that logits are
+    heights of a slope, of which only differences mean something, and that D's loss has no least.
     """
 
     weight: float = 1.0
+    of_a_critic: ClassVar[bool] = False
 
     @abstractmethod
     def real(self, logits: Tensor, targets: Tensor | None = None) -> Tensor:
@@ -108,6 +110,8 @@ class Hinge(Loss):
 
 class Wasserstein(Loss):
     """D as the critic of a transport distance, if its slope is bounded.  arXiv 1701.07875."""
+
+    of_a_critic = True
 
     def real(self, logits: Tensor, targets: Tensor | None = None) -> Tensor:
         """Return -logit of each real."""

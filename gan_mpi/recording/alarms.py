@@ -17,12 +17,15 @@ FIRST_SCORES = 50  # updates of each player, in which scores may still be alike
 COLLAPSE = "collapse"  # the name of the alarm that --stop-on-collapse heeds
 
 
-def alarms(record: StatsRecord, updates: Mapping[str, int]) -> dict[str, str]:
+def alarms(
+    record: StatsRecord, updates: Mapping[str, int], of_a_critic: bool = False
+) -> dict[str, str]:
     """Return the sentences, by the names of the alarms, that a record of stats.jsonl gives rise to.
 
-    `updates` are those of each player, G and D, so far.
+    `updates` are those of each player, G and D, so far.  Scores and a loss `of_a_critic`, which
+    game/losses.py speaks of, are not judged.
     """
-    sentences = _of_scores(record, updates)
+    sentences = {} if of_a_critic else _of_scores(record, updates)
     for player in "GD":
         norm = figures_of(record).get(f"gradient_{player}", 0.0)
         if norm > GRADIENT:

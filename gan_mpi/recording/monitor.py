@@ -69,7 +69,7 @@ class Monitor:
         if state.data.are_points:
             record |= {"mean": samples.mean(0).tolist(), "std": samples.std(0).tolist()}
         updates = {player: state.progress.updates_of(player) for player in "GD"}
-        self._raise(alarms(record, updates), record)
+        self._raise(alarms(record, updates, state.game.loss.of_a_critic), record)
 
     def is_due(self, before: int) -> bool:
         """Return whether an evaluation is due after the steps from `before` on."""
