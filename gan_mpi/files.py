@@ -15,6 +15,21 @@ AT_ONCE = 1 << 20  # bytes
 NewFile = Callable[[], IO[bytes]]  # makes a file, or returns the one that it has made
 
 
+def header_in_order(data: bytes) -> bytes:
+    """Return a safetensors file with what its header says of it in order of name.
+
+    The library puts that in another order each time, so that one content has many checksums.
+    """
+    import json
+
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of eight bytes
+    return len(text).to_bytes(8, "little") + text + data[end:]
+
+
 _guards: dict[Path, Callable[[], None]] = {}  # by folder
 
 

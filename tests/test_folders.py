@@ -252,3 +252,14 @@ def test_data_of_another_layout_beside_are_said(tmp_path):
     said = "holds MNIST's files, read, and a NumPy archive and pictures, not read"
     assert data.notes == (f"{tmp_path} {said}",) and len(data.images) == 60
     assert data.notes[0] in info(tmp_path)
+
+
+def test_data_in_folders_beside_the_one_that_is_read_are_said(tmp_path):
+    inside = tmp_path / "cifar-10-batches-bin"
+    for folder in (inside, tmp_path / "mnist", tmp_path / "notes"):
+        folder.mkdir()
+    (inside / "data_batch_1.bin").write_bytes(bytes(3 * 3073))
+    write_idx(tmp_path / "mnist")
+    said = f"{tmp_path} holds CIFAR-10's batches, read, and the folder mnist, not read"
+    assert load(tmp_path).notes == (said,)
+    assert load(inside).notes == ()

@@ -63,7 +63,7 @@ def stop(start, tmp_path, target, number, code=None, size=2):
     (step, _), *_ = rundir.list_checkpoints(tmp_path / "run")
     assert 0 < step < 2000
     assert f"stopped after {step} of 2000 steps" in out
-    assert "go on: gan-mpi train --resume run" in out
+    assert f"go on: {'mpiexec -n 2 ' if size else ''}gan-mpi train --resume run" in out
     return step
 
 

@@ -141,6 +141,21 @@ def test_a_run_that_died_is_said_to_be_silent(stopped, tmp_path):
     assert found["warnings"] == ["Warning: look out"]
 
 
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_killed_run_of_this_machine_is_lost(stopped, tmp_path, moved):
+    """Of one on another machine only its silence tells."""
+    run = tmp_path / "run"
+    shutil.copytree(stopped[0], run)
+    lines = (run / "segments.jsonl").read_text().replace('"done"', '"running"')
+    (run / "segments.jsonl").write_text(lines)
+    (path,) = run.glob("claim-*.json")
+    holder = json.loads(path.read_text())
+    assert read_status(run)["state"] == "running"  # the claim is free
+    gone = {"free": False, "since": "1"} | ({"machine": "another"} if moved else {})
+    path.write_text(json.dumps(holder | gone))
+    assert read_status(run)["state"] == ("running" if moved else "lost: its process is gone")
+
+
 def test_200_runs_in_less_than_a_second(stopped, tmp_path):
     for number in range(200):
         shutil.copytree(stopped[0], tmp_path / f"{number:05d}-basic")

@@ -40,7 +40,7 @@ def test_a_run_leaves_what_a_person_and_a_resume_need(gan_mpi, tmp_path):
     assert lines[-3:] == [
         f"samples: {run}/fakes-000004.png",
         f"draw more: gan-mpi sample {run} --seeds 0-99",
-        f"train longer: gan-mpi train --resume {run} --steps 8",
+        f"train longer: mpiexec -n 2 gan-mpi train --resume {run} --steps 8",
     ]
     assert [record["step"] for record in stats(run_dir)] == [1, 2, 3, 4]
     assert stats(run_dir)[-1]["kimg"] == 4 * 2 * 32 / 1000

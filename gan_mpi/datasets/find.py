@@ -180,6 +180,14 @@ def _beside(layout: Layout, folder: Path, split: str) -> list[str]:
     return names
 
 
+def _holds(folder: Path, split: str) -> bool:
+    """Return whether there are data in a folder, damaged or not."""
+    try:
+        return _found(folder, split) is not None
+    except UserError:
+        return True
+
+
 def _read(folder: Path, source: Source, split: str, into: NewFile | None) -> Dataset:
     """Return the data in a folder, with a note on data of other layouts beside them."""
     _require_folder(folder, source.named_by, split)
@@ -188,7 +196,13 @@ def _read(folder: Path, source: Source, split: str, into: NewFile | None) -> Dat
         raise _nothing(folder, source.named_by, split)
     layout, what = found
     dataset = layout.read(Split(folder, source, split, into), what)
-    if others := _beside(layout, folder, split):
+    others = _beside(layout, folder, split)
+    if Path(dataset.source) != folder and Path(dataset.source).is_dir():  # in a folder of its own
+        beside = (each for each in folder.iterdir() if each.is_dir() and _holds(each, split))
+        others += sorted(
+            f"the folder {each.name}" for each in beside if str(each) != dataset.source
+        )
+    if others:
         said = f"{folder} holds {layout.name}, read, and {' and '.join(others)}, not read"
         return replace(dataset, notes=(*dataset.notes, said))
     return dataset
@@ -221,5 +235,5 @@ def _sought(split: str) -> str:
     return (
         f"sought were {idx.IMAGES[split]} (with or without .gz; {idx.LABELS[split]} beside it is "
         f"optional), {cntk_text.FILES[split]}, {cifar10.SOUGHT[split]}, {npz.FILES[split]}, "
-        f"{packed.FILE} and {SOUGHT}"
+        f"{packed.FILE} and {'' if split == 'train' else 'in a folder test/, '}{SOUGHT}"
     )

@@ -14,7 +14,7 @@ import torch
 from gan_mpi.datasets.dataset import Dataset
 from gan_mpi.errors import UserError, reason
 from gan_mpi.evaluation.lenet import LeNet, probabilities
-from gan_mpi.files import cache_folder
+from gan_mpi.files import cache_folder, header_in_order
 from gan_mpi.networks.inference import inference
 from gan_mpi.runs.evaluations import Identity
 from gan_mpi.runs.records import fits
@@ -75,7 +75,7 @@ def save_classifier(network: LeNet, about: dict[str, str]) -> bytes:
     """
     from safetensors.torch import save
 
-    return save(network.state_dict(), {"format": FORMAT, **about})
+    return header_in_order(save(network.state_dict(), {"format": FORMAT, **about}))
 
 
 def read_classifier(data: bytes, path: Path) -> Extractor:

@@ -65,6 +65,14 @@ def is_pmi2_of_slurm() -> bool:
     return "PMI_SIZE" in os.environ and not is_hydra()
 
 
+def words(size: int) -> str:
+    """Return what stands before a command that so many ranks shall run as these do."""
+    if size == 1:
+        return ""
+    by_srun = "SLURM_PROCID" in os.environ and not (is_hydra() or is_open_mpi())
+    return f"{'srun' if by_srun else 'mpiexec'} -n {size} "
+
+
 def matching_mpiexec() -> str:
     """Name the mpiexec that belongs to this Python."""
     beside = Path(sys.executable).parent / "mpiexec"

@@ -18,7 +18,7 @@ from gan_mpi.config.training import TrainConfig
 from gan_mpi.drawing.generator import SavedGenerator, find_generator
 from gan_mpi.drawing.samples import sample_inputs, sample_labels
 from gan_mpi.errors import UserError
-from gan_mpi.files import write_aside
+from gan_mpi.files import header_in_order, write_aside
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.networks.build import build_generator
 from gan_mpi.networks.pixels import RANGES
@@ -139,7 +139,7 @@ def _difference(generator: nn.Module, other: Draw, inputs: Inputs) -> float:
 def _pack_safetensors(generator: nn.Module, inputs: Inputs, about: dict[str, str]) -> bytes:
     from safetensors.torch import save
 
-    return save(generator.state_dict(), about)
+    return header_in_order(save(generator.state_dict(), about))
 
 
 def _load_safetensors(data: bytes) -> Draw:

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 from typing import TypedDict, cast
 
+from gan_mpi.runs import claim
 from gan_mpi.runs.directory import (
     list_checkpoints,
     read_config,
@@ -14,6 +15,7 @@ from gan_mpi.runs.stats import StatsRecord, duration, figure_texts, figures_of, 
 
 SILENCE = 5  # times the usual time between records, or at least QUIET, mean that it hangs
 QUIET = 120.0  # seconds
+LOST = "lost: its process is gone"
 WARNINGS = 3  # of log.txt, the last ones
 
 
@@ -52,6 +54,8 @@ def read_status(run_dir: Path) -> Status:
     segment: Segment = segments[-1] if segments else {}
     checkpoints = list_checkpoints(run_dir)
     state = segment.get("state", "starting")
+    if state in ("running", "starting") and claim.is_left(run_dir):
+        state = LOST
     step = max(segment.get("last_step", 0), last.get("step", 0))
     left = None
     if state == "running" and last:

@@ -189,6 +189,16 @@ class Claim:
                 self._folder.rmdir()
 
 
+def is_left(run_dir: Path) -> bool:
+    """Return whether the process that holds a run is gone from this machine, killed say.
+
+    Of one on another machine that cannot be told, and it is not said.
+    """
+    claims = _claims(run_dir)
+    holder = _read(claims[max(claims)]) if claims else None
+    return holder is not None and not holder["free"] and _is_gone(holder)
+
+
 def _name(number: int) -> str:
     return f"claim-{number:06d}.json"
 

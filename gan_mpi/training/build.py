@@ -144,8 +144,8 @@ def count_labels(config: TrainConfig, dataset: Dataset, classes: int = 0) -> tup
         return ()
     if dataset.labels is None:
         raise UserError(
-            f"--conditional: {dataset.source} has no labels beside it; leave the option out, or "
-            "give data with labels."
+            f"--conditional: {dataset.source} has no labels beside it; give --conditional no, or "
+            "data with labels."
         )
     most = max(classes, len(dataset.classes))
     return tuple(np.bincount(dataset.labels, minlength=most).tolist())

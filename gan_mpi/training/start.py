@@ -1,5 +1,6 @@
 """How a run begins, by its options and the files that there are."""
 
+import shlex
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -64,9 +65,11 @@ class Start:
         step = self.saved["progress"]["step"] if self.saved else 0
         if step < self.config.steps:
             return None
+        asked = self.config.steps
+        has = f"{step} of {asked} steps" if step == asked else f"{step} steps, more than {asked}"
         return (
-            f"{self.run_dir} is finished: it has {step} of {self.config.steps} steps. Train "
-            f"longer: gan-mpi train --resume {self.run_dir} --steps {2 * step}"
+            f"{self.run_dir} is finished: it has {has}. Train longer: "
+            f"gan-mpi train --resume {shlex.quote(str(self.run_dir))} --steps {2 * step}"
         )
 
 
