@@ -11,7 +11,8 @@ from PIL import Image
 from gan_mpi.datasets.dataset import Source
 from gan_mpi.datasets.drawn import draw_glyphs
 from gan_mpi.datasets.find import load_dataset
-from gan_mpi.evaluation.extractor import bundled, read_classifier
+from gan_mpi.evaluation.extractor import bundled, read_classifier, save_classifier
+from gan_mpi.evaluation.lenet import LeNet
 from gan_mpi.runs.directory import list_checkpoints
 from gan_mpi.runs.evaluations import best_evaluation, read_evaluations
 
@@ -330,3 +331,13 @@ def test_a_classifier_that_learned_other_labels_is_not_taken(gan_mpi, tmp_path, 
     assert done.returncode == 1 and "there is no classifier for these images yet" in done.stderr
     done = gan_mpi("train", "--datadir", glyphs, *words)
     assert done.returncode == 0, done.stderr
+
+
+def test_one_classifier_is_one_file():
+    """The library puts what is said of it in another order each time."""
+    about = {name: name for name in ("name", "data", "shape", "classes", "accuracy")}
+    network = LeNet((1, 28, 28), 10)
+    files = {save_classifier(network, about) for _ in range(10)}
+    assert len(files) == 1
+    (header,) = (data[8 : 8 + int.from_bytes(data[:8], "little")] for data in files)
+    assert len(header) % 8 == 0 and json.loads(header)["__metadata__"]["shape"] == "shape"
