@@ -14,6 +14,7 @@ from conftest import environment
 
 from gan_mpi import __version__
 from gan_mpi.cli import cli
+from gan_mpi.config.describe import config_lines
 from gan_mpi.config.optimizer import OPTIMIZERS, OptimizerConfig
 from gan_mpi.config.resolve import config_from_dict, new_config, resumed_config
 from gan_mpi.config.running import RunConfig
@@ -124,6 +125,12 @@ def test_the_options_of_train_are_the_fields_of_the_configurations():
             ("--run-dir", "x", "--resume", "y"),
             "--run-dir and --resume exclude each other",
         ),
+        (("--run-dir", "x", "--outdir", "y"), "--run-dir and --outdir exclude each other"),
+        (("-n", "4"), "(4): -n is --dry-run here; ranks are the launcher's, as in 'mpiexec -n 4 "),
+        (("small",), "(small): a preset is named with its option, --preset small."),
+        ((str(TOP),), "data are named with --datadir, a run to go on with --resume."),
+        (("--steps", "9", "now"), "Got unexpected extra argument (now): train has options only."),
+        (("--steps", "1e3"), "'--steps': '1e3' is not a whole number, such as 1000."),
         (("--lr", "0"), "Invalid value for '--lr': 0.0 is not in the range x>0."),
         (
             ("--device", "tpu"),
@@ -177,6 +184,13 @@ def test_dry_run_prints_the_configuration_and_writes_nothing(gan_mpi, tmp_path):
     )
     assert (config["D"]["optimizer"], config["D"]["lr"]) == ("fsadagrad", 0.001)
     assert (result.returncode, list(tmp_path.iterdir())) == (0, [])
+
+
+def test_what_no_original_had_is_said_as_options():
+    assert not [line for line in config_lines(new_config({}), 1) if line.startswith("with")]
+    config = new_config({"preset": "small", "d_norm": "spectral", "instance_noise": 0.25})
+    said = "with --ema 5 --conditional projection --r1 3 --instance-noise 0.25 --d-norm spectral"
+    assert config_lines(config, 1)[-1] == said
 
 
 def test_the_default_is_the_original():

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gan_mpi.datasets.dataset import Source
+from gan_mpi.datasets.find import load_dataset
 from gan_mpi.drawing.generator import read_generator
 from gan_mpi.drawing.samples import each_class, fill_grid
 from gan_mpi.runs import checkpoint
+from gan_mpi.streams import DataOrder
 
 
 @pytest.fixture
@@ -54,8 +57,20 @@ def test_a_class_is_drawn_on_demand(gan_mpi, run, tmp_path):
 
     with Image.open(run / "fakes-000006.png") as picture:
         assert picture.width == picture.height  # ten of each of ten classes
+    data = load_dataset(Source(glyphs=200))
+    order = DataOrder(0, 200).indices(0, 200)
+    threes = order[data.labels[order] == 3]
+    with Image.open(run / "reals.png") as picture:
+        row = np.asarray(picture)[2 + 3 * 58 : 58 + 3 * 58].reshape(56, -1)[::2]
+    for column in (0, 9):  # of the real images of a class, as of its samples
+        left = 2 + 58 * column
+        assert np.array_equal(row[:, left : left + 56 : 2], data.images[threes[column], 0])
     moved = gan_mpi("sample", run, "--interpolate", "0:7", "--class", "2", "--frames", "3")
-    assert moved.returncode == 0, moved.stderr
+    assert "seed 0 to 7 of class 2 in 3 frames" in moved.stdout, moved.stderr
+    grown = gan_mpi("sample", run, "--timelapse", "--out", "grown.gif")
+    assert grown.returncode == 0, grown.stderr
+    with Image.open(run.parent / "grown.gif") as picture:
+        assert picture.width == picture.height, "every class has a row"
 
     for form in ("safetensors", "pt2"):
         done = gan_mpi("export", run, "--format", form)

@@ -214,6 +214,14 @@ def glyphs():
     return draw_glyphs(10_000)
 
 
+def test_a_resolution_that_changes_nothing_is_said(idx_folder):
+    assert load_dataset(Source(str(idx_folder))).notes == ()
+    assert load_dataset(Source(str(idx_folder), resolution=28)).notes == ()
+    said = "--resolution 64 is for folders of pictures, and changes nothing here"
+    for source in (Source(str(idx_folder), resolution=64), Source(glyphs=20, resolution=64)):
+        assert load_dataset(source).notes == (said,)
+
+
 def test_glyphs_are_digits_that_all_differ(glyphs):
     images, labels = glyphs
     assert images.shape == (10_000, 1, 28, 28)

@@ -7,7 +7,9 @@ import torch
 
 from gan_mpi.cluster import cores, device
 from gan_mpi.mpi import launcher
+from gan_mpi.programs import plan
 
+NODE = launcher.node_name()
 HYDRA = {"PMI_SIZE": "2", "MPI_LOCALNRANKS": "2"}
 SRUN = {"PMI_SIZE": "2", "SLURM_STEP_ID": "0"}
 OPEN_MPI = {"OMPI_COMM_WORLD_SIZE": "2"}
@@ -33,6 +35,18 @@ def test_cores_are_divided_among_the_ranks_that_may_run_on_them(masks, threads, 
     for asked, given in (("3", 3), ("2,1", 2), (" 1 ", 1), ("0", 1), ("many", threads[0])):
         monkeypatch.setenv("OMP_NUM_THREADS", asked)
         assert cores.thread_count(masks, 0) == given
+
+
+def test_a_dry_run_says_that_ranks_take_turns(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: LEFT)
+    for variable in ("OMP_NUM_THREADS", "MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE"):
+        monkeypatch.delenv(variable, raising=False)
+    for ranks, said in (
+        ("2", "2 thread(s) a rank"),
+        ("8", f"8 ranks have 4 core(s) on {NODE}, in"),
+    ):
+        monkeypatch.setenv("PMI_SIZE", ranks)
+        assert said in plan._device("cpu") and ("turns" in plan._device("cpu")) == (ranks == "8")
 
 
 @pytest.mark.parametrize(

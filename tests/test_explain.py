@@ -1,5 +1,6 @@
 """What --explain says of each update adds up, and changes nothing."""
 
+import os
 import re
 
 import pytest
@@ -94,3 +95,5 @@ def test_batch_norms_sums_and_empty_shares_are_told_apart(gan_mpi):
     assert result.returncode == 0, result.stderr
     assert "rank 0: nothing: there are more ranks than images" in result.stdout
     assert len(re.findall("batch norm's sums [0-9.]+ ms", result.stdout)) == 6
+    crowded = "; 3 ranks have " in result.stdout and ", in turns\n" in result.stdout
+    assert crowded == (len(os.sched_getaffinity(0)) < 3)

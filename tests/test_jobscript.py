@@ -140,7 +140,7 @@ def test_a_task_of_an_array_submits_itself_alone(tmp_path):
 )
 def test_the_number_of_an_arrays_task_is_filled_in_and_nothing_else(scheduler, variable):
     """In single quotes on the command line, so that only the job knows it."""
-    flags = ("--run-dir", "--datadir", "--outdir", "--classifier")
+    flags = ("--run-dir", "--datadir", "--transfer", "--classifier")
     of_task = (f"my runs/${variable}", f"${{{variable}}}x", f"${variable}S", "$HOME")
     words = [word for pair in zip(flags, of_task, strict=True) for word in pair]
     text = script(scheduler, *EIGHT, "--", "train", *words)
@@ -200,7 +200,7 @@ BAD = {
     ),
     "another's task": (
         ("slurm", *EIGHT, *RUN, "--seed", "$LSB_JOBINDEX"),
-        "'$LSB_JOBINDEX' is not a valid integer",
+        "'$LSB_JOBINDEX' is not a whole number",
     ),
     "array": (
         ("pbs", *EIGHT, "--directive", "-J 0-3", *RUN),
@@ -280,5 +280,5 @@ def test_submit_says_what_the_scheduler_said(tmp_path, monkeypatch):
     program.chmod(0o755)
     assert jobscript(*submit).output == "12.server\n"
     assert (tmp_path / "given").read_text() == (TOP / "launch" / "pbs.sh").read_text()
-    program.write_text("#!/bin/sh\necho 'no such queue' >&2\nexit 3\n")
-    assert "--submit: qsub refused: no such queue" in str(jobscript(*submit).exception)
+    program.write_text("#!/bin/sh\necho 'no such queue:' >&2\necho debug >&2\nexit 3\n")
+    assert "--submit: qsub refused: no such queue: debug" in str(jobscript(*submit).exception)

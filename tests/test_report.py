@@ -54,6 +54,7 @@ def record(step, batch):
 def evaluation(step, batch, sha256):
     figures = {"frechet": 9.0 - step / 50 + 8 * (step == 300), "precision": 0.5}
     figures |= {"kernel": 0.01, "recall": 0.4, "histogram": [0.7, 0.3], "missing": []}
+    figures["agreement"] = [0.99, 0.875]
     floor = {"frechet": 0.25, "precision": 0.9, "recall": 0.9, "histogram": [0.5, 0.5]}
     extractor = {"name": "mnist-lenet", "sha256": sha256, "accuracy": 0.99}
     about = {"data": "mnist", "samples": 100, "real": 100, "floor_samples": 100, "seconds": 1.0}
@@ -82,6 +83,7 @@ def test_one_file_holds_everything(runs):
         and "What differs" not in text
     )
     assert "<th>cat</th>" in text and "<th>dog</th>" in text
+    assert "<td>87.5 %</td>" in text and "right where asked for" in text
     assert "torch 2.13" in text and "node1" in text and "G.lr" in text
 
 

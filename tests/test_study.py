@@ -128,7 +128,7 @@ def test_what_is_wrong_with_a_study_is_said_before_any_work(study, tmp_path):
         ("--vary", "batch"): ("'batch' is not like batch=32,128,512", 2),
         ("--vary", "batch=16", "--vary", "batch=32"): ("names one option twice", 2),
         ("--vary", "bach=16"): ("of the options of train: No such option", 2),
-        ("--vary", "batch=16,x"): ("'x' is not a valid integer", 2),
+        ("--vary", "batch=16,x"): ("'x' is not a whole number", 2),
         ("--vary", "ranks=1,4"): ("ranks=4, but mpiexec started 2", 2),
         ("--vary", "seed=0", "--only", "2"): ("--only: 2, but there are 1 settings", 2),
         ("--vary", "seed=0", "--", "--run-dir", "x"): ("--run-dir does not go with", 2),

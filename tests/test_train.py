@@ -50,9 +50,11 @@ def test_a_run_leaves_what_a_person_and_a_resume_need(gan_mpi, tmp_path):
     assert picture.size == (6 * (56 + 2) + 2,) * 2
     assert picture.text["step"] == "4"
     before = files(run_dir)
-    again = gan_mpi("train", "--resume", run)
-    assert again.returncode == 0
-    assert again.stdout.startswith(f"{run} is finished: it has 4 of 4 steps. Train longer: gan-")
+    for size, launcher in ((None, ""), (2, "mpiexec -n 2 ")):
+        again = gan_mpi("train", "--resume", run, size=size)
+        longer = f"{launcher}gan-mpi train --resume {run} --steps 8"
+        assert again.returncode == 0
+        assert again.stdout == f"{run} is finished: it has 4 of 4 steps. Train longer: {longer}\n"
     assert files(run_dir) == before
 
 

@@ -1,7 +1,6 @@
 """The time of a step, and of each phase of it."""
 
 import math
-import os
 import statistics
 import time
 from collections.abc import Mapping
@@ -12,7 +11,6 @@ import torch
 
 from gan_mpi.arrays import Array
 from gan_mpi.clock import between
-from gan_mpi.cluster.cores import oversubscribed, thread_count
 from gan_mpi.cluster.memory import keep_freed_memory, return_freed_memory
 from gan_mpi.lifecycle.phases import Phases
 from gan_mpi.lifecycle.stopping import StopRequest
@@ -130,14 +128,6 @@ class Stage:
         self.step()
         seconds, phases = time.perf_counter() - began, between(before, clock.seconds())
         return Timed(seconds, phases, under_way.hidden - hidden)
-
-
-def crowding(comm: Communicator) -> str:
-    """Say that the threads of a node are more than its cores, else "".  Collective."""
-    masks = comm.node_allgather(frozenset(os.sched_getaffinity(0)))
-    threads = comm.node_allgather(thread_count(masks, comm.local_rank))
-    found = comm.allgather(oversubscribed(masks, threads))
-    return next((each for each in found if each), "")
 
 
 def far_allreduce_times(comm: Communicator, sizes: list[int]) -> list[float]:

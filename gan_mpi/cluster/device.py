@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from gan_mpi.cluster.cores import idle_cores, thread_count
+from gan_mpi.cluster.cores import idle_cores, oversubscribed, thread_count
 from gan_mpi.cluster.processors import has_bfloat16, processor
 from gan_mpi.errors import invalid_value
 from gan_mpi.mpi.comm import Communicator
@@ -16,10 +16,14 @@ from gan_mpi.mpi.world import has_threads
 
 @dataclass(frozen=True)
 class Placement:
-    """This rank's device and threads, and what all ranks of its node should be told."""
+    """This rank's device and threads, and what all ranks of its node should be told.
+
+    `crowded` says that a node has more threads than cores; the same on all ranks.
+    """
 
     device: torch.device
     threads: int
+    crowded: str = ""
     warnings: tuple[str, ...] = ()
 
 
@@ -42,8 +46,19 @@ def place(comm: Communicator, requested: str) -> Placement:
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
     idle = idle_cores(masks, comm.node_allgather(threads))
-    idle = idle if device.type == "cpu" else ""
-    return Placement(device, threads, tuple(filter(None, (sharing(comm, device), idle))))
+    crowded = crowding(comm)
+    if device.type != "cpu":
+        idle = crowded = ""
+    warnings = filter(None, (sharing(comm, device), idle))
+    return Placement(device, threads, crowded, tuple(warnings))
+
+
+def crowding(comm: Communicator) -> str:
+    """Say that the threads of a node are more than its cores, else "".  Collective."""
+    masks = comm.node_allgather(frozenset(os.sched_getaffinity(0)))
+    threads = comm.node_allgather(thread_count(masks, comm.local_rank))
+    found = comm.allgather(oversubscribed(masks, threads))
+    return next((each for each in found if each), "")
 
 
 def _choose_device(comm: Communicator, requested: str) -> torch.device:

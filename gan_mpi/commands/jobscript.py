@@ -193,8 +193,7 @@ def _submit(command: tuple[str, ...], script: str) -> int:
     except OSError as error:
         raise UserError(f"--submit: cannot start {command[0]}: {reason(error)}.") from None
     if done.returncode:
-        raise UserError(
-            f"--submit: {' '.join(command)} refused: {done.stderr.strip() or done.stdout.strip()}"
-        )
+        why = " ".join((done.stderr.strip() or done.stdout).split())
+        raise UserError(f"--submit: {' '.join(command)} refused: {why}")
     say(done.stdout.strip())
     return 0

@@ -45,7 +45,8 @@ ENDINGS = {"png": ".png", "npz": ".npz", "pngs": ""}
     "--grid",
     type=GridSize(),
     metavar="WxH",
-    help="Columns and rows of the picture.  [default: 6x6, or what holds the seeds]",
+    help="Columns and rows of the picture.  [default: 6x6, or ten of each class a row; or what "
+    "holds the seeds]",
 )
 @choice_option(
     "--format",
@@ -128,7 +129,7 @@ def sample(
         from gan_mpi.programs.animate import timelapse as draw_all
 
         target = out or Path("timelapse.gif")
-        return draw_all(comm, run_or_checkpoint, grid or (6, 6), target, not no_ema)
+        return draw_all(comm, run_or_checkpoint, grid, target, not no_ema)
     from gan_mpi.programs.sample import sample as draw
 
     how = (seeds, grid, form, out, classes)

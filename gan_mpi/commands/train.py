@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -9,6 +10,7 @@ import click
 from gan_mpi.cluster.time_left import seconds_of
 from gan_mpi.config import values
 from gan_mpi.config.given import Given, text_of
+from gan_mpi.config.presets import PRESETS
 from gan_mpi.config.resolve import new_config
 from gan_mpi.config.running import RunConfig
 from gan_mpi.config.training import TrainConfig
@@ -30,11 +32,40 @@ EXCLUSIVE = (
     ("fast", "kimg"),
     ("datadir", "glyphs"),
     ("run_dir", "resume"),
+    ("run_dir", "outdir"),
+    ("resume", "outdir"),
     ("transfer", "resume"),
 )
 
 
-@click.command(cls=GroupedCommand, short_help="Train a generator and a discriminator on all ranks.")
+class TrainCommand(GroupedCommand):
+    """A command that says what words may have meant that stand beside its options."""
+
+    allow_extra_args = True
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse what is left over: click.UsageError."""
+        dashed_n = "-n" in args
+        if rest := super().parse_args(ctx, args):
+            raise click.UsageError(_of_word(rest[0], dashed_n), ctx)
+        return rest
+
+
+def _of_word(word: str, after_n: bool) -> str:
+    said = f"Got unexpected extra argument ({word})"
+    if after_n and word.isdecimal():
+        return (
+            f"{said}: -n is --dry-run here; ranks are the launcher's, as in 'mpiexec -n {word} "
+            "gan-mpi train'."
+        )
+    if word in PRESETS:
+        return f"{said}: a preset is named with its option, --preset {word}."
+    if Path(word).exists():
+        return f"{said}: data are named with --datadir, a run to go on with --resume."
+    return f"{said}: train has options only."
+
+
+@click.command(cls=TrainCommand, short_help="Train a generator and a discriminator on all ranks.")
 @config_options(RunConfig, TrainConfig)
 @click.option(
     "--fast/--full",

@@ -1,8 +1,11 @@
 """A configuration in a few lines: what is trained, and how, on so many ranks."""
 
+from dataclasses import fields
+
 from gan_mpi import __version__
 from gan_mpi.config.optimizer import OptimizerConfig
-from gan_mpi.config.training import TrainConfig
+from gan_mpi.config.training import BEYOND, TrainConfig
+from gan_mpi.errors import flag
 from gan_mpi.streams import shard
 
 
@@ -14,6 +17,7 @@ def config_lines(config: TrainConfig, world_size: int) -> list[str]:
         f"{shares(config.batch, world_size)}; {_turn(config)}",
         f"G: {_describe(config.G)}",
         f"D: {_describe(config.D)}",
+        *_beyond(config),
     ]
 
 
@@ -31,6 +35,18 @@ def shares(batch: int, world_size: int) -> str:
 def _model(config: TrainConfig) -> str:
     latents = f"{config.latent_dim} {config.latents} latents"
     return f"images {config.range}, {latents}, loss {config.loss}"
+
+
+def _beyond(config: TrainConfig) -> list[str]:
+    """Return a line of what is on that no original had, as options, if anything is."""
+    every = [each for each in fields(config) if each.metadata.get("group") == BEYOND]
+    on = [each.name for each in every if getattr(config, each.name) != each.default]
+    said = [f"{flag(name)} {_short(getattr(config, name))}" for name in on]
+    return [f"with {' '.join(said)}"] if said else []
+
+
+def _short(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _turn(config: TrainConfig) -> str:

@@ -72,6 +72,14 @@ def load_dataset(source: Source, split: str = "train", into: NewFile | None = No
 
 def open_dataset(source: Source, split: str = "train", into: NewFile | None = None) -> Dataset:
     """Return what load_dataset() does, a packed data set unchecked.  Raises UserError."""
+    dataset, side = _open(source, split, into), source.resolution
+    if side in (Source.resolution, *dataset.shape[1:]):
+        return dataset
+    said = f"--resolution {side} is for folders of pictures, and changes nothing here"
+    return replace(dataset, notes=(*dataset.notes, said))
+
+
+def _open(source: Source, split: str, into: NewFile | None) -> Dataset:
     if source.datadir is not None:
         return _read(Path(source.datadir), source, split, into)
     is_test = split == "test"

@@ -90,6 +90,11 @@ def each_class(seeds: Sequence[int], classes: Sequence[int]) -> tuple[list[int],
     return [seed for _ in classes for seed in seeds], labels
 
 
+def usual_grid(classes: int) -> tuple[int, int]:
+    """Return columns and rows of a picture: ten samples of each class a row, else six by six."""
+    return (10, classes) if classes else (6, 6)
+
+
 def fill_grid(
     columns: int, rows: int, classes: Sequence[int]
 ) -> tuple[list[int], list[int] | None]:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from gan_mpi.config.presets import PRESETS
-from gan_mpi.options.params import FiniteRange, RunPath
+from gan_mpi.options.params import FiniteRange, RunPath, WholeRange
 
 PLAYERS = {"": "both players", "g": "the generator", "d": "the discriminator"}
 HEADINGS = (
@@ -140,4 +140,4 @@ def _type(config_field: Field, kind: type) -> Any:
         return FiniteRange(**limits)
     if limits["min"] is None and limits["max"] is None:
         return kind
-    return click.IntRange(**limits)
+    return WholeRange(**limits)

@@ -28,6 +28,17 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+class WholeRange(click.IntRange):
+    """A whole number in a range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            int(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a whole number, such as 1000.", param, ctx)
+        return int(super().convert(value, param, ctx))
+
+
 class SeedRange(click.ParamType):
     """Seeds as numbers and inclusive ranges, such as 0,1,4-6."""
 
@@ -141,7 +152,7 @@ def number_option(
     **more: Any,
 ) -> Option:
     """Return an option that is a whole number; a default is shown unless `more` says otherwise."""
-    kind = click.IntRange(min=minimum, max=maximum)
+    kind = WholeRange(min=minimum, max=maximum)
     shown = {"show_default": default is not None, **more}
     return click.option(flag, type=kind, default=default, metavar=metavar, help=help, **shown)
 

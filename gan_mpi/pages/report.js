@@ -53,7 +53,8 @@ class Chart {
     this.xs = [...new Set(spec.series.flatMap((s) => s.points.map((p) => p[0])))].sort((a, b) => a - b);
     this.at = this.xs.length - 1;
     const box = html(parent, "section", { className: "chart" });
-    html(box, "h3", { textContent: spec.title });
+    this.log = spec.log && Math.min(...spec.series.flatMap((s) => s.points.map((p) => p[1]))) > 0;
+    html(box, "h3", { textContent: spec.title + (this.log ? " (logarithmic)" : "") });
     this.place = html(box, "div", { tabIndex: 0 });
     this.place.setAttribute("role", "slider");
     this.place.setAttribute("aria-label", spec.title);
@@ -91,8 +92,7 @@ class Chart {
     const width = this.place.clientWidth;
     if (!width || width === this.width) return;
     this.width = width;
-    const { spec } = this, ys = spec.series.flatMap((s) => s.points.map((p) => p[1]));
-    const log = spec.log && Math.min(...ys) > 0;
+    const { spec, log } = this, ys = spec.series.flatMap((s) => s.points.map((p) => p[1]));
     const [low, high] = limits(ys, log);
     const first = this.xs[0], span = this.xs.at(-1) - first || 1;
     const along = (v) => (log ? Math.log(v / low) / Math.log(high / low) : (v - low) / (high - low));

@@ -18,6 +18,7 @@ from gan_mpi.drawing.samples import (
     row_names,
     sample_inputs,
     sample_labels,
+    usual_grid,
 )
 from gan_mpi.errors import UserError
 from gan_mpi.files import write_aside
@@ -49,10 +50,7 @@ def interpolate(
     """
     trained = comm.on_root(lambda: find_generator(source, step, ema))
     comm.alike(lambda: _require_images(trained))
-    label = None
-    if asked is not None:
-        label, *more = comm.alike(lambda: find_classes(trained, [asked]))
-        comm.alike(lambda: _require_one(asked, more))
+    label = None if asked is None else comm.alike(lambda: _one_class(trained, asked))
     config, generator = trained.config, comm.alike(trained.build)
     one, other = (sample_inputs(generator, config, seed, seed + 1)[0] for seed in ends)
     width = config.latent_dim
@@ -68,6 +66,7 @@ def interpolate(
 
     (pixels,) = in_chunks(comm, frames, draw)
     facts = {**trained.facts, "interpolation": f"{ends[0]}:{ends[1]}"}
+    of_class = f" of class {trained.data.class_name(label)}" if trained.data.classes else ""
 
     def write() -> None:
         if out.suffix.lower() == ".png":
@@ -81,7 +80,7 @@ def interpolate(
 
     comm.on_root(write)
     if comm.is_root:
-        say(f"{out}: seed {ends[0]} to {ends[1]} in {frames} frames")
+        say(f"{out}: seed {ends[0]} to {ends[1]}{of_class} in {frames} frames")
     return 0
 
 
@@ -106,13 +105,13 @@ def between(one: np.ndarray, other: np.ndarray, count: int, spherical: bool) -> 
 def timelapse(
     comm: Communicator,
     run: Path | None,
-    grid: tuple[int, int],
+    grid: tuple[int, int] | None,
     out: Path,
     ema: bool = True,
 ) -> int:
     """Draw the same latents by every checkpoint of a run, as a GIF.  Raises UserError.  Collective.
 
-    Each rank draws some of the checkpoints.
+    Each rank draws some of the checkpoints, in a grid of so many columns and rows.
     """
     run_dir, paths = comm.on_root(lambda: _all_checkpoints(run))
     mine = comm.agree(
@@ -144,21 +143,25 @@ def _all_checkpoints(run: Path | None) -> tuple[Path, list[Path]]:
     return run_dir, paths
 
 
-def _grid_of(path: Path, grid: tuple[int, int], ema: bool) -> tuple[Image.Image, dict]:
+def _grid_of(path: Path, asked: tuple[int, int] | None, ema: bool) -> tuple[Image.Image, dict]:
     trained = read_generator(path, checkpoint.read_checkpoint(path), ema)
     _require_images(trained)
-    seeds, labels = fill_grid(*grid, find_classes(trained, None))
+    classes = find_classes(trained, None)
+    grid = asked or usual_grid(len(classes))
+    seeds, labels = fill_grid(*grid, classes)
     pixels = generate(trained.build(), trained.config, seeds, labels)
     names = row_names(trained.data, labels, grid[0])
     return pictures.grid(pixels, *grid, names), trained.facts
 
 
-def _require_one(asked: str, more: list[int]) -> None:
+def _one_class(trained: SavedGenerator, asked: str) -> int:
+    label, *more = find_classes(trained, [asked])
     if more:
         raise UserError(
             f"--class: {asked} is {len(more) + 1} classes, and --interpolate draws one.",
             exit_code=2,
         )
+    return label
 
 
 def _require_images(trained: SavedGenerator) -> None:

@@ -11,10 +11,9 @@ from gan_mpi.bench.steps import (
     Stage,
     Steps,
     allreduce_times,
-    crowding,
     far_allreduce_times,
 )
-from gan_mpi.cluster.device import place, without_bfloat16
+from gan_mpi.cluster.device import crowding, place, without_bfloat16
 from gan_mpi.cluster.facts import require_agreement
 from gan_mpi.config.given import Given, text_of
 from gan_mpi.errors import DIVERGED, UserError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from gan_mpi.cluster.cores import thread_count
+from gan_mpi.cluster.cores import oversubscribed, thread_count
 from gan_mpi.config.describe import config_lines
 from gan_mpi.config.given import Given
 from gan_mpi.config.resolve import run_config
@@ -60,7 +60,10 @@ def _device(asked: str) -> str:
     whole = os.sched_getaffinity(os.getppid())
     bound = len(mine) < len(whole)  # by the launcher, to cores of its own
     cores = [mine] * (1 if bound else launcher.local_count())
-    return f"device: cpu, {thread_count(cores, 0)} thread(s) a rank"
+    threads = thread_count(cores, 0)
+    crowded = oversubscribed(cores, [threads] * len(cores))
+    in_turns = f"; {crowded}, in turns" if crowded else ""
+    return f"device: cpu, {threads} thread(s) a rank{in_turns}"
 
 
 def _length(config: TrainConfig, options: RunConfig) -> list[str]:

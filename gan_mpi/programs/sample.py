@@ -22,14 +22,13 @@ from gan_mpi.drawing.samples import (
     find_classes,
     generate,
     row_names,
+    usual_grid,
 )
 from gan_mpi.errors import UserError
 from gan_mpi.files import write_output
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.runs.log import say
 
-DEFAULT_GRID = (6, 6)
-CLASS_COLUMNS = 10  # samples of a class in a picture
 WIDEST = 20  # columns, unless they are asked for
 DEFAULT_OUT = {"png": "samples.png", "npz": "samples.npz", "pngs": "samples"}
 
@@ -103,7 +102,7 @@ def _without_classes(
     trained: SavedGenerator, seeds: list[int] | None, grid: tuple[int, int] | None
 ) -> Plan:
     if seeds is None:
-        grid = grid or (None if trained.data.are_points else DEFAULT_GRID)
+        grid = grid or (None if trained.data.are_points else usual_grid(0))
         seeds = list(range(POINTS if grid is None else grid[0] * grid[1]))
     return Plan(seeds, None, grid or _nearly_square(len(seeds)))
 
@@ -113,7 +112,7 @@ def _of_classes(
 ) -> Plan:
     """Return every class with every seed: one class a row, one latent a column."""
     if seeds is None:
-        columns, rows = grid or (CLASS_COLUMNS, len(classes))
+        columns, rows = grid or usual_grid(len(classes))
         _require_rows(grid, rows, len(classes))
         return Plan(*fill_grid(columns, rows, classes), (columns, rows))
     columns = grid[0] if grid else min(len(seeds), WIDEST)

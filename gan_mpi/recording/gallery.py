@@ -8,7 +8,7 @@ from gan_mpi.config.values import grid_size
 from gan_mpi.datasets.drawn import draw_points as draw_real_points
 from gan_mpi.drawing import pictures
 from gan_mpi.drawing.charts import draw_losses, draw_points
-from gan_mpi.drawing.samples import POINTS, fill_grid, generate, row_names
+from gan_mpi.drawing.samples import POINTS, fill_grid, generate, row_names, usual_grid
 from gan_mpi.files import write_aside
 from gan_mpi.recording.board import Board
 from gan_mpi.runs import stats
@@ -19,39 +19,47 @@ from gan_mpi.training.run import Run
 REALS = "reals.png"
 
 
-def default_grid(classes: int) -> str:
-    """Return columns x rows of a picture: a row for each class, if samples have classes."""
-    return f"10x{classes}" if classes else "6x6"
-
-
 class Gallery:
     """What is drawn into a run directory, by root."""
 
     def __init__(self, run: Run, board: Board) -> None:
         """Samples also go to `board`."""
         self.run, self.board, data = run, board, run.state.data
-        self.grid = grid_size(run.options.grid or default_grid(data.classes))
+        asked = run.options.grid
+        self.grid = grid_size(asked) if asked else usual_grid(data.classes)
         self.count = POINTS if data.are_points else self.grid[0] * self.grid[1]
 
     def samples(self) -> None:
         """Draw the first seeds' samples at this step."""
         state = self.run.state
-        data, columns = state.data, self.grid[0]
-        if data.are_points:
-            seeds, labels = list(range(self.count)), None
-        else:
-            classes = [label for label, count in enumerate(data.label_counts) if count]
-            seeds, labels = fill_grid(*self.grid, classes)
+        seeds, labels = self._places()
         samples = generate(state.sampler, state.config, seeds, labels)
-        names = row_names(data, labels, columns)
-        picture = self._picture(f"fakes-{state.progress.step:06d}.png", samples, names)
+        picture = self._picture(f"fakes-{state.progress.step:06d}.png", samples, labels)
         self.board.add_picture("samples", picture, state.progress.step)
 
     def reals(self) -> None:
-        """Draw the first of the data, as the run sees them."""
-        real = self.run.dataset.images
-        order = DataOrder(self.run.state.config.seed, len(real))
-        self._picture(REALS, real[order.indices(0, min(self.count, len(real)))])
+        """Draw the first of the data, as the run sees them; where samples have classes, of each."""
+        real, (_, labels) = self.run.dataset.images, self._places()
+        order = DataOrder(self.run.state.config.seed, len(real)).indices(0, len(real))
+        shown = real[order[: self.count]] if labels is None else self._of_classes(order, labels)
+        self._picture(REALS, shown, labels)
+
+    def _places(self) -> tuple[list[int], list[int] | None]:
+        """Return the seed of each place in a picture, and its class if samples have classes."""
+        data = self.run.state.data
+        if data.are_points:
+            return list(range(self.count)), None
+        classes = [label for label, count in enumerate(data.label_counts) if count]
+        return fill_grid(*self.grid, classes)
+
+    def _of_classes(self, order: np.ndarray, labels: Sequence[int]) -> np.ndarray:
+        """Return the next image in `order` of each of these classes; grey where there is none."""
+        real, of_images = self.run.dataset.images, self.run.dataset.labels
+        assert of_images is not None, "samples have classes because the data do"
+        sorted_out = {label: iter(order[of_images[order] == label]) for label in set(labels)}
+        found = [next(sorted_out[label], None) for label in labels]
+        nothing = np.full_like(real[0], pictures.GAP_GREY)
+        return np.stack([nothing if place is None else real[place] for place in found])
 
     def curves(self) -> None:
         """Draw losses.png, if there is anything to draw."""
@@ -66,12 +74,14 @@ class Gallery:
             facts["extractor"] = evaluations[-1]["extractor"]["sha256"]
         write_aside(directory / "losses.png", draw_losses(records, evaluations, title, facts))
 
-    def _picture(self, name: str, samples: np.ndarray, names: Sequence[str] = ()) -> bytes:
+    def _picture(self, name: str, samples: np.ndarray, labels: Sequence[int] | None) -> bytes:
+        """Draw images, in rows that are called by these classes if there are any, or points."""
         if self.run.state.data.are_points:
             title = f"{name.removesuffix('.png')}, {len(samples)} points"
             generated = None if name == REALS else samples
             data = draw_points(draw_real_points(POINTS), generated, title, self._facts())
         else:
+            names = row_names(self.run.state.data, labels, self.grid[0])
             data = pictures.png(pictures.grid(samples, *self.grid, names), self._facts())
         write_aside(self.run.directory / name, data)
         return data

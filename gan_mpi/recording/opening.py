@@ -48,6 +48,7 @@ def opening_lines(
     data = state.data
     hosts = list(dict.fromkeys(comm.allgather(platform.node())))
     named = ", ".join(hosts[:4]) + (", ..." if len(hosts) > 4 else "")
+    in_turns = f"; {placement.crowded}, in turns" if placement.crowded else ""
     shape, what = "x".join(map(str, data.shape)), "points" if data.are_points else "images"
     return [
         *([GLYPHS] if data.glyphs is not None else []),
@@ -56,7 +57,7 @@ def opening_lines(
         *_classes(data),
         *dict.fromkeys(note for each in comm.allgather(notes) for note in each),
         f"ranks: {comm.world_size} on {len(hosts)} host(s) ({named}), {library_name()}",
-        f"device: {placement.device}, {placement.threads} thread(s) a rank",
+        f"device: {placement.device}, {placement.threads} thread(s) a rank{in_turns}",
         *config_lines(state.config, comm.world_size),
     ]
 

@@ -13,6 +13,7 @@ from gan_mpi.config.training import TrainConfig
 from gan_mpi.datasets.dataset import Source
 from gan_mpi.datasets.find import find_source
 from gan_mpi.errors import UserError
+from gan_mpi.mpi import launcher
 from gan_mpi.parallel.linear import has_onednn
 from gan_mpi.runs import checkpoint
 from gan_mpi.runs import directory as rundir
@@ -67,9 +68,10 @@ class Start:
             return None
         asked = self.config.steps
         has = f"{step} of {asked} steps" if step == asked else f"{step} steps, more than {asked}"
+        train = f"{launcher.words(launcher.process_count())}gan-mpi train"
         return (
             f"{self.run_dir} is finished: it has {has}. Train longer: "
-            f"gan-mpi train --resume {shlex.quote(str(self.run_dir))} --steps {2 * step}"
+            f"{train} --resume {shlex.quote(str(self.run_dir))} --steps {2 * step}"
         )
 
 
