@@ -11,7 +11,7 @@ from PIL import Image
 from gan_mpi.datasets.dataset import Source
 from gan_mpi.datasets.drawn import draw_glyphs
 from gan_mpi.datasets.find import load_dataset
-from gan_mpi.evaluation.extractor import bundled, read_classifier, save_classifier
+from gan_mpi.evaluation.extractor import Extractor, bundled, read_classifier, save_classifier
 from gan_mpi.evaluation.lenet import LeNet
 from gan_mpi.runs.directory import list_checkpoints
 from gan_mpi.runs.evaluations import best_evaluation, read_evaluations
@@ -331,6 +331,20 @@ def test_a_classifier_that_learned_other_labels_is_not_taken(gan_mpi, tmp_path, 
     assert done.returncode == 1 and "there is no classifier for these images yet" in done.stderr
     done = gan_mpi("train", "--datadir", glyphs, *words)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_classifier_that_knows_next_to_nothing_is_said(gan_mpi, tmp_path, small):
+    networks = {classes: LeNet((1, 28, 28), classes) for classes in (2, 10)}
+    for classes, accuracy, knows in ((10, 0.18, 0), (10, 0.2, 1), (2, 0.54, 0), (2, 0.56, 1)):
+        extractor = Extractor("x", "a", accuracy, (1, 28, 28), networks[classes])
+        assert (extractor.doubt == "") == knows
+    about = {"name": "x", "data": "a", "shape": "[1, 28, 28]", "classes": "10", "accuracy": "0.1"}
+    (tmp_path / "c.safetensors").write_bytes(save_classifier(networks[10], about))
+    given = ("--steps", "1", "--evaluate-every", "1", "--classifier", "c.safetensors")
+    done = gan_mpi("train", *small, *given, "--samples", "12", size=2)
+    assert done.returncode == 0, done.stderr
+    said = "Warning: the classifier x has 10.0% of the test images right, of 10 classes: figures "
+    assert done.stderr.count(said) == 1
 
 
 def test_one_classifier_is_one_file():

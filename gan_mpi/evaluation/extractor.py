@@ -22,6 +22,7 @@ from gan_mpi.runs.records import fits
 FORMAT = "gan-mpi classifier 1"
 FILE = "classifier.safetensors"  # in a run directory
 HEADER = 4096  # bytes, in which a classifier's header lies
+HARDLY = 0.1  # of the way from chance to all: a classifier that knows less knows nothing
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,19 @@ class Extractor:
     def identity(self) -> Identity:
         """What is stored with every figure: name, sha256 and accuracy."""
         return {"name": self.name, "sha256": self.sha256, "accuracy": self.accuracy}
+
+    @property
+    def doubt(self) -> str:
+        """A sentence if a classifier is hardly better on the test images than chance, or ""."""
+        if self.accuracy is None or not self.classes:
+            return ""
+        chance = 1 / self.classes
+        if self.accuracy > chance + HARDLY * (1 - chance):
+            return ""
+        return (
+            f"the classifier {self.name} has {self.accuracy:.1%} of the test images right, of "
+            f"{self.classes} classes: figures by its features say next to nothing"
+        )
 
     def to(self, device: torch.device) -> "Extractor":
         """Compute on this device."""

@@ -154,7 +154,11 @@ class Reference:
             return None
         return classes.places(label_counts, names, self.class_names, self.extractor.classes)
 
-    def unjudged(self, trained_on: DataRecord) -> str:
+    def doubts(self, trained_on: DataRecord) -> list[str]:
+        """Return what should be known before figures of such a generator are believed."""
+        return [each for each in (self.extractor.doubt, self._unjudged(trained_on)) if each]
+
+    def _unjudged(self, trained_on: DataRecord) -> str:
         """Return a sentence if samples cannot be judged by the class that was asked for, or ""."""
         asked_for = trained_on.label_counts
         if not asked_for or self.places(asked_for, trained_on.class_names) is not None:

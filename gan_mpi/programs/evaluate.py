@@ -49,8 +49,8 @@ def evaluate(
     wanted = Wanted(samples, classifier, folder)
     reference = make_reference(comm, wanted, data, train, device)
     generator = comm.alike(trained.build).to(device)
-    if comm.is_root and (unjudged := reference.unjudged(trained.data)):
-        warn(unjudged)
+    for doubt in reference.doubts(trained.data) if comm.is_root else ():
+        warn(doubt)
     figures, pairs = reference.evaluate(generator, trained.config, trained.data.class_names)
     evaluation: Evaluation = {"step": trained.step, "kimg": trained.images / 1000, **figures}
     comm.on_root(lambda: write_evaluation(folder, evaluation, pairs, trained.facts))

@@ -32,7 +32,7 @@ from gan_mpi.networks.weights import draw_weights, torch_default
 from gan_mpi.parallel.bucket import average_gradients
 from gan_mpi.parallel.data import say_notes, share_dataset, share_tests
 from gan_mpi.parallel.replicas import broadcast_network
-from gan_mpi.runs.log import say
+from gan_mpi.runs.log import say, warn
 from gan_mpi.streams import DataOrder, Purpose, shard
 
 BATCH = 128  # images in one update, over all ranks
@@ -75,12 +75,14 @@ def train_classifier(
     }
     data = save_classifier(network.cpu(), about)
     comm.on_root(lambda: write_output(target, data, "--out"))
-    sha256 = read_classifier(data, target).sha256
+    extractor = read_classifier(data, target)
     _say(
         comm,
-        f"{target}: {accuracy:.2%} of {len(test.images)} test images right, SHA-256 {sha256}, "
-        f"{time.perf_counter() - begin:.0f} s",
+        f"{target}: {accuracy:.2%} of {len(test.images)} test images right, "
+        f"SHA-256 {extractor.sha256}, {time.perf_counter() - begin:.0f} s",
     )
+    if extractor.doubt and comm.is_root:
+        warn(extractor.doubt)
     comm.close()
     return 0
 

@@ -36,8 +36,8 @@ class Monitor:
         self.run, self.reference = run, reference
         # The data of a site may be of one class: the widest counts.
         self.real_spread = max(run.comm.allgather(spread(run.dataset.images[:REALS])))
-        if reference is not None and (unjudged := reference.unjudged(run.state.data)):
-            run.log.warning(unjudged)
+        for doubt in reference.doubts(run.state.data) if reference else ():
+            run.log.warning(doubt)
         self.raised: set[str] = set()
         self.unrecorded: dict[str, str] = {}  # alarms since the last record
 
