@@ -72,3 +72,5 @@ def test_what_does_not_move_is_named(gan_mpi, tmp_path):
             result.stderr,
         )
     assert path.exists() and not list(tmp_path.glob("*.gif"))
+    missing = gan_mpi("sample", "none", "--timelapse")
+    assert missing.returncode == 2 and "'none' is not a run directory" in missing.stderr

@@ -2,6 +2,7 @@
 
 import re
 import time
+from pathlib import Path
 
 import pytest
 from test_signals import OPTIONS
@@ -9,6 +10,7 @@ from test_signals import OPTIONS
 from gan_mpi.cluster.deadline import End, find_end
 from gan_mpi.cluster.time_left import seconds_of
 from gan_mpi.errors import UserError
+from gan_mpi.lifecycle import stopping
 from gan_mpi.lifecycle.stopping import SLACK, Lookout, StopRequest
 from gan_mpi.runs import directory as rundir
 from gan_mpi.runs.segments import read_segments
@@ -152,6 +154,20 @@ def test_the_stop_file_is_looked_for_now_and_then_and_used_up(tmp_path):
     lookout.look(0.0)
     assert stop.reason == f"the file {tmp_path / 'STOP'}"
     assert not (tmp_path / "STOP").exists()
+
+
+def test_a_file_system_that_fails_ends_no_run(tmp_path, monkeypatch):
+    stop = StopRequest()
+    lookout = Lookout(stop, None, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(stopping, "LOOK_EVERY", -1.0)
+        patch.setattr(Path, "exists", lambda path: (_ for _ in ()).throw(OSError(116, "Stale")))
+        lookout.look(0.0)
+        assert not stop.requested
+    monkeypatch.setattr(stopping, "LOOK_EVERY", -1.0)
+    (tmp_path / "STOP").mkdir()  # which is no file to be removed
+    lookout.look(0.0)
+    assert stop.reason == f"the file {tmp_path / 'STOP'}"
 
 
 def test_a_time_limit_stops_all_ranks_with_75(gan_mpi, tmp_path):

@@ -6,10 +6,11 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from conftest import MAIN, environment, write_idx
+from conftest import MAIN, environment, write_glyphs, write_idx
 from test_claim import wait_for
 
 from gan_mpi.cli import cli
@@ -45,10 +46,44 @@ def test_a_start_that_gets_no_number_gives_up(tmp_path, monkeypatch):
 )
 def test_what_a_killed_start_and_others_write_is_no_foreign_file(tmp_path, name):
     (tmp_path / name).write_text("{")
-    assert directory.make_named(tmp_path) == tmp_path
+    assert directory.make_named(tmp_path, "--run-dir") == tmp_path
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(UserError, match="holds files, such as thesis.tex, but no run"):
-        directory.make_named(tmp_path)
+        directory.make_named(tmp_path, "--run-dir")
+
+
+@pytest.mark.parametrize("option", ["--run-dir", "--resume"])
+def test_the_config_of_another_program_is_no_run_and_stays(gan_mpi, tmp_path, option):
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text('{"architectures": ["Other"]}')
+    done = gan_mpi("train", "--glyphs", 20, "--steps", 1, option, "model", size=2)
+    assert done.returncode == 1
+    said = f"Error: {option}: model holds files, such as config.json, but no run; name a"
+    assert done.stderr.count(said) == 1
+    assert [path.name for path in model.iterdir()] == ["config.json"]
+    assert (model / "config.json").read_text() == '{"architectures": ["Other"]}'
+
+
+def test_checkpoints_alone_are_a_run(gan_mpi, tmp_path):
+    few = ("train", "--glyphs", 20, "--batch", 4, "--run-dir")
+    assert gan_mpi(*few, "run", "--steps", 1).returncode == 0
+    (tmp_path / "copy").mkdir()
+    shutil.copy(tmp_path / "run" / "checkpoint-000001.pt", tmp_path / "copy")
+    done = gan_mpi("train", "--resume", "copy", "--steps", 2)
+    assert done.returncode == 0 and "2 of 2 steps, 1 of them in" in done.stdout, done.stderr
+
+
+def test_a_damaged_config_of_a_finished_run_is_mended_as_its_error_says(gan_mpi, tmp_path):
+    run = tmp_path / "my run"
+    few = ("train", "--glyphs", 20, "--batch", 4, "--steps", 1, "--samples", 6)
+    assert gan_mpi(*few, "--run-dir", run).returncode == 0
+    before = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text("{")
+    said = gan_mpi("status", run).stderr
+    assert f"is damaged; gan-mpi train --resume '{run}' writes it anew." in said
+    assert "is finished" in gan_mpi("train", "--resume", run, "--samples", 6).stdout
+    assert json.loads((run / "config.json").read_text()) == before
 
 
 def test_a_start_that_could_not_say_what_it_is_leaves_no_foreign_files(gan_mpi, tmp_path):
@@ -178,6 +213,38 @@ def test_a_run_that_lost_its_statistics_has_a_status(gan_mpi, tmp_path):
     (tmp_path / "r" / "stats.jsonl").write_text("")
     done = gan_mpi("status", "r")
     assert done.returncode == 0 and "state      running" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("sample", "r", "--interpolate", "0:1", "--frames", "2", "--out", "new/a.png"),
+        ("sample", "r", "--timelapse", "--grid", "1x1", "--out", "new/a.gif"),
+        ("export", "r", "--out", "new/a.safetensors"),
+        ("report", "r", "--out", "new/a.html"),
+        ("data", "info", "data", "--grid", "1x1", "--out", "new/a.png"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_what_is_written_has_a_folder_made_for_it(gan_mpi, tmp_path, small_run, words):
+    for name in ("r", "data"):
+        shutil.copytree(small_run / name, tmp_path / name)
+    done = gan_mpi(*words)
+    assert done.returncode == 0, done.stderr
+    assert len([*(tmp_path / "new").iterdir()]) == 1
+    (tmp_path / "file").touch()
+    done = gan_mpi(*words[:-1], f"file/{Path(words[-1]).name}")
+    assert done.returncode == 1 and done.stderr.startswith("Error: --out: cannot make file: ")
+
+
+@pytest.fixture(scope="module")
+def small_run(gan_mpi_in, tmp_path_factory):
+    """A folder with a run r of two steps, and its data."""
+    folder = tmp_path_factory.mktemp("small")
+    write_glyphs(folder / "data", 0, 20)
+    words = (*TRAIN[:1], "--datadir", "data", "--batch", "4", "--steps", "2", "--run-dir", "r")
+    assert gan_mpi_in(folder, *words).returncode == 0
+    return folder
 
 
 def test_a_user_without_a_home_has_no_cache(monkeypatch, tmp_path):

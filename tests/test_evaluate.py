@@ -14,7 +14,7 @@ from gan_mpi.datasets.find import load_dataset
 from gan_mpi.evaluation.extractor import Extractor, bundled, read_classifier, save_classifier
 from gan_mpi.evaluation.lenet import LeNet
 from gan_mpi.runs.directory import list_checkpoints
-from gan_mpi.runs.evaluations import best_evaluation, read_evaluations
+from gan_mpi.runs.evaluations import best_evaluation, comparable, read_evaluations
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +138,34 @@ def test_another_number_of_samples_has_a_distance_and_no_floors(gan_mpi, classif
     assert "no Frechet distance: it wants 256 samples, training and test images or more" in few
 
 
+def test_an_average_and_the_weights_themselves_are_told_apart(gan_mpi, tmp_path, classifier, small):
+    gan_mpi("train", *small, "--ema", "1", "--lr", "0.01", "--steps", "3", "--run-dir", "run")
+    for words in ((), ("--no-ema",)):
+        done = gan_mpi("evaluate", "run", *words)
+        assert done.returncode == 0, done.stderr
+        assert ("499 samples by G's own weights against" in done.stdout) == bool(words)
+    of_average, own = read_evaluations(tmp_path / "run")
+    assert own["own_weights"] and "own_weights" not in of_average
+    assert of_average["figures"]["kernel"] != own["figures"]["kernel"]
+    assert comparable([of_average, own]) == [of_average]
+    page = gan_mpi("report", "run")
+    assert page.returncode == 0, page.stderr
+    text = (tmp_path / "report.html").read_text()
+    assert "<th>3 (best)</th>" in text and "<th>3 (own weights)</th>" in text
+
+
+def test_the_classifier_that_is_proposed_is_that_of_the_data_compared_with(
+    gan_mpi, tmp_path, glyphs, classifier
+):
+    gan_mpi("train", "--glyphs", "60", "--batch", "32", "--steps", "1", "--run-dir", "run")
+    shutil.copytree(glyphs, tmp_path / "other data")
+    labels = tmp_path / "other data" / "train-labels-idx1-ubyte"
+    labels.write_bytes(labels.read_bytes()[:-1] + b"\0")
+    done = gan_mpi("evaluate", "run", "--datadir", "other data")
+    assert done.returncode == 1
+    assert "gan-mpi train-classifier --datadir 'other data'" in done.stderr
+
+
 def test_what_cannot_be_evaluated_is_named(
     mpirun, gan_mpi, tmp_path, idx_folder, classifier, glyphs
 ):
@@ -215,7 +243,10 @@ def test_the_best_is_kept_among_what_compares():
     records = [record(1, 5.0), record(2, 1.0, "b"), record(3, 4.0), record(4, 6.0)]
     assert best_evaluation(records)["step"] == 3
     assert best_evaluation([]) is None
-    assert best_evaluation(records, ("mnist", "b", 10))["step"] == 2
+    assert best_evaluation(records, ("mnist", "b", 10, False))["step"] == 2
+    own = {**record(4, 1.0), "own_weights": True}  # by evaluate --no-ema, later
+    assert best_evaluation([*records, own])["step"] == 3
+    assert best_evaluation([own])["step"] == 4
 
 
 def test_a_step_that_is_evaluated_again_has_its_last_figures(tmp_path):

@@ -32,6 +32,14 @@ def test_split_deals_each_image_to_one_site(skew):
     assert (other == [list(p) for p in parts]) == (skew == 1.0)
 
 
+def test_each_class_is_at_home_where_it_should_be_at_any_number_of_sites():
+    dataset = load_dataset(Source(glyphs=200))
+    for sites in (30, 300):
+        parts = divide(dataset, sites, 1.0, 0, 10)
+        homes = {label: site for site, rows in enumerate(parts) for label in dataset.labels[rows]}
+        assert homes == {label: label * sites // 10 for label in range(10)}
+
+
 def test_split_writes_the_folders_of_sites(tmp_path):
     write_glyphs(tmp_path / "all", 0, 60, tests=20)
     words = ["data", "split", str(tmp_path / "all"), str(tmp_path / "out")]

@@ -156,9 +156,38 @@ def test_a_collapse_of_one_setting_is_forgotten_in_the_next():
     stop.request_for_collapse()
     stop.forget_collapse()
     assert not stop.requested and not stop.collapsed
-    stop.reason = "SIGUSR1"
-    stop.forget_collapse()
-    assert stop.requested
+    stop.asked = "SIGUSR1"
+    for _ in range(2):
+        stop.request_for_collapse()
+        assert (stop.reason, stop.collapsed) == ("SIGUSR1", True)
+        stop.forget_collapse()
+        assert stop.requested and not stop.collapsed
+
+
+# As if the job ended soon after so many settings of a study have begun.
+LATE = """
+from gan_mpi.lifecycle import stopping
+from gan_mpi.programs import train
+class Late(stopping.Lookout):
+    begun = []
+    def check_room(self, slowest_save):
+        if len(Late.begun) == {}:
+            raise stopping.NoRoom("the limit leaves 1 s")
+        Late.begun.append(self)
+train.Lookout = Late
+"""
+
+
+def test_the_next_setting_goes_on_in_another_job_if_this_one_did_some(gan_mpi, tmp_path):
+    command = ("study", "--vary", "seed=0,1", *POINTS)
+    late = gan_mpi(*command, size=2, code=LATE.format(1) + MAIN_WITH_FEW_POINTS)
+    assert late.returncode == 75, late.stderr
+    assert "2/2: seed1" in late.stdout and "stopped early; the same command" in late.stdout
+    never = gan_mpi(*command, size=2, code=LATE.format(0) + MAIN_WITH_FEW_POINTS)
+    assert never.returncode == 1 and never.stderr.count("the limit leaves 1 s") == 1
+    whole = gan_mpi(*command, size=2, code=MAIN_WITH_FEW_POINTS)
+    assert whole.returncode == 0, whole.stderr
+    assert len(json.loads((tmp_path / "study" / "study.json").read_text())) == 2
 
 
 def test_a_setting_that_diverges_is_noted_and_the_others_go_on(study, tmp_path):

@@ -16,9 +16,9 @@ from gan_mpi.mpi.world import has_threads
 
 @dataclass(frozen=True)
 class Placement:
-    """This rank's device and threads, and what all ranks of its node should be told.
+    """This rank's device and threads, and what should be known of any node, alike on all ranks.
 
-    `crowded` says that a node has more threads than cores; the same on all ranks.
+    `crowded` says that a node has more threads than cores.
     """
 
     device: torch.device
@@ -49,7 +49,8 @@ def place(comm: Communicator, requested: str) -> Placement:
     crowded = crowding(comm)
     if device.type != "cpu":
         idle = crowded = ""
-    warnings = filter(None, (sharing(comm, device), idle))
+    said = comm.allgather((sharing(comm, device), idle))
+    warnings = dict.fromkeys(each for of_rank in said for each in of_rank if each)
     return Placement(device, threads, crowded, tuple(warnings))
 
 

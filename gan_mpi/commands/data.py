@@ -118,10 +118,10 @@ def info(folder: Path, grid: tuple[int, int] | None, out: Path, resolution: int 
     if grid:
         from gan_mpi.drawing.pictures import grid as arrange
         from gan_mpi.drawing.pictures import png
-        from gan_mpi.files import write_aside
+        from gan_mpi.files import write_output
 
         first = dataset.images[: grid[0] * grid[1]]
-        write_aside(out, png(arrange(first, *grid), {"data": dataset.source}))
+        write_output(out, png(arrange(first, *grid), {"data": dataset.source}), "--out")
         say(f"{out}: the first {len(first)} images")
     return 0
 

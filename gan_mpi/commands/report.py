@@ -19,7 +19,7 @@ def report(places: tuple[Path, ...], out: Path) -> int:
     warnings, each start of a run and its configuration; of several runs, or of a folder of them,
     such as a study, also what differs between them. It is one file, and needs no network.
     """
-    from gan_mpi.files import write_aside
+    from gan_mpi.files import write_output
     from gan_mpi.programs.report import page
     from gan_mpi.runs.find import runs_at
 
@@ -27,6 +27,6 @@ def report(places: tuple[Path, ...], out: Path) -> int:
     asked: Sequence[Path | None] = folders or places or [None]
     runs = list(dict.fromkeys(run for place in asked for run in runs_at(place)))
     data = page(runs).encode()
-    write_aside(out, data)
+    write_output(out, data, "--out")
     say(f"{out}: {len(runs)} run(s), {len(data) / 1e6:.1f} MB")
     return 0

@@ -6,6 +6,7 @@ which keeps to the threads that a rank was given; numpy's takes all cores, and t
 that do so wait for each other a hundred times as long as they compute.
 """
 
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -83,7 +84,9 @@ def _find_extractor(
     """
     if len(train.shape) == 1:
         return POINTS
-    option = f"--glyphs {source.glyphs}" if source.glyphs else f"--datadir {source.datadir}"
+    option = f"--glyphs {source.glyphs}"
+    if source.datadir is not None:
+        option = f"--datadir {shlex.quote(source.datadir)}"
     if source.resolution != RunConfig.resolution:
         option += f" --resolution {source.resolution}"
     make = f"gan-mpi train-classifier {option}"
@@ -143,7 +146,7 @@ class Reference:
     @property
     def conditions(self) -> Conditions:
         """What evaluations must have in common to be compared with those made here."""
-        return self.name, self.extractor.sha256, self.samples
+        return self.name, self.extractor.sha256, self.samples, False
 
     def places(self, label_counts: Sequence[int], names: Sequence[str]) -> np.ndarray | None:
         """Return the classifier's class for each of a generator's, by their names or numbers.

@@ -2,6 +2,7 @@
 
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
@@ -20,10 +21,15 @@ class StopRequest:
     """Whether this rank was asked to stop, and why; all ranks agree in the next update."""
 
     def __init__(self) -> None:
-        self.reason: str | None = None
+        self.asked: str | None = None  # by what: a signal, the end of the job, a file
         self.collapsed = False
         self._first_interrupt: float | None = None
         self._under_nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+    @property
+    def reason(self) -> str | None:
+        """Why to stop, None if there is no reason."""
+        return self.asked or ("mode collapse" if self.collapsed else None)
 
     @property
     def requested(self) -> bool:
@@ -31,12 +37,11 @@ class StopRequest:
 
     def request_for_collapse(self) -> None:
         """Ask for a stop since the generator has collapsed."""
-        self.reason, self.collapsed = "mode collapse", True
+        self.collapsed = True
 
     def forget_collapse(self) -> None:
-        """Take a request for collapse back, for the next run."""
-        if self.collapsed:
-            self.reason, self.collapsed = None, False
+        """Take a request for collapse back, for the next run; no other."""
+        self.collapsed = False
 
     def install(self) -> None:
         """Catch STOPPING; called again after MPI has set its own handlers."""
@@ -45,7 +50,7 @@ class StopRequest:
             signal.signal(number, signal.SIG_IGN if ignored else self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        self.reason = signal.Signals(number).name
+        self.asked = signal.Signals(number).name
         if number != signal.SIGINT:
             return
         now = time.monotonic()
@@ -54,6 +59,10 @@ class StopRequest:
         elif now - self._first_interrupt > SAME_KEY_PRESS:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             signal.raise_signal(signal.SIGINT)
+
+
+class NoRoom(UserError):
+    """The job ends before a first step of a run."""
 
 
 class Lookout:
@@ -70,10 +79,10 @@ class Lookout:
         self._longest_step = longest
 
     def check_room(self, slowest_save: float) -> None:
-        """Raise UserError if the job ends before a first step; 75 would be tried for ever."""
+        """Raise NoRoom if the job ends before a first step; 75 would be tried for ever."""
         if self._end is None or self._left() > self._margin(slowest_save):
             return
-        raise UserError(
+        raise NoRoom(
             f"{self._end.source} leaves {max(0, self._left()):.0f} s after the start, and stopping "
             f"in time takes {self._margin(slowest_save):.0f} s; give the job more time."
         )
@@ -88,12 +97,17 @@ class Lookout:
         self._longest_step = max(self._longest_step, now - self._last)
         self._last = now
         if self._end is not None and self._left() < self._margin(slowest_save):
-            self._stop.reason = self._end.source
+            self._stop.asked = self._end.source
         if now - self._looked > LOOK_EVERY:
             self._looked = now
+            self._look_for_file()
+
+    def _look_for_file(self) -> None:
+        """Ask for a stop if the file is there; a file system that fails now may do so later."""
+        with suppress(OSError):
             if self._file.exists():
+                self._stop.asked = f"the file {self._file}"
                 self._file.unlink(missing_ok=True)
-                self._stop.reason = f"the file {self._file}"
 
     def _left(self) -> float:
         assert self._end is not None

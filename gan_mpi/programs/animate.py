@@ -21,7 +21,7 @@ from gan_mpi.drawing.samples import (
     usual_grid,
 )
 from gan_mpi.errors import UserError
-from gan_mpi.files import write_aside
+from gan_mpi.files import make_place, write_aside
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.runs import checkpoint
 from gan_mpi.runs.directory import list_checkpoints
@@ -50,6 +50,7 @@ def interpolate(
     """
     trained = comm.on_root(lambda: find_generator(source, step, ema))
     comm.alike(lambda: _require_images(trained))
+    comm.on_root(lambda: make_place(out, "--out"))
     label = None if asked is None else comm.alike(lambda: _one_class(trained, asked))
     config, generator = trained.config, comm.alike(trained.build)
     one, other = (sample_inputs(generator, config, seed, seed + 1)[0] for seed in ends)
@@ -114,6 +115,7 @@ def timelapse(
     Each rank draws some of the checkpoints, in a grid of so many columns and rows.
     """
     run_dir, paths = comm.on_root(lambda: _all_checkpoints(run))
+    comm.on_root(lambda: make_place(out, "--out"))
     mine = comm.agree(
         lambda: {
             number: _grid_of(paths[number], grid, ema)
@@ -134,6 +136,8 @@ def timelapse(
 
 def _all_checkpoints(run: Path | None) -> tuple[Path, list[Path]]:
     run_dir = run or newest_trained()
+    if not run_dir.is_dir():
+        raise UserError(f"--timelapse: '{run_dir}' is not a run directory.", exit_code=2)
     paths = [path for _, path in reversed(list_checkpoints(run_dir))]
     if len(paths) < 2:
         raise UserError(

@@ -11,6 +11,7 @@ from gan_mpi.cluster.probes import (
     probe_sums,
 )
 from gan_mpi.lifecycle.phases import Phases
+from gan_mpi.mpi import launcher
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.mpi.world import memory_kinds
 from gan_mpi.runs.log import say
@@ -166,7 +167,9 @@ def _about_mpi(facts: list[Facts]) -> str:
             f"; it says that it {'reads' if aware else 'does not read'} GPU memory, and gradients "
             "cross through pinned host memory"
         )
-    return f"{len(facts)} ranks, {facts[0].versions['MPI']}, started by its own launcher{gpus}"
+    started = "without a launcher" if launcher.rank() is None else "by its own launcher"
+    ranks = f"{len(facts)} rank{'s' * (len(facts) > 1)}"
+    return f"{ranks}, {facts[0].versions['MPI']}, started {started}{gpus}"
 
 
 def _about_sums(facts: list[Facts], seconds: dict[int, float]) -> str:

@@ -37,7 +37,7 @@ def evaluate(
     folder = trained.path.parent
     device = place(comm, "auto").device
     data = saved_source(trained.data)
-    data = replace(data, datadir=datadir) if datadir else data
+    data = replace(data, datadir=datadir, glyphs=None) if datadir else data
     train, _ = share_dataset(comm, data)
     comm.alike(lambda: _require_shape(trained.data, train))
     if train.sha256 != trained.data.sha256 and comm.is_root:
@@ -53,6 +53,8 @@ def evaluate(
         warn(doubt)
     figures, pairs = reference.evaluate(generator, trained.config, trained.data.class_names)
     evaluation: Evaluation = {"step": trained.step, "kimg": trained.images / 1000, **figures}
+    if trained.config.ema and not ema:
+        evaluation["own_weights"] = True
     comm.on_root(lambda: write_evaluation(folder, evaluation, pairs, trained.facts))
     if comm.is_root:
         lines = [to_line(evaluation)] if as_json else evaluation_lines(evaluation)

@@ -18,7 +18,7 @@ from gan_mpi.config.training import TrainConfig
 from gan_mpi.drawing.generator import SavedGenerator, find_generator
 from gan_mpi.drawing.samples import sample_inputs, sample_labels
 from gan_mpi.errors import UserError
-from gan_mpi.files import header_in_order, write_aside
+from gan_mpi.files import header_in_order, make_place, write_aside
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.networks.build import build_generator
 from gan_mpi.networks.pixels import RANGES
@@ -59,6 +59,8 @@ def export(
     def write() -> str:
         trained = find_generator(source, step, ema)
         form = EXPORT_FORMATS[export_format]
+        target = out or Path(f"generator.{form.ending}")
+        make_place(target, "--out")
         generator = trained.build().float().eval()
         drawn = sample_inputs(generator, trained.config, 0, CHECKED)
         inputs = [torch.from_numpy(drawn).float()]
@@ -72,7 +74,6 @@ def export(
                 f"the generator exported as {export_format} differs from that of {trained.path} by "
                 f"{apart:.2g}, over {TOLERANCE}; nothing was written."
             )
-        target = out or Path(f"generator.{form.ending}")
         write_aside(target, data)
         return (
             f"{target}: the generator of {trained.path}; {CHECKED} images drawn with it differ by "

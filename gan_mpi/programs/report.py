@@ -76,6 +76,11 @@ class Run:
         return best_evaluation(self.evaluations)
 
     @property
+    def comparable(self) -> list[Evaluation]:
+        """The evaluations that compare with the last one of what samples are drawn from."""
+        return comparable(self.evaluations)
+
+    @property
     def settings(self) -> dict[str, Any]:
         """The configuration and the data, flat, by names such as G.lr."""
         flat: dict[str, Any] = {}
@@ -91,7 +96,7 @@ class Run:
         last = len(grids) - 1
         kept = sorted({round(i * last / (PICTURES - 1)) for i in range(PICTURES)})
         chosen = grids if len(grids) <= PICTURES else [grids[i] for i in kept]
-        figures = {each["step"]: each for each in self.evaluations}
+        figures = {each["step"]: each for each in self.comparable}
         pictures: list[Picture] = []
         for step, path in chosen:
             text = f"step {step}"
@@ -216,14 +221,12 @@ def charts(runs: Sequence[Run]) -> list[Chart]:
     sets: list[tuple[str, Rows, Sequence[tuple[str, bool, Curves]]]] = [
         ("", [run.records for run in runs], OF_RECORDS)
     ]
-    evaluated = [comparable(run.evaluations) for run in runs]
+    evaluated = [run.comparable for run in runs]
     kinds = dict.fromkeys(conditions(each[-1]) for each in evaluated if each)
-    for data, sha256, samples in kinds:
-        alike = [
-            each if each and conditions(each[-1]) == (data, sha256, samples) else []
-            for each in evaluated
-        ]
-        about = f", {samples} samples for {data} by {sha256[:8]}"
+    for kind in kinds:
+        data, sha256, samples, own = kind
+        alike = [each if each and conditions(each[-1]) == kind else [] for each in evaluated]
+        about = f", {samples} samples for {data} by {sha256[:8]}" + ", own weights" * own
         sets.append((about if len(kinds) > 1 else "", alike, OF_EVALUATIONS))
     drawn: list[Chart] = []
     for about, records, plans in sets:

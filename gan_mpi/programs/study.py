@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,10 @@ from gan_mpi.drawing.charts import Result, draw_study
 from gan_mpi.errors import DIVERGED, UserError, reason
 from gan_mpi.files import write_aside
 from gan_mpi.lifecycle.phases import Phases
-from gan_mpi.lifecycle.stopping import StopRequest
+from gan_mpi.lifecycle.stopping import NoRoom, StopRequest
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.programs.train import STOPPED, train
+from gan_mpi.runs.directory import list_checkpoints
 from gan_mpi.runs.evaluations import (
     FEWEST,
     by_name,
@@ -104,14 +106,29 @@ def study(
     chosen = grid if only is None else [grid[only - 1]]
     comm.on_root(lambda: _make(folder))
     _say(comm, _what_it_takes([plans[setting.name] for setting in chosen]))
+    has_trained = False
     for number, setting in enumerate(chosen, 1):
         _say(comm, f"{number}/{len(chosen)}: {setting.name} on {setting.ranks} rank(s)")
-        if _run(comm, setting, plans[setting.name], stop, end) == STOPPED:
+        step = partial(_step, folder / setting.name)
+        before = comm.on_root(step)
+        try:
+            code = _run(comm, setting, plans[setting.name], stop, end)
+        except NoRoom:
+            if not has_trained:
+                raise
+            code = STOPPED  # there is room in a job of its own, as there was in this one
+        if code == STOPPED or any(comm.allgather(stop.requested)):
             _say(comm, "stopped early; the same command goes on")
             return STOPPED
+        has_trained |= comm.on_root(step) > before
     comm.on_root(lambda: _summarise(folder, [each.name for each in grid], metric))
     comm.on_root(lambda: _say_scaling(folder, grid, plans))
     return 0
+
+
+def _step(run_dir: Path) -> int:
+    """Return the step of the newest checkpoint, 0 if there is none."""
+    return max((step for step, _ in list_checkpoints(run_dir)), default=0)
 
 
 def _what_it_takes(plans: Sequence[Given]) -> str:
@@ -139,21 +156,22 @@ def _run(
 ) -> int:
     """Train a setting on the first ranks; the others wait.  A setting that diverges is noted."""
     part = comm.first_ranks(setting.ranks)
-    code, text = 0, ""
-    try:
-        if part is not None:
+    code, error = 0, None
+    if part is not None:
+        try:
             code = train(part, given, stop, Phases(time.time()), end)
-    except UserError as error:
-        if not error.on_all_ranks:
-            raise  # the others are in the middle of something: the job ends
-        code, text = error.exit_code, str(error)
+        except UserError as found:
+            if not found.on_all_ranks:
+                raise  # the others are in the middle of something: the job ends
+            code, error = found.exit_code, found
+            part.close()  # or its copy of the data would stay
     stop.forget_collapse()
     comm.barrier()
-    code, text = max(comm.allgather((code, text)))
-    if text and code != DIVERGED:
-        comm.raise_alike(UserError(text, code))
-    if text:
-        _say(comm, f"{setting.name}: {text}")
+    code, error = comm.broadcast((code, error))
+    if error is not None and code != DIVERGED:
+        comm.raise_alike(error)
+    if error is not None:
+        _say(comm, f"{setting.name}: {error}")
     return code
 
 

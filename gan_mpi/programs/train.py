@@ -17,7 +17,7 @@ from gan_mpi.recording.board import check_installed
 from gan_mpi.recording.journal import Journal
 from gan_mpi.recording.log_formats import log_format_of
 from gan_mpi.recording.monitor import Monitor
-from gan_mpi.recording.opening import open_run_dir, opening_lines, segment
+from gan_mpi.recording.opening import mend_description, open_run_dir, opening_lines, segment
 from gan_mpi.runs.claim import Claim
 from gan_mpi.runs.log import Log
 from gan_mpi.sites.rounds import Sites
@@ -57,13 +57,15 @@ def _train(
     """Train with root's claim on the run directory.  Collective."""
     start, options, log = _prepare(comm, given, phases, claim)
     if start.finished is not None:
+        comm.on_root(lambda: mend_description(start, options))
         log.line(start.finished)
         return DONE
     ranks: Ranks = RANKS[start.config.average](comm, start)
     run, reference = _open(comm, ranks, start, options, log, stop, phases, claim)
     journal = Journal(run, Monitor(run, reference))
     _write_first(journal, start, phases)
-    lookout = Lookout(stop, end, run.directory, journal.slowest_evaluation)
+    slowest = comm.on_root(lambda: journal.slowest_evaluation)
+    lookout = Lookout(stop, end, run.directory, slowest)
     comm.on_root(lambda: lookout.check_room(journal.slowest_save))
     progress, stopping = run.state.progress, False
     with log.progress(progress.step, run.state.config.steps) as bar:
@@ -102,7 +104,7 @@ def _claim_named(claim: Claim, given: Given) -> None:
     if named is not None:
         claim.take(Path(named))
     elif resumed is not None and Path(resumed).is_dir():
-        claim.take(Path(resumed))
+        claim.take(Path(resumed), "--resume")
 
 
 def _open(
@@ -126,8 +128,10 @@ def _open(
     state = ranks.open(placement.device, phases)
     for line in opening_lines(comm, state, ranks.lines(), ranks.dataset.notes, placement):
         log.line(line)
-    if not ranks.shared:
-        log.line("no room in shared memory: each rank keeps its own copy of the data")
+    shared = comm.allgather(ranks.shared)
+    if not all(shared):
+        where = " on some nodes" if any(shared) else ""
+        log.line(f"no room in shared memory{where}: each rank keeps its own copy of the data")
     for warning in placement.warnings:
         log.warning(warning)
     if state.config.precision == "bf16" and (slow := without_bfloat16(comm, placement.device)):

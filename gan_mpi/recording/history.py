@@ -14,9 +14,10 @@ class History:
     """What this start of a run says of itself beside earlier ones.  Root writes it."""
 
     def __init__(self, run: Run) -> None:
+        """Begin where earlier starts ended.  Collective."""
         self.run = run
         self.first_images = run.state.progress.images
-        before = read_segments(run.directory) if run.comm.is_root else []
+        before = run.comm.on_root(lambda: read_segments(run.directory))
         saves = [segment.get("seconds_of_a_save", 0.0) for segment in before]
         self.slowest_save = max(saves, default=0.0)
         self.id = before[-1].get("id", 0) if before else 0

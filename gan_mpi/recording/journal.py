@@ -72,8 +72,9 @@ class Journal:
         """Say how long the start took, and what the lines to come mean.  Collective."""
         started = slowest(self.run.comm, phases)
         self.history.begin(phases, sum(started.values()))
-        for line in [started_line(started), *self.format.header()]:
-            self.run.log.line(line)
+        self.run.comm.on_root(
+            lambda: self.run.log.lines([started_line(started), *self.format.header()])
+        )
         self.last = self._tick()
         self.began = self.last.at
 
@@ -189,5 +190,4 @@ class Journal:
         seconds = time.perf_counter() - self.began
         closing = self.format.closing(run.state, seconds, run.comm.world_size)
         now = f"{step - self.first_step} of them in {stats.duration(seconds)}{why}"
-        for line in run.comm.on_root(lambda: [*closing, *closing_lines(run, now)]):
-            run.log.line(line)
+        run.comm.on_root(lambda: run.log.lines([*closing, *closing_lines(run, now)]))

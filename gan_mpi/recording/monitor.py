@@ -36,8 +36,8 @@ class Monitor:
         self.run, self.reference = run, reference
         # The data of a site may be of one class: the widest counts.
         self.real_spread = max(run.comm.allgather(spread(run.dataset.images[:REALS])))
-        for doubt in reference.doubts(run.state.data) if reference else ():
-            run.log.warning(doubt)
+        doubts = reference.doubts(run.state.data) if reference else []
+        run.comm.on_root(lambda: run.log.warnings(doubts))
         self.raised: set[str] = set()
         self.unrecorded: dict[str, str] = {}  # alarms since the last record
 

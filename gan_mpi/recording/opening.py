@@ -14,6 +14,8 @@ from gan_mpi.cluster.device import Placement, capability
 from gan_mpi.config.describe import config_lines
 from gan_mpi.config.resolve import remembered
 from gan_mpi.config.running import RunConfig
+from gan_mpi.config.training import TrainConfig
+from gan_mpi.errors import UserError
 from gan_mpi.files import sweep
 from gan_mpi.lifecycle.phases import Phases
 from gan_mpi.mpi.comm import Communicator
@@ -118,6 +120,20 @@ def started_line(seconds: Mapping[str, float]) -> str:
     return f"started in {sum(seconds.values()):.1f} s: {each} (each on the slowest rank)"
 
 
+def _describe(run_dir: Path, config: TrainConfig, data: DataRecord, options: RunConfig) -> None:
+    about = {"config": asdict(config), "data": data.to_dict()}
+    rundir.write_config(run_dir, {**about, "evaluation": remembered(options)})
+
+
+def mend_description(start: Start, options: RunConfig) -> None:
+    """Write the description of a run that has all its steps anew if it is damaged; on root."""
+    assert start.run_dir is not None and start.saved is not None, "it has steps"
+    try:
+        rundir.read_description(start.run_dir)
+    except UserError:
+        _describe(start.run_dir, start.config, DataRecord.from_dict(start.saved["data"]), options)
+
+
 def open_run_dir(
     options: RunConfig, state: State, start: Start, segment: Segment, log: Log, claim: Claim
 ) -> Path:
@@ -133,8 +149,7 @@ def open_run_dir(
         run_dir = start.run_dir
     claim.take(run_dir)
     sweep(run_dir)
-    about = {"config": asdict(config), "data": state.data.to_dict()}
-    rundir.write_config(run_dir, {**about, "evaluation": remembered(options)})  # then it is a run
+    _describe(run_dir, config, state.data, options)  # then it is a run
     stats.forget_stats_after(run_dir, step)
     forget_evaluations_after(run_dir, step)
     _notice_changes(run_dir, segment, start, log)

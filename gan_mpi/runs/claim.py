@@ -64,15 +64,16 @@ class Claim:
         if kind is not None:
             self._leave_nothing()
 
-    def take(self, run_dir: Path) -> None:
+    def take(self, run_dir: Path, option: str = "--run-dir") -> None:
         """Hold a run directory, made if it is not there; nothing happens if it is held already.
 
-        Waits for an older start of the same job.  Raises UserError if another start holds it.
+        Waits for an older start of the same job.  Raises UserError if another start holds it, or if
+        it is none; `option` is how a user named it.
         """
         if self._path is not None:
             return
         self._made_folder = not run_dir.exists()
-        self._folder = make_named(run_dir)
+        self._folder = make_named(run_dir, option)
         try:
             while not self._try(run_dir):
                 pass

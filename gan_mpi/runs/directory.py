@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict
@@ -104,26 +105,36 @@ def _claim(outdir: Path, number: int, description: str) -> Path | None:
         claim.rmdir()
 
 
-def make_named(run_dir: Path) -> Path:
-    """Make and return a run directory that is new, or of a run that saved nothing yet.
+def make_named(run_dir: Path, option: str) -> Path:
+    """Make and return a run directory that is new, or of a run, which may have saved nothing yet.
 
-    Logs may lie there, and what a killed start left.  Raises UserError.
+    Logs may lie there, and what a killed start left.  Raises UserError, naming the option by which
+    a user named the folder.
     """
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         others = [path.name for path in run_dir.iterdir() if not BESIDE.fullmatch(path.name)]
-        foreign = others and not (run_dir / CONFIG_FILE).exists()
+        foreign = others and not _is_run(run_dir)
     except OSError as error:
-        raise UserError(f"--run-dir: cannot make {run_dir}: {reason(error)}.") from None
+        raise UserError(f"{option}: cannot make {run_dir}: {reason(error)}.") from None
     if foreign:
-        raise UserError(
-            f"--run-dir: {run_dir} holds files, such as {others[0]}, but no run; name a new folder."
-        )
+        holds = f"{option}: {run_dir} holds files, such as {others[0]}, but no run"
+        raise UserError(f"{holds}; name {'a new folder' if option == '--run-dir' else 'another'}.")
     return run_dir
 
 
+def _is_run(run_dir: Path) -> bool:
+    """Return whether a folder is a run's: its config.json may be another program's."""
+    if list_checkpoints(run_dir):
+        return True
+    try:
+        return bool(read_description(run_dir))
+    except UserError:
+        return False
+
+
 def write_config(run_dir: Path, content: Mapping[str, object]) -> None:
-    """Write config.json for people; a resume reads the checkpoint instead."""
+    """Write config.json for people; a resume reads of it how the run is evaluated, no more."""
     write_aside(run_dir / CONFIG_FILE, (json.dumps(content, indent=2) + "\n").encode())
 
 
@@ -145,7 +156,8 @@ def read_description(run_dir: Path) -> dict[str, Any]:
         ) from None
     except (ValueError, RecursionError):
         raise UserError(
-            f"{run_dir / CONFIG_FILE} is damaged; gan-mpi train --resume {run_dir} writes it anew."
+            f"{run_dir / CONFIG_FILE} is damaged; gan-mpi train --resume "
+            f"{shlex.quote(str(run_dir))} writes it anew."
         ) from None
 
 

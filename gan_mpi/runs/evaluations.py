@@ -9,7 +9,7 @@ from gan_mpi.runs.records import Amount, Count, Positive, read_records, to_line
 
 METRICS_FILE = "metrics.jsonl"
 FEWEST = 256  # images for a Frechet distance: twice as many as there are features
-Conditions = tuple[str, str, int]  # data, SHA-256 of the extractor, samples
+Conditions = tuple[str, str, int, bool]  # data, SHA-256 of the extractor, samples, own weights
 
 
 class Identity(TypedDict):
@@ -49,6 +49,7 @@ class Evaluation(TypedDict, total=False):
     real: Positive  # test images
     floor_samples: Positive  # training images that the floor is of
     extractor: Identity
+    own_weights: bool  # of G, where the run draws samples from an average of them
     class_names: list[str]  # where they are known
     figures: Figures
     floor: Figures
@@ -101,15 +102,20 @@ def _agrees(evaluation: Evaluation) -> bool:
 
 
 def conditions(evaluation: Evaluation) -> Conditions:
-    """Return the data, the extractor's SHA-256 and the number of samples: only alike compare."""
-    return evaluation["data"], evaluation["extractor"]["sha256"], evaluation["samples"]
+    """Return data, the extractor's SHA-256, samples, whether of own weights: only alike compare."""
+    alike = evaluation["data"], evaluation["extractor"]["sha256"], evaluation["samples"]
+    return *alike, evaluation.get("own_weights", False)
 
 
 def comparable(
     evaluations: Sequence[Evaluation], like: Conditions | None = None
 ) -> list[Evaluation]:
-    """Return the evaluations under these conditions, by default those of the last one."""
-    wanted = like or (conditions(evaluations[-1]) if evaluations else None)
+    """Return the evaluations under these conditions.
+
+    By default they are those of the last one of what the run draws samples from, if there is one.
+    """
+    drawn = [each for each in evaluations if not each.get("own_weights")] or evaluations
+    wanted = like or (conditions(drawn[-1]) if drawn else None)
     return [each for each in evaluations if conditions(each) == wanted]
 
 
@@ -199,8 +205,9 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
     right = extractor["accuracy"]
     how_good = "" if right is None else f", {right:.2%} of the test images right"
     against = f"{evaluation['real']} test images of {evaluation['data']}"
+    whose = " by G's own weights" if evaluation.get("own_weights") else ""
     lines = [
-        f"step {evaluation['step']}: {evaluation['samples']} samples against {against}, "
+        f"step {evaluation['step']}: {evaluation['samples']} samples{whose} against {against}, "
         + f"{evaluation['seconds']:.1f} s",
         f"features: {extractor['name']}{how_good}, SHA-256 {extractor['sha256'][:16]}",
         f"{'':34}{'samples':>12}{'floor':>12}",

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -61,11 +61,21 @@ class Log:
             if not self.quiet:
                 self._show(text)
 
+    def lines(self, texts: Iterable[str]) -> None:
+        """Print several lines as line() does."""
+        for text in texts:
+            self.line(text)
+
     def warning(self, text: str) -> None:
         """Print a warning to stderr, quiet or not, and keep it in log.txt."""
         if self.speaks:
             self._record(f"Warning: {text}")
             warn(text)
+
+    def warnings(self, texts: Iterable[str]) -> None:
+        """Print several warnings as warning() does."""
+        for text in texts:
+            self.warning(text)
 
     def attach(self, path: Path) -> None:
         """Append to this file from now on, starting with the lines before it.  Raises UserError."""

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 import torch
 
 from gan_mpi.datasets.dataset import Dataset
+from gan_mpi.errors import UserError
 from gan_mpi.lifecycle.phases import Phases
 from gan_mpi.lifecycle.stopping import StopRequest
 from gan_mpi.mpi.comm import Communicator
@@ -117,12 +118,23 @@ class Sites:
         return any(report.stop for report in reports)
 
     def _train(self, before: int, steps: int, stop: StopRequest) -> None:
-        """Do this site's turns of the next `steps`, perhaps not all."""
+        """Do this site's turns of the next `steps`, perhaps not all.
+
+        Raises UserError, naming the site.
+        """
         local, offset = self.state.local, before % self.state.length
         with self.comm.clock.phase(""):  # the site's own clock counts them
             for step in range(before, before + min(steps, self.state.turns - offset)):
                 local.stand_after(step)
-                Turn(self.state.alone, local, self.supply, stop).play()
+                try:
+                    Turn(self.state.alone, local, self.supply, stop).play()
+                except UserError as error:
+                    raise error.retold(f"site {self._name()} {error}", error.exit_code) from None
+
+    def _name(self) -> str:
+        """Return how people know this site: by its rank, and its data if they are its own."""
+        rank, state = self.comm.rank, self.state
+        return f"{rank} ({state.data.sites[rank].source})" if state.own_data else f"{rank}"
 
     def _report(self, counted: dict[str, int], validates: bool, stop: StopRequest) -> Report:
         """Return what this site says of a round, and begin to count anew."""

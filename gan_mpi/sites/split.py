@@ -61,7 +61,7 @@ def divide(dataset: Dataset, sites: int, skew: float, seed: int, classes: int) -
     order = np.argsort(random_words(seed, Purpose.SPLIT, 0, 1, count)[0], kind="stable")
     parts: list[list[Array]] = [[] for _ in range(sites)]
     dealt: list[Array] = []
-    for label in np.unique(labels):
+    for label in np.unique(labels).tolist():  # bytes, whose products would not fit in one
         rows = order[labels[order] == label]
         staying = round(skew * len(rows)) if label < classes else 0
         if staying:

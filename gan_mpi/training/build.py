@@ -94,7 +94,7 @@ def _describe(start: Start, dataset: Dataset, labels: tuple[int, ...]) -> DataRe
     datadir = start.source.datadir
     began_with = None if start.saved is None else start.saved["data"].get("transfer")
     if start.transferred is not None:
-        began_with = str(start.transferred.path)
+        began_with = str(start.transferred.path.resolve())
     return DataRecord(
         name=dataset.name,
         source=dataset.source,

@@ -87,8 +87,7 @@ class ExplainedTurn(Turn):
             weights=_digest(player.network),
         )
         parts = self.comm.gather(part)
-        if self.comm.is_root:
-            self._say(name, player.network, row, parts)
+        self.comm.on_root(lambda: self._say(name, player.network, row, parts))
         self._start_clock()
         return means
 
