@@ -13,7 +13,8 @@ export OMP_NUM_THREADS=1
 
 mpiexec -f "$PBS_NODEFILE" -n 16 -ppn 8 -bind-to core:1 gan-mpi train --run-dir runs/mine "$@" &
 job=$!
-trap 'kill -USR1 "$job"' USR1 TERM
+trap 'kill -USR1 "$job"' USR1
+trap 'cancelled=1; kill -USR1 "$job"' TERM # cancelled: save, and submit nothing
 
 # A signal ends a wait early; the ranks may still be saving.
 code=0
@@ -23,7 +24,7 @@ while [ "$code" -gt 128 ] && kill -0 "$job" 2>/dev/null; do
   wait "$job" || code=$?
 done
 
-if [ "$code" -eq 75 ]; then # stopped in time, with a checkpoint: go on in a new job
+if [ "$code" -eq 75 ] && [ -z "${cancelled:-}" ]; then # stopped in time, with a checkpoint: go on in a new job
   [ -z "${PBS_ARRAY_INDEX:-${PBS_ARRAYID:-}}" ] || { echo "PBS cannot submit one task of an array; submit it again" >&2; exit 75; }
   qsub "$0"
 fi

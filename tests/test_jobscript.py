@@ -1,11 +1,13 @@
 """Batch scripts: those in launch/ are what gan-mpi jobscript prints."""
 
 import shlex
+import signal as signals
 import subprocess
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from test_claim import wait_for
 
 from gan_mpi.cli import cli
 from gan_mpi.errors import UserError
@@ -269,6 +271,24 @@ def test_a_wrong_site_file_is_named(site, text, said):
     assert isinstance(result.exception, UserError)
     assert str(site) in str(result.exception) or "--name" in said
     assert said in str(result.exception)
+
+
+@pytest.mark.parametrize(("signal", "submits"), [("USR1", True), ("TERM", False)])
+def test_a_pbs_job_that_is_cancelled_saves_and_submits_nothing(tmp_path, signal, submits):
+    """With programs in the place of mpiexec and qsub; the ranks take a moment to save."""
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    (tmp_path / "venv" / "bin" / "activate").touch()
+    ranks = "trap 'sleep 0.5; exit 75' USR1; touch begun; while :; do sleep 0.1; done"
+    for name, text in (("mpiexec", ranks), ("qsub", "touch submitted")):
+        (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "PBS_O_WORKDIR": str(tmp_path)}
+    env |= {"PBS_NODEFILE": "nodes"}
+    job = subprocess.Popen(["bash", TOP / "launch" / "pbs.sh"], env=env)
+    wait_for((tmp_path / "begun").exists)
+    job.send_signal(getattr(signals, f"SIG{signal}"))
+    assert job.wait(20) == 75
+    assert (tmp_path / "submitted").exists() == submits
 
 
 def test_submit_says_what_the_scheduler_said(tmp_path, monkeypatch):

@@ -33,11 +33,16 @@ def write_script(job: Job) -> str:
         lines.append(f"source {shlex.quote(job.venv + '/bin/activate')}")
     lines += [f"export OMP_NUM_THREADS={job.cpus_per_rank}", ""]
     lines += [f'{scheduler.launch(job)} {_program(job, scheduler.task)} "$@" &', "job=$!"]
-    lines += [f"trap '{scheduler.forward}' {scheduler.signals}", "", *WAIT]
+    lines.append(f"trap '{scheduler.forward}' USR1")
+    is_early = '[ "$code" -eq 75 ]'
+    if scheduler.cancels:
+        cancelled = "# cancelled: save, and submit nothing"
+        lines.append(f"trap 'cancelled=1; {scheduler.forward}' {scheduler.cancels} {cancelled}")
+        is_early += ' && [ -z "${cancelled:-}" ]'
+    lines += ["", *WAIT]
     if scheduler.resubmit:
         again = "# stopped in time, with a checkpoint: go on in a new job"
-        lines += ["", f'if [ "$code" -eq 75 ]; then {again}']
-        lines += [f"  {scheduler.resubmit}", "fi"]
+        lines += ["", f"if {is_early}; then {again}", f"  {scheduler.resubmit}", "fi"]
     return "\n".join([*lines, 'exit "$code"', ""])
 
 

@@ -73,7 +73,8 @@ class Scheduler:
     that a job has left, None without a limit; raises OSError, subprocess.SubprocessError or
     ValueError if the scheduler does not say.  `directives` and `launch` give the lines of a job;
     `forward` passes the pre-timeout signal on; `resubmit` is empty where a directive says that 75
-    means once more.  `task` is the variable that tells an array's tasks apart, if there is one.
+    means once more.  `cancels` is the signal of a cancelled job, where its script outlives that to
+    wait for the ranks.  `task` is the variable that tells an array's tasks apart, if there is one.
     """
 
     name: str
@@ -86,7 +87,7 @@ class Scheduler:
     resubmit: str
     enter: str = ""
     forward: str = 'kill -USR1 "$job"'
-    signals: str = "USR1"
+    cancels: str = ""
     task: str = ""
 
 
@@ -269,7 +270,7 @@ SCHEDULERS = {
         '[ -z "${PBS_ARRAY_INDEX:-${PBS_ARRAYID:-}}" ] || { echo "PBS cannot submit one task of an '
         'array; submit it again" >&2; exit 75; }\n  qsub "$0"',
         enter='cd "$PBS_O_WORKDIR"',
-        signals="USR1 TERM",
+        cancels="TERM",
         task="PBS_ARRAY_INDEX",
     ),
     "lsf": Scheduler(

@@ -13,7 +13,11 @@ from gan_mpi.options.params import checkpoint_option, checkpoint_step, no_ema_op
 @run_argument
 @checkpoint_option
 @no_ema_option
-@some_options(("datadir", "samples", "classifier"), RunConfig)
+@some_options(
+    ("datadir", "samples", "classifier"),
+    RunConfig,
+    datadir="the data that the run was trained on",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
 def evaluate(
     run_or_checkpoint: Path | None,

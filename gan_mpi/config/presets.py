@@ -142,7 +142,7 @@ PRESETS = {
                 "for the last row, and what is drawn there depends on the seed: rows and columns "
                 "25 to 27 were brighter than the data's by 1.4 of 255 with seed 0 and by 9.1 with "
                 "seed 1. Padded as here, by 0.2 (after 5,000 steps; losses of the last 1,000 G "
-                "1.88, D 1.23) and by -0.1 (after 1,500)."
+                "1.89, D 1.22) and by -0.1 (after 1,500)."
             ),
             (
                 "As the tutorial's text has it, and not its code: G ends in tanh, images are in "

@@ -66,13 +66,16 @@ def config_options(*configs: type) -> Callable[[Any], Any]:
     return decorate
 
 
-def some_options(names: tuple[str, ...], *configs: type) -> Callable[[Any], Any]:
-    """Add the options of these fields to a command, as `config_options` would."""
+def some_options(names: tuple[str, ...], *configs: type, **defaults: str) -> Callable[[Any], Any]:
+    """Add the options of these fields to a command, as `config_options` would.
+
+    `defaults` say of some what they are here where they are not given.
+    """
     known = {each.name: each for config in configs for each in fields(config)}
 
     def decorate(command: Any) -> Any:
         for name in reversed(names):
-            command = _option(known[name])(command)
+            command = _option(known[name], default=defaults.get(name))(command)
         return command
 
     return decorate
@@ -92,7 +95,9 @@ def _all_options(configs: tuple[type, ...]) -> Iterator[Callable[[Any], Any]]:
                 yield _option(config_field, player)
 
 
-def _option(config_field: Field, player: str = "") -> Callable[[Any], Any]:
+def _option(
+    config_field: Field, player: str = "", default: str | None = None
+) -> Callable[[Any], Any]:
     meta = config_field.metadata
     name = f"{player}_{config_field.name}" if player else config_field.name
     kind = meta.get("type", type(config_field.default))
@@ -109,19 +114,20 @@ def _option(config_field: Field, player: str = "") -> Callable[[Any], Any]:
         is_flag=is_flag,
         default=None,
         metavar=meta.get("metavar", None if "choices" in meta else METAVARS.get(kind)),
-        help=_help(config_field, player),
+        help=_help(config_field, player, default),
         **({"flag_value": meta["alone"]} if "alone" in meta else {}),
     )
 
 
-def _help(config_field: Field, player: str) -> str:
+def _help(config_field: Field, player: str, default: str | None) -> str:
     if player:
         return f"--{config_field.name.replace('_', '-')} for {PLAYERS[player]} only."
-    default = config_field.metadata.get("shown_default", config_field.default)
-    shown = default is not None and not isinstance(default, bool)
+    known = default or config_field.metadata.get("shown_default", config_field.default)
+    if known is None or isinstance(known, bool):
+        return config_field.metadata["help"]
     if config_field.name in BY_PRESETS and "shown_default" not in config_field.metadata:
-        default = f"the preset's; of basic {default}"
-    return config_field.metadata["help"] + (f"  [default: {default}]" if shown else "")
+        known = f"the preset's; of basic {known}"
+    return f"{config_field.metadata['help']}  [default: {known}]"
 
 
 def _type(config_field: Field, kind: type) -> Any:
