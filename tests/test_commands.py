@@ -131,6 +131,22 @@ def test_the_options_of_train_are_the_fields_of_the_configurations():
         ((str(TOP),), "data are named with --datadir, a run to go on with --resume."),
         (("--steps", "9", "now"), "Got unexpected extra argument (now): train has options only."),
         (("--steps", "1e3"), "'--steps': '1e3' is not a whole number, such as 1000."),
+        (("--dataset", "cifar10", "--glyphs", "90"), "--dataset cifar10 and --glyphs exclude each"),
+        (("--samples", "9", "-n"), "'--samples': it is of evaluations, and this run makes none"),
+        (("--keep", "best", "-n"), "'--keep': it is of evaluations, and this run makes none"),
+        (
+            ("--train", "generator", "--d-lr", "1"),
+            "'--d-lr': --train generator trains no discriminator, whose option it is",
+        ),
+        (
+            ("--train", "generator", "--r1", "1"),
+            "'--r1': --train generator trains no discriminator",
+        ),
+        (
+            ("--train", "discriminator", "--ema", "5"),
+            "'--ema': --train discriminator trains no gen",
+        ),
+        (("--real-targets", "9e-1-1e-3"), "'9e-1-1e-3' is neither a number in 0..2 nor a range"),
         (("--lr", "0"), "Invalid value for '--lr': 0.0 is not in the range x>0."),
         (
             ("--device", "tpu"),

@@ -77,6 +77,17 @@ def test_a_class_is_drawn_on_demand(gan_mpi, run, tmp_path):
         assert done.returncode == 0 and "differ by at most" in done.stdout, done.stderr
 
 
+def test_a_presets_grid_hides_no_class_and_ones_own_is_said_to(gan_mpi, tmp_path):
+    words = ("--glyphs", "40", "--batch", "20", "--steps", "1", "--conditional")
+    done = gan_mpi("train", "--preset", "lightning", *words, "--run-dir", "all")
+    assert done.returncode == 0 and "shows" not in done.stderr, done.stderr
+    done = gan_mpi("train", *words, "--grid", "3x2", "--run-dir", "some", size=2)
+    assert done.stderr.count("Warning: --grid 3x2 shows 2 of 10 classes; 3x10, all") == 1
+    for name, size in (("all", (582, 582)), ("some", (176, 118))):
+        with Image.open(tmp_path / name / "fakes-000001.png") as picture:
+            assert picture.size == size
+
+
 def test_the_average_is_what_a_checkpoint_is_sampled_from(run):
     path = run / "checkpoint-000006.pt"
     state = checkpoint.read_checkpoint(path)

@@ -76,13 +76,13 @@ def test_checkpoints_alone_are_a_run(gan_mpi, tmp_path):
 
 def test_a_damaged_config_of_a_finished_run_is_mended_as_its_error_says(gan_mpi, tmp_path):
     run = tmp_path / "my run"
-    few = ("train", "--glyphs", 20, "--batch", 4, "--steps", 1, "--samples", 6)
+    few = ("train", "--glyphs", 20, "--batch", 4, "--steps", 1, "--keep", "all")
     assert gan_mpi(*few, "--run-dir", run).returncode == 0
     before = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text("{")
     said = gan_mpi("status", run).stderr
     assert f"is damaged; gan-mpi train --resume '{run}' writes it anew." in said
-    assert "is finished" in gan_mpi("train", "--resume", run, "--samples", 6).stdout
+    assert "is finished" in gan_mpi("train", "--resume", run, "--keep", "all").stdout
     assert json.loads((run / "config.json").read_text()) == before
 
 

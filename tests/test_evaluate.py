@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ from gan_mpi.datasets.drawn import draw_glyphs
 from gan_mpi.datasets.find import load_dataset
 from gan_mpi.evaluation.extractor import Extractor, bundled, read_classifier, save_classifier
 from gan_mpi.evaluation.lenet import LeNet
+from gan_mpi.evaluation.reference import Reference
 from gan_mpi.runs.directory import list_checkpoints
 from gan_mpi.runs.evaluations import best_evaluation, comparable, read_evaluations
+from gan_mpi.runs.record import DataRecord
 
 
 @pytest.fixture(scope="module")
@@ -376,6 +379,47 @@ def test_a_classifier_that_knows_next_to_nothing_is_said(gan_mpi, tmp_path, smal
     assert done.returncode == 0, done.stderr
     said = "Warning: the classifier x has 10.0% of the test images right, of 10 classes: figures "
     assert done.stderr.count(said) == 1
+
+
+def test_small_images_are_named_before_a_classifier_is_trained(gan_mpi, tmp_path):
+    (tmp_path / "small").mkdir()
+    for split in ("train", "test"):
+        images, labels = draw_glyphs(20)
+        np.savez(tmp_path / "small" / split, images=images[:, 0, :24:3, :24:3], labels=labels)
+    few = ("train", "--datadir", "small", "--batch", "8", "--steps", "1", "--run-dir", "run")
+    assert gan_mpi(*few).returncode == 0
+    said = "holds images of 8x8, and the classifier that images are compared by takes 12 pixels"
+    for words in (("train-classifier", "--datadir", "small"), ("evaluate", "run")):
+        done = gan_mpi(*words, size=2)
+        assert (done.returncode, done.stderr.count(said)) == (2, 1), done.stderr
+    LeNet((1, 12, 12), 2)
+    with pytest.raises(ValueError, match="11x12 is too small"):
+        LeNet((1, 11, 12), 2)
+
+
+@pytest.mark.parametrize(
+    ("asked", "judged", "learned", "by_number"),
+    [
+        (("apple", "banana"), (), False, False),  # of the bundled classifier, say: not judged
+        (("apple", "banana"), (), True, True),
+        ((), (), True, True),
+        ((), (), False, True),
+        ((), ("cat", "dog"), False, True),
+    ],
+)
+def test_classes_without_names_are_of_the_images_that_were_learned(
+    asked, judged, learned, by_number
+):
+    reference = object.__new__(Reference)
+    reference.extractor = Extractor("c", "a", 0.9, (1, 28, 28), LeNet((1, 28, 28), 2))
+    reference.class_names, reference.learned = list(judged or (asked if learned else ())), learned
+    places = reference.places((5, 5), asked)
+    assert (places is not None) == by_number
+    data = DataRecord("x", "x", None, None, shape=(1, 28, 28), sha256="", count=10)
+    doubts = reference.doubts(replace(data, label_counts=(5, 5), class_names=asked))
+    warned = by_number and not learned
+    assert any("learned other images" in each for each in doubts) == warned
+    assert any("is not measured" in each for each in doubts) != by_number
 
 
 def test_one_classifier_is_one_file():

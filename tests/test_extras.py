@@ -191,6 +191,7 @@ def test_a_norm_that_is_not_there_cannot_be_replaced():
 
 def test_ranges_of_targets():
     assert interval("1") == (1.0, 1.0) and interval("0.7-1.2") == (0.7, 1.2)
+    assert interval("9e-1") == (0.9, 0.9)
     for wrong in ("", "x", "1-0", "-0.1", "0-3", "0-"):
         with pytest.raises(ValueError, match="neither a number"):
             interval(wrong)
@@ -218,3 +219,4 @@ def test_agreement_is_by_class():
     probabilities = np.eye(3)[[0, 0, 1, 2, 2]]
     labels = np.array([0, 1, 1, 2, 2])
     assert agreement(probabilities, labels) == [1.0, 0.5, 1.0]
+    assert agreement(probabilities, np.array([1, 1, 1, 2, 2])) == [None, pytest.approx(1 / 3), 1.0]

@@ -9,7 +9,7 @@ from conftest import write_idx
 from PIL import Image
 
 from gan_mpi.cli import cli
-from gan_mpi.datasets.dataset import Source
+from gan_mpi.datasets.dataset import Source, like_training
 from gan_mpi.datasets.find import load_dataset
 from gan_mpi.errors import UserError
 
@@ -38,6 +38,50 @@ def test_files_and_folders_of_systems_are_no_data(tmp_path):
     said = info(tmp_path)
     assert "labels: 0: 1, 1: 1\nclasses: 0 cat, 1 dog\n" in said
     assert "left out" not in said
+
+
+def test_one_split_may_have_classes_and_the_other_none(gan_mpi, tmp_path):
+    for n in range(12):
+        save(tmp_path / "kaggle" / "train" / f"class{n % 2}" / f"{n}.png", n)
+        save(tmp_path / "kaggle" / "test" / f"{n}.png", n)
+        save(tmp_path / "other" / "train" / f"{n}.png", n)
+        save(tmp_path / "other" / "test" / f"class{n % 2}" / f"{n}.png", n)
+    train, test = (load(tmp_path / "kaggle", split) for split in ("train", "test"))
+    assert train.labels.sum() == 6 and train.classes == ("class0", "class1")
+    assert test.labels is None and len(test.images) == 12
+    train, test = (load(tmp_path / "other", split) for split in ("train", "test"))
+    assert train.labels is None and test.labels.sum() == 6
+    few = ("--batch", "4", "--steps", "1", "--run-dir", "r")
+    assert gan_mpi("train", "--datadir", "other", *few).returncode == 0
+    done = gan_mpi("evaluate", "r", size=2)
+    assert done.returncode == 1
+    assert done.stderr.count("Error: --classifier: there is none for these images, and ") == 1
+    done = gan_mpi("train-classifier", "--datadir", "kaggle", "--out", "c.safetensors")
+    assert done.returncode == 1 and "kaggle has no labels beside it" in done.stderr
+
+
+@pytest.mark.parametrize(("of_train", "of_test"), [("RGB", "L"), ("L", "RGB")])
+def test_one_picture_in_colour_does_not_part_the_splits(tmp_path, of_train, of_test):
+    for split, mode in (("train", of_train), ("test", of_test)):
+        save(tmp_path / split / "0.png", 7), save(tmp_path / split / "1.png", 9)
+        colour = (5, 5, 5) if mode == "RGB" else 5
+        save(tmp_path / split / "2.png", colour, mode)
+    train, test = (load(tmp_path, split) for split in ("train", "test"))
+    assert train.shape != test.shape
+    alike = like_training(train, test)
+    assert alike.shape == train.shape and alike.images.flags.c_contiguous
+    assert alike.images[:, 0, 0, 0].tolist() == [7, 9, 5]
+    save(tmp_path / "test" / "3.png", (5, 6, 7), "RGB")
+    if of_train == "L":
+        with pytest.raises(UserError, match="test images of 3x32x32, and the training images are"):
+            like_training(train, load(tmp_path, "test"))
+
+
+def test_a_large_folder_is_not_listed_whole(tmp_path):
+    for n in range(30):
+        save(tmp_path / f"{n:02d}.png", size=2)
+    assert "files: 00.png, 01.png, " in info(tmp_path)
+    assert "11.png and 18 more\n" in info(tmp_path)
 
 
 def test_what_is_not_read_is_counted_and_named(tmp_path):

@@ -92,7 +92,8 @@ def test_the_classifier_score_and_the_histogram():
     collapsed = np.eye(4)[[1] * 97 + [0] * 3]
     shares = classes.histogram(collapsed)
     assert shares.tolist() == [0.03, 0.97, 0.0, 0.0]
-    assert classes.missing_modes(shares) == [2, 3]
+    assert classes.missing_modes(shares, np.full(4, 0.25)) == [2, 3]
+    assert classes.missing_modes(shares, np.array([0.2, 0.75, 0.05, 0.0])) == [2]
     assert classes.divergence_from_uniform(shares) == pytest.approx(
         0.03 * np.log(0.12) + 0.97 * np.log(3.88)
     )

@@ -16,6 +16,7 @@ from gan_mpi.options.params import FiniteRange, GridSize, choice_option, number_
 from gan_mpi.runs.log import note, say
 
 LAYOUTS = ("idx", "ctf", "npz")  # whose files are made in memory
+LISTED = 12  # names of files
 NAMES = tuple(name for name in DATASETS if name != "uniform")
 
 
@@ -114,7 +115,9 @@ def info(folder: Path, grid: tuple[int, int] | None, out: Path, resolution: int 
         say(line)
     where = Path(dataset.source)
     beside = (where if where.is_dir() else where.parent).iterdir()
-    say("files: " + ", ".join(sorted(path.name for path in beside)))
+    names = sorted(path.name for path in beside)
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    say(f"files: {', '.join(names[:LISTED])}{more}")
     if grid:
         from gan_mpi.drawing.pictures import grid as arrange
         from gan_mpi.drawing.pictures import png

@@ -17,7 +17,7 @@ from gan_mpi.config.training import TrainConfig
 from gan_mpi.errors import flag
 from gan_mpi.options.begin import begin
 from gan_mpi.options.fields import GroupedCommand, GroupedOption, config_options
-from gan_mpi.options.params import FiniteRange
+from gan_mpi.options.params import FiniteRange, require_digits
 from gan_mpi.runs.log import say
 
 # Options that are written in a way of their own, and what understands them.
@@ -138,6 +138,7 @@ def check(given: Given) -> None:
         if first in given and second in given:
             name = "--full" if given[first] is False else flag(first)
             raise click.UsageError(f"{name} and {flag(second)} exclude each other; give one.")
+    require_digits(text_of(given, "dataset"), "glyphs" in given)
     device = text_of(given, "device")
     if device is not None and not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise click.BadParameter(

@@ -8,7 +8,7 @@ import click
 from gan_mpi.config.running import RunConfig
 from gan_mpi.config.training import TrainConfig
 from gan_mpi.options.fields import GroupedCommand, some_options
-from gan_mpi.options.params import number_option, out_option
+from gan_mpi.options.params import number_option, out_option, require_digits
 
 
 @click.command(
@@ -16,11 +16,17 @@ from gan_mpi.options.params import number_option, out_option
     cls=GroupedCommand,
     short_help="Train the classifier that evaluate looks through.",
 )
-@some_options(("datadir", "glyphs", "resolution", "dataset"), RunConfig, TrainConfig)
+@some_options(
+    ("datadir", "glyphs", "resolution", "dataset"),
+    RunConfig,
+    TrainConfig,
+    dataset=TrainConfig.dataset,
+)
 @number_option(
     "--seed",
     "Seed of the initial weights and of the order of the images.",
     minimum=0,
+    maximum=2**63 - 1,
     default=0,
     metavar=None,
 )
@@ -43,6 +49,7 @@ def train_classifier(
     MNIST's comes with gan-mpi. For other data with labels and test images this makes one, on all
     ranks of mpiexec, in half a minute or so.
     """
+    require_digits(dataset, glyphs is not None)
     from gan_mpi.options.begin import start_mpi
 
     comm = start_mpi()

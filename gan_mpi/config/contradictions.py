@@ -1,11 +1,20 @@
 """Options that contradict each other, refused in a sentence before anything is done."""
 
+from dataclasses import fields
+
 from gan_mpi.config.given import Given, text_of
-from gan_mpi.config.optimizer import OPTIMIZERS, RATES
+from gan_mpi.config.optimizer import OPTIMIZERS, RATES, OptimizerConfig
+from gan_mpi.config.running import RunConfig
 from gan_mpi.config.training import WITHOUT_TARGETS, TrainConfig
 from gan_mpi.config.values import RANK
 from gan_mpi.errors import invalid_value
 
+# Options of one player besides its optimizer's.
+OF_PLAYER = {
+    "G": ("g_steps", "g_latents", "ema"),
+    "D": ("d_steps", "r1", "gradient_penalty", "clip", "real_targets", "fake_targets", "flip")
+    + ("replay",),
+}
 TURN = ("d_steps", "g_steps", "first", "g_latents")  # options of --schedule steps
 
 
@@ -52,6 +61,32 @@ def check_uses(config: TrainConfig, given: Given) -> None:
                     option,
                     f"{' and '.join(kinds)} has no {name}; it is for {users}",
                 )
+
+
+def check_player(config: TrainConfig, given: Given) -> None:
+    """Refuse options of a player that is not trained, which would do nothing."""
+    if config.train == "both":
+        return
+    idle = "D" if config.train == "generator" else "G"
+    names = [f"{idle.lower()}_{each.name}" for each in fields(OptimizerConfig)]
+    for name in (*names, *OF_PLAYER[idle]):
+        if name in given and given[name] != getattr(TrainConfig, name, None):
+            what = "discriminator" if idle == "D" else "generator"
+            raise invalid_value(
+                name, f"--train {config.train} trains no {what}, whose option it is; leave it out"
+            )
+
+
+def check_evaluation(options: RunConfig, given: Given) -> None:
+    """Refuse options of evaluations where there are none."""
+    unused = [name for name in ("samples", "classifier") if name in given]
+    unused += ["keep"] if given.get("keep") == "best" else []
+    if unused and options.evaluate_every is None:
+        raise invalid_value(
+            unused[0],
+            "it is of evaluations, and this run makes none; give --evaluate-every STEPS, or use "
+            "gan-mpi evaluate afterwards",
+        )
 
 
 def check_beyond(config: TrainConfig) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 from gan_mpi.config.contradictions import (
     check_beyond,
+    check_evaluation,
+    check_player,
     check_schedule,
     check_sites,
     check_uses,
@@ -33,6 +35,7 @@ def apply_options(config: TrainConfig, given: Given) -> TrainConfig:
     generator, discriminator = (_apply_to_player(config, given, p) for p in "GD")
     changed = replace(config, **own, G=generator, D=discriminator)
     check_schedule(changed, given)
+    check_player(changed, given)
     check_beyond(changed)
     check_sites(changed, given)
     if "kimg" in given:
@@ -66,13 +69,19 @@ def new_config(given: Given) -> TrainConfig:
     return apply_options(with_preset, given)
 
 
-def run_config(preset: str, given: Given) -> RunConfig:
-    """Return where and how to run: defaults, then the preset's, then the options given."""
-    chosen = {**PRESETS[preset].run_settings, **given}
-    return RunConfig(**{f.name: chosen[f.name] for f in fields(RunConfig) if f.name in chosen})
+def run_config(preset: str, given: Given, remembered: Given) -> RunConfig:
+    """Return where and how to run: defaults, the preset's, what is remembered, what is given.
+
+    Raises UserError for options that would do nothing.
+    """
+    chosen = {**PRESETS[preset].run_settings, **remembered, **given}
+    known = {f.name: chosen[f.name] for f in fields(RunConfig) if f.name in chosen}
+    options = RunConfig(**known)
+    check_evaluation(options, given)
+    return options
 
 
-def remembered(run: RunConfig) -> dict[str, OptionValue]:
+def to_remember(run: RunConfig) -> dict[str, OptionValue]:
     """Return what a resumed run keeps: how it is evaluated and which files it keeps."""
     given = {name: getattr(run, name) for name in REMEMBERED}
     if run.classifier is not None and Path(run.classifier).exists():

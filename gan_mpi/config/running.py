@@ -20,7 +20,11 @@ class RunConfig:
         shown_default="the dataset's folder in data/; for MNIST else drawn glyphs",
     )
     glyphs: int = setting(
-        10_000, "Everyday", "Draw so many digits instead of reading data.", minimum=10
+        10_000,
+        "Everyday",
+        "Draw so many digits instead of reading data.",
+        minimum=10,
+        shown_default="10000, where MNIST is wanted and not there",
     )
     resolution: int = setting(
         32,
@@ -98,7 +102,7 @@ class RunConfig:
         "Columns x rows of the pictures of samples.",
         type=str,
         metavar="WxH",
-        shown_default="6x6, or the preset's; 10 columns and a row for each class if --conditional",
+        shown_default="6x6, or the preset's; if --conditional 10 columns and a row for each class",
     )
     evaluate_every: int | None = setting(
         None,

@@ -15,14 +15,23 @@ def composed(name: str) -> str:
 
 def interval(text: str) -> tuple[float, float]:
     """Return the ends of a range such as 0.7-1.2, or of one number.  Raises ValueError."""
-    low, dash, high = text.partition("-")
+    low, _, high = text.partition("-")
     try:
-        ends = float(low), float(high if dash else low)
+        ends = (float(text),) * 2 if _is_number(text) else (float(low), float(high))
     except ValueError:
         ends = (1.0, 0.0)
     if not 0.0 <= ends[0] <= ends[1] <= 2.0:
         raise ValueError(f"{text!r} is neither a number in 0..2 nor a range like 0.7-1.2.")
     return ends
+
+
+def _is_number(text: str) -> bool:
+    """Return whether a text is one number, such as 1e-3, which holds a dash of its own."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def grid_size(text: str) -> tuple[int, int]:

@@ -65,11 +65,25 @@ def with_classes(dataset: Dataset, names: Sequence[str]) -> Dataset:
     return replace(dataset, labels=places[dataset.labels], classes=tuple(names))
 
 
-def require_same_shape(train: Dataset, test: Dataset) -> None:
-    """Raise UserError unless test images are of the shape of the training images."""
+def like_training(train: Dataset, test: Dataset) -> Dataset:
+    """Return test images as the training images are: grey ones in colour, or the other way.
+
+    A folder of pictures is grey if all of one split are.  Raises UserError for other shapes, and
+    for colours where training images have none.
+    """
+    if test.shape[1:] == train.shape[1:] and len(train.shape) == 3:
+        if (test.shape[0], train.shape[0]) == (1, 3):
+            return replace(test, images=np.repeat(test.images, 3, axis=1))
+        if (test.shape[0], train.shape[0]) == (3, 1) and _is_grey(test.images):
+            return replace(test, images=np.ascontiguousarray(test.images[:, :1]))
     if test.shape != train.shape:
         raise UserError(
             f"--datadir: {test.source} holds test images of {'x'.join(map(str, test.shape))}, and "
             f"the training images are of {'x'.join(map(str, train.shape))}.",
             exit_code=2,
         )
+    return test
+
+
+def _is_grey(images: np.ndarray) -> bool:
+    return bool((images[:, :1] == images).all())

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 from PIL import Image
@@ -42,6 +43,7 @@ class Found:
 
     pictures: dict[str, list[Path]] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
+    unlabelled: set[str] = field(default_factory=set)  # splits whose pictures lie in no sub-folder
     left_out: list[str] = field(default_factory=list)  # such as "2 files .txt"
 
 
@@ -62,7 +64,7 @@ def has_pictures(folder: Path, split: str = "train") -> bool:
     if root is None:
         return False
     inside = (file for entry in _entries(root) if entry.is_dir() for file in _entries(entry))
-    return any(_is_picture(path) for path in (*_entries(root), *inside))
+    return any(_is_picture(path) for path in chain(_entries(root), inside))
 
 
 def find_pictures(folder: Path) -> Found:
@@ -77,7 +79,8 @@ def find_pictures(folder: Path) -> Found:
         _require_no_pairs(folder)
     for split, root in roots.items():
         found.pictures[split] = sorted(_of_root(root, others))
-        _require_one_depth(found.pictures[split], root)
+        if _is_flat(found.pictures[split], root):
+            found.unlabelled.add(split)
     if folder not in roots.values():
         for entry in _entries(folder):
             if entry not in roots.values():
@@ -217,10 +220,12 @@ def _told(others: Counter[str]) -> list[str]:
     return [*told[: 2 * NAMED], f"{rest} other files"] if told[2 * NAMED :] else told
 
 
-def _require_one_depth(paths: list[Path], root: Path) -> None:
+def _is_flat(paths: list[Path], root: Path) -> bool:
+    """Return whether pictures lie in no sub-folders.  Raises UserError if some do."""
     loose = [path for path in paths if path.parent == root]
     if loose and len(loose) < len(paths):
         raise UserError(
             f"{loose[0]} lies beside the sub-folders of the classes; put it into one, or all "
             "pictures into one folder."
         )
+    return bool(loose)

@@ -31,8 +31,8 @@ def read_pictures(
 
     Images are uint8 (N, C, resolution, resolution); C is 1 if all pictures are grey, else 3.
     They go into the file that `into` makes, of which they are a map, or into memory.  Labels, uint8
-    (N,), are the places of the names; there are none where pictures lie in no sub-folder.  Raises
-    UserError, naming the file and what is wrong with it.
+    (N,), are the places of the names; there are none where pictures of the split lie in no
+    sub-folder.  Raises UserError, naming the file and what is wrong with it.
     """
     found = find_pictures(folder)
     reader, paths = _Reader(found, resolution), found.pictures[split]
@@ -40,7 +40,7 @@ def read_pictures(
     for path in paths:
         images.append(reader.read(path))
     notes = [*_left_out(found), *in_two_cases(found.classes), *reader.notes()]
-    if not found.classes:
+    if not found.classes or split in found.unlabelled:
         return images.array(), None, (), notes
     number = {name: place for place, name in enumerate(found.classes)}
     labels = np.array([number[class_of(path)] for path in paths], dtype=np.uint8)

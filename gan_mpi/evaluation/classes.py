@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-MISSING = 0.1  # of an even share: a class with less is missing
+MISSING = 0.1  # of the share that real images have: a class with less is missing
 
 
 def classifier_score(probabilities: np.ndarray) -> float:
@@ -23,9 +23,9 @@ def histogram(probabilities: np.ndarray) -> np.ndarray:
     return counts / len(probabilities)
 
 
-def missing_modes(shares: np.ndarray) -> list[int]:
-    """Return the classes with less than a tenth of an even share."""
-    return np.flatnonzero(shares < MISSING / len(shares)).tolist()
+def missing_modes(shares: np.ndarray, real: np.ndarray) -> list[int]:
+    """Return the classes with less than a tenth of the share of real images; both (classes,)."""
+    return np.flatnonzero(shares < MISSING * real).tolist()
 
 
 def divergence_from_uniform(shares: np.ndarray) -> float:
@@ -52,11 +52,11 @@ def places(
     return None if -1 in drawn else np.array(found[: len(label_counts)])
 
 
-def agreement(probabilities: np.ndarray, labels: np.ndarray) -> list[float]:
+def agreement(probabilities: np.ndarray, labels: np.ndarray) -> list[float | None]:
     """Return, by class, the share of samples (N, K) that are judged to be of their label (N,).
 
-    It is 0 for a class of which there is no sample.
+    It is None for a class of which there is no sample.
     """
     right = probabilities.argmax(1) == labels
     classes = range(probabilities.shape[1])
-    return [float(right[labels == c].mean()) if c in labels else 0.0 for c in classes]
+    return [float(right[labels == c].mean()) if c in labels else None for c in classes]

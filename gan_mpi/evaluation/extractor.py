@@ -13,7 +13,7 @@ import torch
 
 from gan_mpi.datasets.dataset import Dataset
 from gan_mpi.errors import UserError, reason
-from gan_mpi.evaluation.lenet import LeNet, probabilities
+from gan_mpi.evaluation.lenet import LEAST, LeNet, probabilities
 from gan_mpi.files import cache_folder, header_in_order
 from gan_mpi.networks.inference import inference
 from gan_mpi.runs.evaluations import Identity
@@ -35,6 +35,7 @@ class Extractor:
     shape: tuple[int, ...] = ()  # of a sample
     network: LeNet | None = None
     class_names: tuple[str, ...] = ()  # in the order of its classes, where they are known
+    learned: str = ""  # SHA-256 of the images that it learned
 
     @property
     def classes(self) -> int:
@@ -58,6 +59,10 @@ class Extractor:
             f"the classifier {self.name} has {self.accuracy:.1%} of the test images right, of "
             f"{self.classes} classes: figures by its features say next to nothing"
         )
+
+    def has_learned(self, train: Dataset) -> bool:
+        """Return whether these training images are those that the classifier learned."""
+        return self.network is not None and self.learned == images_digest(train)
 
     def to(self, device: torch.device) -> "Extractor":
         """Compute on this device."""
@@ -110,13 +115,13 @@ def read_classifier(data: bytes, path: Path) -> Extractor:
             network = LeNet(shape, int(about["classes"]))
         network.load_state_dict(load(data), assign=True)
         network.float()
-        name, accuracy = about["name"], float(about["accuracy"])
+        name, accuracy, learned = about["name"], float(about["accuracy"]), about["data"]
     except Exception:  # noqa: BLE001 - a damaged file can raise anything
         raise UserError(
             f"{path} is damaged, or no classifier of gan-mpi train-classifier."
         ) from None
     digest = hashlib.sha256(data).hexdigest()
-    return Extractor(name, digest, accuracy, shape, network, tuple(names))
+    return Extractor(name, digest, accuracy, shape, network, tuple(names), learned)
 
 
 def _header(data: bytes) -> dict[str, str]:
@@ -164,6 +169,17 @@ def bundled() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 
 
+def require_sides(train: Dataset) -> None:
+    """Raise UserError for images that are too small for a classifier."""
+    _, height, width = train.shape
+    if min(height, width) < LEAST:
+        raise UserError(
+            f"{train.source} holds images of {height}x{width}, and the classifier that images are "
+            f"compared by takes {LEAST} pixels a side or more.",
+            exit_code=2,
+        )
+
+
 def find_classifier(
     given: str | None, train: Dataset, run_dir: Path | None, make: str
 ) -> tuple[Path, bytes]:
@@ -183,6 +199,12 @@ def find_classifier(
     for path in bundled().values():
         if digest.encode() in path.read_bytes()[:HEADER]:
             return _read(path)
+    require_sides(train)
+    if train.labels is None:
+        raise UserError(
+            f"--classifier: there is none for these images, and {train.source} has no labels to "
+            "make one by; give one of other images of the same size."
+        )
     raise UserError(
         f"there is no classifier for these images yet; make one, in a minute or so: {make}"
     )

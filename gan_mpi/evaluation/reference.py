@@ -129,8 +129,11 @@ class Reference:
         comm.alike(lambda: check_counts(self.samples, train, test))
         self.comm, self.extractor = comm, extractor
         self.name = train.name
-        self.class_names = list(extractor.class_names or train.classes)
+        has_names = bool(extractor.class_names and train.classes)  # else it matters what it learned
+        self.learned = not has_names and comm.on_root(lambda: extractor.has_learned(train))
+        self.class_names = list(extractor.class_names or (train.classes if self.learned else ()))
         self.real = self._extract(test.images)
+        self.shares = classes.histogram(self.real.probabilities) if extractor.classes else None
         self.moments = frechet.moments(comm, self.real.features)
         self.kernel = kernel.mean_kernel(comm, self.real.features, Purpose.BOOTSTRAP_REAL)
         self.radii = neighbours.squared_radii(comm, self.real.features)
@@ -138,8 +141,8 @@ class Reference:
         self.memory = memory.Memory(comm, train.images, test.images) if is_image else None
         self.floor: Figures = {}
         if self.samples == self.floor_samples:
-            chosen = DataOrder(0, len(train.images)).indices(0, self.floor_samples)
-            self.floor = self._compare(self._extract(train.images[np.sort(chosen)]))
+            chosen = np.sort(DataOrder(0, len(train.images)).indices(0, self.floor_samples))
+            self.floor = self._compare(self._extract(train.images, chosen))
         if self.memory:
             self.floor |= self.memory.floor
 
@@ -151,15 +154,30 @@ class Reference:
     def places(self, label_counts: Sequence[int], names: Sequence[str]) -> np.ndarray | None:
         """Return the classifier's class for each of a generator's, by their names or numbers.
 
-        None if some are not among the classifier's, or there are none.
+        None if some are not among the classifier's, or there are none; nor does a number mean
+        anything where names are given and the classifier, of other images, has none.
         """
         if not (label_counts and self.extractor.classes):
+            return None
+        if names and not self.class_names and not self.learned:
             return None
         return classes.places(label_counts, names, self.class_names, self.extractor.classes)
 
     def doubts(self, trained_on: DataRecord) -> list[str]:
         """Return what should be known before figures of such a generator are believed."""
-        return [each for each in (self.extractor.doubt, self._unjudged(trained_on)) if each]
+        said = self.extractor.doubt, self._unjudged(trained_on), self._by_number(trained_on)
+        return [each for each in said if each]
+
+    def _by_number(self, trained_on: DataRecord) -> str:
+        """Return a sentence if classes of other images are taken for those of a number, or ""."""
+        named = self.class_names and trained_on.class_names
+        judged = self.places(trained_on.label_counts, trained_on.class_names) is not None
+        if self.learned or named or not judged:
+            return ""
+        return (
+            f"the classifier {self.extractor.name} learned other images: its classes are taken for "
+            "those of the same number here"
+        )
 
     def _unjudged(self, trained_on: DataRecord) -> str:
         """Return a sentence if samples cannot be judged by the class that was asked for, or ""."""
@@ -204,14 +222,14 @@ class Reference:
         }
         return evaluation, pairs
 
-    def _extract(self, samples: np.ndarray) -> Features:
-        return Features(
-            *in_chunks(
-                self.comm,
-                len(samples),
-                lambda first, last: self.extractor.extract(samples[first:last]),
-            )
-        )
+    def _extract(self, images: np.ndarray, rows: np.ndarray | None = None) -> Features:
+        """Return the features of images, or of some of their rows; a rank copies its own alone."""
+
+        def compute(first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+            part = slice(first, last)
+            return self.extractor.extract(images[part if rows is None else rows[part]])
+
+        return Features(*in_chunks(self.comm, len(images if rows is None else rows), compute))
 
     def _draw(self, generator: Generator, config: TrainConfig) -> Features:
         def compute(first: int, last: int) -> tuple[np.ndarray, ...]:
@@ -232,12 +250,12 @@ class Reference:
         distance, error = kernel.kernel_distance(self.kernel, own, cross)
         figures |= {"kernel": distance, "kernel_error": error}
         figures |= neighbours.compare(self.comm, self.real.features, self.radii, drawn.features)
-        if self.extractor.classes:
+        if self.shares is not None:
             shares = classes.histogram(drawn.probabilities)
             figures |= {
                 "score": classes.classifier_score(drawn.probabilities),
                 "histogram": shares.tolist(),
-                "missing": classes.missing_modes(shares),
+                "missing": classes.missing_modes(shares, self.shares),
                 "kl_uniform": classes.divergence_from_uniform(shares),
             }
         return figures
@@ -245,10 +263,12 @@ class Reference:
 
 def check_counts(samples: int, train: Dataset, test: Dataset) -> None:
     """Raise UserError unless there is enough of everything for every figure."""
-    if min(samples, len(train.images), len(test.images)) > neighbours.K:
+    fewest = min(len(train.images), len(test.images))
+    if min(samples, fewest) > neighbours.K:
         return
+    option = "--datadir" if fewest <= neighbours.K else "--samples"
     raise UserError(
-        f"--samples: {samples} samples, {len(train.images)} training and {len(test.images)} test "
+        f"{option}: {samples} samples, {len(train.images)} training and {len(test.images)} test "
         f"images are too few; every figure needs more than {neighbours.K} of each.",
         exit_code=2,
     )

@@ -125,7 +125,8 @@ def _help(config_field: Field, player: str, default: str | None) -> str:
     known = default or config_field.metadata.get("shown_default", config_field.default)
     if known is None or isinstance(known, bool):
         return config_field.metadata["help"]
-    if config_field.name in BY_PRESETS and "shown_default" not in config_field.metadata:
+    is_own = default or "shown_default" in config_field.metadata
+    if config_field.name in BY_PRESETS and not is_own:
         known = f"the preset's; of basic {known}"
     return f"{config_field.metadata['help']}  [default: {known}]"
 

@@ -196,6 +196,12 @@ def require_ending(out: Path, endings: Sequence[str], why: str = "", option: str
         )
 
 
+def require_digits(dataset: str | None, drawn: bool) -> None:
+    """Raise click.UsageError if digits are to be drawn in the place of other data."""
+    if drawn and dataset not in (None, "mnist"):
+        raise click.UsageError(f"--dataset {dataset} and --glyphs exclude each other; give one.")
+
+
 def format_of(asked: str | None, out: Path | None, endings: Mapping[str, str], default: str) -> str:
     """Return the format of a file to write: what is asked for, else what its ending says.
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from gan_mpi.datasets.dataset import Dataset, Source, require_same_shape
+from gan_mpi.datasets.dataset import Dataset, Source, like_training
 from gan_mpi.datasets.find import open_dataset
 from gan_mpi.datasets.packed import Packed, require_checked
 from gan_mpi.errors import UserError
@@ -70,8 +70,7 @@ def share_tests(comm: Communicator, source: Source, train: Dataset) -> Dataset:
     Raises UserError if there are none, they cannot be read, or they have another shape.
     """
     test, _ = share_dataset(comm, source, "test")
-    comm.alike(lambda: require_same_shape(train, test))
-    return test
+    return comm.alike(lambda: like_training(train, test))
 
 
 def say_notes(comm: Communicator, dataset: Dataset) -> None:

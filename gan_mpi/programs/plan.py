@@ -27,7 +27,7 @@ def plan(given: Given) -> list[str]:
     other or a checkpoint, and for data that cannot be read.
     """
     start = find_start(given)
-    options = run_config(start.config.preset, {**start.remembered, **given})
+    options = run_config(start.config.preset, given, start.remembered)
     ranks = launcher.process_count()
     if start.finished is not None:
         return [start.finished]

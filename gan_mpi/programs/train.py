@@ -14,6 +14,7 @@ from gan_mpi.lifecycle.phases import Phases
 from gan_mpi.lifecycle.stopping import Lookout, StopRequest
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.recording.board import check_installed
+from gan_mpi.recording.gallery import about_grid
 from gan_mpi.recording.journal import Journal
 from gan_mpi.recording.log_formats import log_format_of
 from gan_mpi.recording.monitor import Monitor
@@ -92,7 +93,7 @@ def _prepare(
     require_agreement(comm)
     comm.on_root(lambda: _claim_named(claim, given))
     start = comm.on_root(lambda: find_start(given))
-    options = run_config(start.config.preset, {**start.remembered, **given})
+    options = comm.alike(lambda: run_config(start.config.preset, given, start.remembered))
     log = Log(comm.is_root, options.quiet)
     for warning in start.warnings:
         log.warning(warning)
@@ -132,7 +133,7 @@ def _open(
     if not all(shared):
         where = " on some nodes" if any(shared) else ""
         log.line(f"no room in shared memory{where}: each rank keeps its own copy of the data")
-    for warning in placement.warnings:
+    for warning in [*placement.warnings, *about_grid(options, state)]:
         log.warning(warning)
     if state.config.precision == "bf16" and (slow := without_bfloat16(comm, placement.device)):
         log.warning(slow)

@@ -21,6 +21,7 @@ from gan_mpi.evaluation.extractor import (
     images_digest,
     labels_digest,
     read_classifier,
+    require_sides,
     save_classifier,
 )
 from gan_mpi.evaluation.lenet import LeNet
@@ -53,6 +54,7 @@ def train_classifier(
     train, _ = share_dataset(comm, source)
     test = share_tests(comm, source, train)
     comm.alike(lambda: _require_labels(train, test))
+    comm.alike(lambda: require_sides(train))
     digest = images_digest(train)
     target = comm.alike(lambda: _target(out, digest))
     say_notes(comm, train)

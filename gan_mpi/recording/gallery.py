@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from gan_mpi.config.presets import PRESETS
+from gan_mpi.config.running import RunConfig
 from gan_mpi.config.values import grid_size
 from gan_mpi.datasets.drawn import draw_points as draw_real_points
 from gan_mpi.drawing import pictures
@@ -15,8 +17,26 @@ from gan_mpi.runs import stats
 from gan_mpi.runs.evaluations import comparable, read_evaluations
 from gan_mpi.streams import DataOrder
 from gan_mpi.training.run import Run
+from gan_mpi.training.state import State
 
 REALS = "reals.png"
+
+
+def grid_of(options: RunConfig, preset: str, classes: int) -> tuple[int, int]:
+    """Return columns and rows of a picture: those asked for, or the preset's without classes."""
+    of_preset = PRESETS[preset].run_settings.get("grid")
+    if options.grid is None or (classes and options.grid == of_preset):
+        return usual_grid(classes)
+    return grid_size(options.grid)
+
+
+def about_grid(options: RunConfig, state: State) -> list[str]:
+    """Return a warning if pictures have fewer rows than there are classes."""
+    classes = sum(count > 0 for count in state.data.label_counts)
+    columns, rows = grid_of(options, state.config.preset, classes)
+    if rows >= classes:
+        return []
+    return [f"--grid {columns}x{rows} shows {rows} of {classes} classes; {columns}x{classes}, all"]
 
 
 class Gallery:
@@ -25,8 +45,8 @@ class Gallery:
     def __init__(self, run: Run, board: Board) -> None:
         """Samples also go to `board`."""
         self.run, self.board, data = run, board, run.state.data
-        asked = run.options.grid
-        self.grid = grid_size(asked) if asked else usual_grid(data.classes)
+        self.classes = [label for label, count in enumerate(data.label_counts) if count]
+        self.grid = grid_of(run.options, run.state.config.preset, len(self.classes))
         self.count = POINTS if data.are_points else self.grid[0] * self.grid[1]
 
     def samples(self) -> None:
@@ -49,8 +69,7 @@ class Gallery:
         data = self.run.state.data
         if data.are_points:
             return list(range(self.count)), None
-        classes = [label for label, count in enumerate(data.label_counts) if count]
-        return fill_grid(*self.grid, classes)
+        return fill_grid(*self.grid, self.classes)
 
     def _of_classes(self, order: np.ndarray, labels: Sequence[int]) -> np.ndarray:
         """Return the next image in `order` of each of these classes; grey where there is none."""

@@ -12,7 +12,7 @@ import torch
 from gan_mpi import __version__
 from gan_mpi.cluster.device import Placement, capability
 from gan_mpi.config.describe import config_lines
-from gan_mpi.config.resolve import remembered
+from gan_mpi.config.resolve import to_remember
 from gan_mpi.config.running import RunConfig
 from gan_mpi.config.training import TrainConfig
 from gan_mpi.errors import UserError
@@ -122,7 +122,7 @@ def started_line(seconds: Mapping[str, float]) -> str:
 
 def _describe(run_dir: Path, config: TrainConfig, data: DataRecord, options: RunConfig) -> None:
     about = {"config": asdict(config), "data": data.to_dict()}
-    rundir.write_config(run_dir, {**about, "evaluation": remembered(options)})
+    rundir.write_config(run_dir, {**about, "evaluation": to_remember(options)})
 
 
 def mend_description(start: Start, options: RunConfig) -> None:

@@ -36,7 +36,7 @@ class Figures(TypedDict, total=False):
     memorised: float  # share
     histogram: list[float]  # shares, by class
     missing: list[Count]
-    agreement: list[float]  # shares, by class asked for
+    agreement: list[float | None]  # shares, by class asked for; None where none was
 
 
 class Evaluation(TypedDict, total=False):
@@ -231,8 +231,8 @@ def evaluation_lines(evaluation: Evaluation) -> list[str]:
             ("judged to be of the class asked", figures.get("agreement")),
         ):
             if shares:
-                cells = " ".join(f"{share:>{width}.1%}" for share in shares)
-                lines.append(f"{title:34}{cells}")
+                cells = ("-" if share is None else f"{share:.1%}" for share in shares)
+                lines.append(f"{title:34}" + " ".join(f"{cell:>{width}}" for cell in cells))
         lines.append(f"missing classes: {missing_classes(evaluation)}")
     lines.append(_about_floor(evaluation))
     lines.append("*root mean square of a pixel's difference; the floor is that of test images")
@@ -257,5 +257,6 @@ def evaluation_line(evaluation: Evaluation) -> str:
         missing = missing_classes(evaluation)
         parts += [f"score {figures['score']:.3f}", f"missing classes {missing}"]
     if "agreement" in figures:
-        parts.append(f"of the class asked {min(figures['agreement']):.1%} or more")
+        least = min(share for share in figures["agreement"] if share is not None)
+        parts.append(f"of the class asked {least:.1%} or more")
     return f"evaluation of step {evaluation['step']}: {'  '.join(parts)}"

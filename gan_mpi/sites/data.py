@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from gan_mpi.config.values import RANK
 from gan_mpi.datasets import classes
-from gan_mpi.datasets.dataset import Dataset, Source, require_same_shape, with_classes
+from gan_mpi.datasets.dataset import Dataset, Source, like_training, with_classes
 from gan_mpi.datasets.find import has_split, load_dataset
 from gan_mpi.errors import UserError
 from gan_mpi.mpi.comm import Communicator
@@ -90,6 +90,4 @@ def share_tests(comm: Communicator, source: Source, train: Dataset) -> Dataset |
 def _read_tests(source: Source, train: Dataset) -> Dataset | None:
     if source.datadir is None or not has_split(source, "test"):
         return None
-    test = load_dataset(source, "test")
-    require_same_shape(train, test)
-    return with_classes(test, train.classes)
+    return with_classes(like_training(train, load_dataset(source, "test")), train.classes)
