@@ -14,7 +14,7 @@ export OMP_NUM_THREADS=1
 mpiexec -f "$PBS_NODEFILE" -n 16 -ppn 8 -bind-to core:1 gan-mpi train --run-dir runs/mine "$@" &
 job=$!
 trap 'kill -USR1 "$job"' USR1
-trap 'cancelled=1; kill -USR1 "$job"' TERM # cancelled: save, and submit nothing
+trap '[ "$SECONDS" -gt 3480 ] || cancelled=1; kill -USR1 "$job"' TERM # long before its end: cancelled; save, and submit nothing
 
 # A signal ends a wait early; the ranks may still be saving.
 code=0

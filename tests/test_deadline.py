@@ -166,8 +166,21 @@ def test_a_file_system_that_fails_ends_no_run(tmp_path, monkeypatch):
         assert not stop.requested
     monkeypatch.setattr(stopping, "LOOK_EVERY", -1.0)
     (tmp_path / "STOP").mkdir()  # which is no file to be removed
+    stop.require_gone()
     lookout.look(0.0)
     assert stop.reason == f"the file {tmp_path / 'STOP'}"
+    with pytest.raises(UserError, match="STOP cannot be removed: Is a directory; remove it."):
+        stop.require_gone()  # or job after job would submit itself
+
+
+def test_a_stop_that_stays_ends_with_a_checkpoint_and_1(gan_mpi, tmp_path):
+    assert gan_mpi(*OPTIONS, "--steps", "1", size=2).returncode == 0
+    (tmp_path / "run" / "STOP").mkdir()
+    result = gan_mpi(*OPTIONS, "--steps", "100000", size=2)
+    assert result.returncode == 1 and "stopped after" in result.stdout
+    assert result.stderr.count("STOP cannot be removed: Is a directory; remove it.") == 1
+    (last, _), *_ = rundir.list_checkpoints(tmp_path / "run")
+    assert last > 1
 
 
 def test_a_time_limit_stops_all_ranks_with_75(gan_mpi, tmp_path):

@@ -9,7 +9,7 @@ from gan_mpi.cluster import cores, device
 from gan_mpi.mpi import launcher
 from gan_mpi.programs import plan
 
-NODE = launcher.node_name()
+NODE, LOCAL = launcher.node_name(), launcher.LOCAL_VARIABLES
 HYDRA = {"PMI_SIZE": "2", "MPI_LOCALNRANKS": "2"}
 SRUN = {"PMI_SIZE": "2", "SLURM_STEP_ID": "0"}
 OPEN_MPI = {"OMPI_COMM_WORLD_SIZE": "2"}
@@ -37,9 +37,22 @@ def test_cores_are_divided_among_the_ranks_that_may_run_on_them(masks, threads, 
         assert cores.thread_count(masks, 0) == given
 
 
+@pytest.mark.parametrize(
+    ("tasks", "node", "count"),
+    [("2(x2)", "1", 2), ("3,1(x2)", "2", 1), ("4", "0", 4), ("x", "0", 9)],
+)
+def test_slurm_says_how_many_tasks_are_on_a_node(tasks, node, count, monkeypatch):
+    for variable in (*LOCAL, "PMI_SIZE"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "9")
+    monkeypatch.setenv("SLURM_STEP_TASKS_PER_NODE", tasks)
+    monkeypatch.setenv("SLURM_NODEID", node)
+    assert launcher.local_count() == count
+
+
 def test_a_dry_run_says_that_ranks_take_turns(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: LEFT)
-    for variable in ("OMP_NUM_THREADS", "MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE"):
+    for variable in ("OMP_NUM_THREADS", *LOCAL):
         monkeypatch.delenv(variable, raising=False)
     for ranks, said in (
         ("2", "2 thread(s) a rank"),

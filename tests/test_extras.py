@@ -116,6 +116,17 @@ def test_clipping_bounds_every_weight():
     assert max(p.abs().max().item() for p in network.parameters()) <= 0.01
 
 
+def test_a_spectral_norm_is_one_after_vectors_of_sites_were_averaged():
+    D = build_discriminator(new_config({"d_norm": "spectral"}), (1, 28, 28)).eval()
+    norms = [m for m in D.modules() if isinstance(m, SpectralNorm)]
+    layers = [m for m in D.modules() if isinstance(m, nn.Linear)]
+    before = [layer.weight.detach().clone() for layer in layers]
+    for norm in norms:
+        norm.u *= 0.8
+    for layer, weight in zip(layers, before, strict=True):
+        assert torch.allclose(layer.weight, weight, rtol=1e-12)
+
+
 def test_a_spectral_norm_is_one():
     D = build_discriminator(new_config({"d_norm": "spectral"}), (1, 28, 28))
     images = torch.randn(3, 1, 28, 28).double()

@@ -273,9 +273,15 @@ def test_a_wrong_site_file_is_named(site, text, said):
     assert said in str(result.exception)
 
 
-@pytest.mark.parametrize(("signal", "submits"), [("USR1", True), ("TERM", False)])
-def test_a_pbs_job_that_is_cancelled_saves_and_submits_nothing(tmp_path, signal, submits):
-    """With programs in the place of mpiexec and qsub; the ranks take a moment to save."""
+@pytest.mark.parametrize(
+    ("signal", "left", "submits"),
+    [("USR1", 3600, True), ("TERM", 3600, False), ("TERM", 60, True)],
+)
+def test_a_pbs_job_that_is_cancelled_saves_and_submits_nothing(tmp_path, signal, left, submits):
+    """With programs in the place of mpiexec and qsub; the ranks take a moment to save.
+
+    At its walltime, of which qstat may not tell, a job gets the same signal.
+    """
     (tmp_path / "venv" / "bin").mkdir(parents=True)
     (tmp_path / "venv" / "bin" / "activate").touch()
     ranks = "trap 'sleep 0.5; exit 75' USR1; touch begun; while :; do sleep 0.1; done"
@@ -284,7 +290,9 @@ def test_a_pbs_job_that_is_cancelled_saves_and_submits_nothing(tmp_path, signal,
         (tmp_path / name).chmod(0o755)
     env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "PBS_O_WORKDIR": str(tmp_path)}
     env |= {"PBS_NODEFILE": "nodes"}
-    job = subprocess.Popen(["bash", TOP / "launch" / "pbs.sh"], env=env)
+    text = (TOP / "launch" / "pbs.sh").read_text().replace("3480", str(left - 120))
+    (tmp_path / "job").write_text(text)
+    job = subprocess.Popen(["bash", tmp_path / "job"], env=env)
     wait_for((tmp_path / "begun").exists)
     job.send_signal(getattr(signals, f"SIG{signal}"))
     assert job.wait(20) == 75

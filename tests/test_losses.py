@@ -52,6 +52,12 @@ def test_the_other_losses_at_known_points():
     assert torch.allclose(LOSSES["nonsaturating"].generator(fake), LOSS.generator(fake) - 1)
 
 
+def test_d_of_a_sample_is_that_of_its_loss():
+    logits = torch.tensor([-3.0, -1.0, 0.0, 1.0, 3.0], dtype=torch.float64)
+    assert LOSSES["least-squares"].score(logits).tolist() == [0.0, 0.0, 0.5, 1.0, 1.0]
+    assert torch.equal(LOSSES["hinge"].score(logits), logits.sigmoid())
+
+
 @pytest.mark.parametrize("name", ["sum", "mean", "minimax", "least-squares"])
 def test_targets_of_one_and_zero_change_nothing(name):
     loss, logits = LOSSES[name], torch.randn(50, dtype=torch.double)

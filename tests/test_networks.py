@@ -1,6 +1,7 @@
 """The networks of every preset, held against figures taken from their originals' texts."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from gan_mpi.errors import UserError
 from gan_mpi.networks.build import ARCHITECTURES, build_discriminator, build_generator
 from gan_mpi.networks.layers import ConvTranspose2d, View
 from gan_mpi.networks.paddle import kernel_and_padding
+from gan_mpi.networks.variations import InstanceNorm
 from gan_mpi.parallel.batch_norm import BatchNorm
 
 # Weights and biases of each layer, as the originals' texts give the sizes.
@@ -207,6 +209,24 @@ def test_initial_weights_are_the_originals(preset):
                 check(layer.bias, mean, spread)
             else:
                 check(layer.bias, bias, 0.0)
+
+
+@pytest.mark.parametrize("network", ["dcgan", "dcgan-206b", "paddle", "small", "lightning"])
+def test_instance_norm_begins_as_the_batch_norm_in_whose_place_it_is(network):
+    """Its scales are no matrices, which are drawn near 0."""
+    found = 0
+    for player, build in (("g", build_generator), ("d", build_discriminator)):
+        config = replace(new_config({"network": network}), **{f"{player}_norm": "instance"})
+        try:
+            made = build(config, (1, 28, 28))
+        except UserError:
+            continue  # it has no batch norm
+        for layer in made.modules():
+            if isinstance(layer, InstanceNorm):
+                check(layer.weight, 1.0, 0.02 if network == "paddle" else 0.0)
+                check(layer.bias, 0.0, 0.0)
+                found += 1
+    assert found
 
 
 def check(tensor, mean, spread):

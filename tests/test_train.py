@@ -147,6 +147,33 @@ def test_local_batch_norm_is_refused_where_it_cannot_be(gan_mpi):
         assert result.stderr.count(said) == result.stderr.count("Error: ") == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "size"),
+    [
+        (("--preset", "small", "--batch", "1"), None),
+        (("--preset", "lightning", "--batch", "3", "--batch-norm", "local"), 2),
+        (("--preset", "federated", "--batch", "3"), 2),
+    ],
+    ids=["of all", "of a rank", "of a site"],
+)
+def test_one_image_is_no_batch_to_normalise_features_over(gan_mpi, tmp_path, words, size):
+    done = gan_mpi("train", "--glyphs", "50", *words, "--steps", "1", size=size)
+    said = "Invalid value for '--batch': batch norm would have one image to normalise over"
+    assert (done.returncode, done.stderr.count(said)) == (2, 1), done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_networks_are_not_transferred_to_images_of_another_range(gan_mpi):
+    few = ("train", "--preset", "paddle-mnist", "--glyphs", "20", "--batch", "4", "--steps", "1")
+    assert gan_mpi(*few, "--range", "unit", "--run-dir", "before").returncode == 0
+    done = gan_mpi(*few, "--transfer", "before", size=2)
+    said = "Error: --transfer: the networks of before/checkpoint-000001.pt know images in the range"
+    assert (done.returncode, done.stderr.count(said)) == (2, 1)
+    done = gan_mpi(*few, "--transfer", "before", "--range", "unit", "--latents", "sphere", size=2)
+    said = "Warning: --transfer: --latents is sphere here, and the networks learned with normal"
+    assert (done.returncode, done.stderr.count(said)) == (0, 1), done.stderr
+
+
 def test_two_rates_are_in_the_log(gan_mpi, tmp_path):
     options = (
         "--d-optimizer",

@@ -45,10 +45,12 @@ def place(comm: Communicator, requested: str) -> Placement:
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
-    idle = idle_cores(masks, comm.node_allgather(threads))
-    crowded = crowding(comm)
+    all_threads = comm.node_allgather(threads)
+    idle = idle_cores(masks, all_threads)
+    of_node = oversubscribed(masks, all_threads)
     if device.type != "cpu":
-        idle = crowded = ""
+        idle = of_node = ""
+    crowded = next(filter(None, comm.allgather(of_node)), "")
     said = comm.allgather((sharing(comm, device), idle))
     warnings = dict.fromkeys(each for of_rank in said for each in of_rank if each)
     return Placement(device, threads, crowded, tuple(warnings))

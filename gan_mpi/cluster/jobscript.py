@@ -3,7 +3,7 @@
 import re
 import shlex
 
-from gan_mpi.cluster.schedulers import SCHEDULERS, Job
+from gan_mpi.cluster.schedulers import SCHEDULERS, WARNING, Job
 
 WAIT = (
     "# A signal ends a wait early; the ranks may still be saving.",
@@ -36,8 +36,9 @@ def write_script(job: Job) -> str:
     lines.append(f"trap '{scheduler.forward}' USR1")
     is_early = '[ "$code" -eq 75 ]'
     if scheduler.cancels:
-        cancelled = "# cancelled: save, and submit nothing"
-        lines.append(f"trap 'cancelled=1; {scheduler.forward}' {scheduler.cancels} {cancelled}")
+        long_before = f'[ "$SECONDS" -gt {job.time - WARNING} ] || cancelled=1'
+        why = "# long before its end: cancelled; save, and submit nothing"
+        lines.append(f"trap '{long_before}; {scheduler.forward}' {scheduler.cancels} {why}")
         is_early += ' && [ -z "${cancelled:-}" ]'
     lines += ["", *WAIT]
     if scheduler.resubmit:

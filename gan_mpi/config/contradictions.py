@@ -11,8 +11,17 @@ from gan_mpi.errors import invalid_value
 
 # Options of one player besides its optimizer's.
 OF_PLAYER = {
-    "G": ("g_steps", "g_latents", "ema"),
-    "D": ("d_steps", "r1", "gradient_penalty", "clip", "real_targets", "fake_targets", "flip")
+    "G": ("g_steps", "g_latents", "first", "ema"),
+    "D": (
+        "d_steps",
+        "first",
+        "r1",
+        "gradient_penalty",
+        "clip",
+        "real_targets",
+        "fake_targets",
+        "flip",
+    )
     + ("replay",),
 }
 TURN = ("d_steps", "g_steps", "first", "g_latents")  # options of --schedule steps
@@ -36,6 +45,10 @@ def check_schedule(config: TrainConfig, given: Given) -> None:
             unused[0],
             "--schedule balance decides by itself who is trained in a step; leave it out, or "
             "give --schedule steps",
+        )
+    if given.get("g_latents") == "repeated" and config.g_steps == 1:
+        raise invalid_value(
+            "g_latents", "repeated, but G is updated once a step; leave it out, or give --g-steps 2"
         )
     if "kimg" in given and not config.images_per_step:
         raise invalid_value(
@@ -128,6 +141,11 @@ def check_sites(config: TrainConfig, given: Given) -> None:
                 "it is of rounds, and gradients are averaged in every update; leave it out, or "
                 "give --average weights",
             )
+    if by_sites and given.get("batch_norm") == "local":
+        raise invalid_value(
+            "batch_norm",
+            "local, as it always is between the rounds of --average weights; leave it out",
+        )
     if own_data and not by_sites:
         raise invalid_value(
             "datadir",

@@ -33,6 +33,10 @@ class Loss(ABC):
     def generator(self, fake_logits: Tensor) -> Tensor:
         """Return G's loss of each fake, (n,)."""
 
+    def score(self, logits: Tensor) -> Tensor:
+        """Return what D says of each sample, 0..1: 1 is real."""
+        return logits.sigmoid()
+
     def discriminator(self, real: T, fake: T) -> T:
         """Return D's loss from its two terms."""
         return self.weight * (real + fake)
@@ -86,6 +90,10 @@ class LeastSquares(Loss):
     def fake(self, logits: Tensor, targets: Tensor | None = None) -> Tensor:
         """Return D^2 / 2 of each fake; 1/8 where D is 1/2."""
         return 0.5 * ((1 + logits) / 2 - (0.0 if targets is None else targets)).square()
+
+    def score(self, logits: Tensor) -> Tensor:
+        """Return D of each sample, kept in 0..1."""
+        return ((1 + logits) / 2).clamp(0, 1)
 
     def generator(self, fake_logits: Tensor) -> Tensor:
         """Return (D - 1)^2 / 2 of each fake."""

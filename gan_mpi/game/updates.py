@@ -151,13 +151,13 @@ def _backward(
 
 def _real_figures(game: Game, logits: Tensor, real: Batch) -> dict[str, Tensor]:
     losses = game.loss.real(logits, game.target(real))
-    terms = (losses, logits.sigmoid(), logits <= 0, logits)
+    terms = (losses, game.loss.score(logits), logits <= 0, logits)
     return {n: term.sum() for n, term in zip(REAL_SUMS, terms, strict=True)}
 
 
 def _fake_figures(game: Game, logits: Tensor, fake: Batch) -> dict[str, Tensor]:
     losses = game.loss.fake(logits, game.target(fake))
-    terms = (losses, logits.sigmoid(), logits > 0, logits)
+    terms = (losses, game.loss.score(logits), logits > 0, logits)
     return {n: term.sum() for n, term in zip(FAKE_SUMS, terms, strict=True)}
 
 

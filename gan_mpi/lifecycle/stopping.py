@@ -2,12 +2,11 @@
 
 import signal
 import time
-from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
 from gan_mpi.cluster.deadline import End
-from gan_mpi.errors import UserError
+from gan_mpi.errors import UserError, reason
 
 # A closed terminal sends SIGHUP, which nohup has a process ignore.
 STOPPING = (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -23,6 +22,7 @@ class StopRequest:
     def __init__(self) -> None:
         self.asked: str | None = None  # by what: a signal, the end of the job, a file
         self.collapsed = False
+        self.stuck = ""  # what would stop the next start too, as a sentence
         self._first_interrupt: float | None = None
         self._under_nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
@@ -42,6 +42,11 @@ class StopRequest:
     def forget_collapse(self) -> None:
         """Take a request for collapse back, for the next run; no other."""
         self.collapsed = False
+
+    def require_gone(self) -> None:
+        """Raise UserError if the next start would stop at once too: 75 would be tried for ever."""
+        if self.stuck:
+            raise UserError(self.stuck)
 
     def install(self) -> None:
         """Catch STOPPING; called again after MPI has set its own handlers."""
@@ -104,10 +109,16 @@ class Lookout:
 
     def _look_for_file(self) -> None:
         """Ask for a stop if the file is there; a file system that fails now may do so later."""
-        with suppress(OSError):
-            if self._file.exists():
-                self._stop.asked = f"the file {self._file}"
-                self._file.unlink(missing_ok=True)
+        try:
+            if not self._file.exists():
+                return
+        except OSError:
+            return
+        self._stop.asked = f"the file {self._file}"
+        try:
+            self._file.unlink(missing_ok=True)
+        except OSError as error:
+            self._stop.stuck = f"{self._file} cannot be removed: {reason(error)}; remove it."
 
     def _left(self) -> float:
         assert self._end is not None

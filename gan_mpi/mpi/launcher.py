@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -38,7 +39,17 @@ def process_count() -> int:
 
 def local_count() -> int:
     """Return how many of them the launcher started on this node, where it says; else all."""
-    return _first_number(LOCAL_VARIABLES) or process_count()
+    return _first_number(LOCAL_VARIABLES) or _tasks_of_slurm() or process_count()
+
+
+def _tasks_of_slurm() -> int | None:
+    """Return how many tasks of a step `srun` started on this node, None if it did not."""
+    tasks: list[int] = []
+    for part in os.environ.get("SLURM_STEP_TASKS_PER_NODE", "").split(","):  # such as 2(x3),1
+        if match := re.fullmatch(r"(\d{1,6})(?:\(x(\d{1,6})\))?", part):
+            tasks += [int(match[1])] * int(match[2] or 1)
+    node = _first_number(["SLURM_NODEID"])
+    return tasks[node] if node is not None and node < len(tasks) else None
 
 
 def speaks_first() -> bool:

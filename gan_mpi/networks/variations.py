@@ -128,7 +128,9 @@ class SpectralNorm(nn.Module):
         matrix = weight.flatten(1)
         with torch.autocast(weight.device.type, enabled=False):
             right = self._iterate(matrix)
-            return weight / (self.u @ (matrix @ right))
+            # The average of sites' vectors is shorter than 1.
+            left = self.u if self.training else normalize(self.u, dim=0)
+            return weight / (left @ (matrix @ right))
 
 
 def normalise_spectrum(network: nn.Module, seed: int) -> None:

@@ -8,8 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gan_mpi.networks.variations import InstanceNorm
 from gan_mpi.parallel.batch_norm import BatchNorm
 from gan_mpi.streams import Purpose, box_muller, uniforms
+
+# Whose weights are scales, and not matrices.
+NORMS = (BatchNorm, InstanceNorm)
 
 
 @dataclass(frozen=True)
@@ -59,39 +63,39 @@ def xavier_as_cntk(layer: nn.Module, name: str, fan_in: int) -> Draw:
     Only the number of inputs counts, which is not what torch calls xavier.  Source:
     LearnableParameter::InitRandom of CNTK 2.
     """
-    if isinstance(layer, BatchNorm):
+    if isinstance(layer, NORMS):
         return Draw(1.0 if name == "weight" else 0.0)
     return Draw(0.0, math.sqrt(3.0 / fan_in) if name == "weight" else 0.0)
 
 
 def dcgan_normal(layer: nn.Module, name: str, fan_in: int) -> Draw:
-    """Weights from N(0, 0.02), biases 0, batch norm's scale 1: CNTK 206B."""
+    """Weights from N(0, 0.02), biases 0, a norm's scale 1: CNTK 206B."""
     if name == "bias":
         return Draw(0.0)
-    return Draw(1.0) if isinstance(layer, BatchNorm) else Draw(0.0, 0.02, normal=True)
+    return Draw(1.0) if isinstance(layer, NORMS) else Draw(0.0, 0.02, normal=True)
 
 
 def paddle_normal(layer: nn.Module, name: str, fan_in: int) -> Draw:
-    """As dcgan_normal, with batch norm's scale from N(1, 0.02): Paddle's gan_conf_image.py."""
+    """As dcgan_normal, with a norm's scale from N(1, 0.02): Paddle's gan_conf_image.py."""
     if name == "bias":
         return Draw(0.0)
-    return Draw(float(isinstance(layer, BatchNorm)), 0.02, normal=True)
+    return Draw(float(isinstance(layer, NORMS)), 0.02, normal=True)
 
 
 def paddle_smart(layer: nn.Module, name: str, fan_in: int) -> Draw:
-    """Weights from N(0, 1/fan_in), biases 1, batch norm's scale from N(1, 0.02).
+    """Weights from N(0, 1/fan_in), biases 1, a norm's scale from N(1, 0.02).
 
     Paddle's gan_conf.py: "initial_smart" for the weights, bias_attr of mean 1 throughout.
     """
     if name == "bias":
         return Draw(1.0)
-    if isinstance(layer, BatchNorm):
+    if isinstance(layer, NORMS):
         return Draw(1.0, 0.02, normal=True)
     return Draw(0.0, 1.0 / math.sqrt(fan_in), normal=True)
 
 
 def torch_default(layer: nn.Module, name: str, fan_in: int) -> Draw:
     """Weights and biases from U(+-1/sqrt(fan_in)), as torch.nn.Linear draws them."""
-    if isinstance(layer, BatchNorm):
+    if isinstance(layer, NORMS):
         return Draw(1.0 if name == "weight" else 0.0)
     return Draw(0.0, 1.0 / math.sqrt(fan_in))

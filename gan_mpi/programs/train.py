@@ -127,6 +127,7 @@ def _open(
     if options.tensorboard:
         comm.on_root(check_installed)
     state = ranks.open(placement.device, phases)
+    start.forget_tensors()
     for line in opening_lines(comm, state, ranks.lines(), ranks.dataset.notes, placement):
         log.line(line)
     shared = comm.allgather(ranks.shared)
@@ -178,6 +179,7 @@ def _leave(run: Run) -> int:
     """Free what the ranks share; return the exit code.  Collective."""
     collapsed = run.comm.on_root(lambda: run.stop.collapsed)
     run.comm.close()
+    run.comm.on_root(run.stop.require_gone)
     if collapsed:
         return COLLAPSED
     return DONE if run.is_done else STOPPED

@@ -1,5 +1,6 @@
 """The pictures of a run: samples, real images, and curves."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,6 +21,7 @@ from gan_mpi.training.run import Run
 from gan_mpi.training.state import State
 
 REALS = "reals.png"
+AT_ONCE = 65_536  # labels that are looked at
 
 
 def grid_of(options: RunConfig, preset: str, classes: int) -> tuple[int, int]:
@@ -75,8 +77,18 @@ class Gallery:
         """Return the next image in `order` of each of these classes; grey where there is none."""
         real, of_images = self.run.dataset.images, self.run.dataset.labels
         assert of_images is not None, "samples have classes because the data do"
-        sorted_out = {label: iter(order[of_images[order] == label]) for label in set(labels)}
-        found = [next(sorted_out[label], None) for label in labels]
+        wanted = Counter(labels)
+        places: dict[int, list[int]] = {label: [] for label in wanted}
+        for begin in range(0, len(order), AT_ONCE):
+            part = order[begin : begin + AT_ONCE]
+            of_part = of_images[part]
+            for label in [label for label, count in wanted.items() if count]:
+                more = part[of_part == label][: wanted[label]].tolist()
+                places[label] += more
+                wanted[label] -= len(more)
+            if not wanted.total():
+                break
+        found = [places[label].pop(0) if places[label] else None for label in labels]
         nothing = np.full_like(real[0], pictures.GAP_GREY)
         return np.stack([nothing if place is None else real[place] for place in found])
 

@@ -18,7 +18,13 @@ from gan_mpi.sites.average import WeightAverage
 from gan_mpi.sites.data import share_tests
 from gan_mpi.sites.state import SitesState, of_site
 from gan_mpi.streams import shard
-from gan_mpi.training.build import build_with_labels, count_labels, require_fit, require_same_data
+from gan_mpi.training.build import (
+    build_with_labels,
+    count_labels,
+    require_fit,
+    require_same_data,
+    require_statistics,
+)
 from gan_mpi.training.start import Start
 from gan_mpi.training.state import RunState
 
@@ -37,6 +43,8 @@ def build_sites(
     own_data = len({site.sha256 for site in sites}) > 1
     labels, known = _labels(comm, config, dataset, own_data)
     local = comm.agree(lambda: build_with_labels(alone, start, dataset, device, labels, known))
+    share = config.batch // comm.world_size
+    comm.alike(lambda: require_statistics(local.networks.values(), share))
     for network in local.networks.values():
         broadcast_network(comm, network)
     batch = hi - lo if own_data else config.batch

@@ -1,7 +1,8 @@
 """The two players and the state that a run starts from."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from gan_mpi.game.players import Game, Penalty, make_player
 from gan_mpi.game.precision import COMPUTE, DTYPES
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.networks.build import build_discriminator, build_generator
-from gan_mpi.parallel.batch_norm import batch_norms, connect_batch_norm
+from gan_mpi.parallel.batch_norm import BatchNorm, batch_norms, connect_batch_norm
 from gan_mpi.parallel.linear import compute_linear
 from gan_mpi.parallel.replicas import broadcast_network
 from gan_mpi.runs.checkpoint import OTHER_NETWORKS, Checkpoint, unusable
@@ -179,6 +180,8 @@ def build_game(
     local = config.batch_norm == "local"
     if local:
         _check_local(comm, config, [generator, discriminator])
+    fewest = config.batch // comm.world_size if local else config.batch
+    require_statistics([generator, discriminator], fewest)
     for network in (generator, discriminator):
         connect_batch_norm(comm, network, local)
         broadcast_network(comm, network)
@@ -202,6 +205,22 @@ def _check_local(comm: Communicator, config: TrainConfig, networks: list[nn.Modu
         )
     if wrong:
         raise invalid_value("batch_norm", f"local, but {wrong}; leave it out")
+
+
+def require_statistics(networks: Iterable[nn.Module], fewest: int) -> None:
+    """Raise UserError if features are to be normalised over a batch of one, their own mean.
+
+    Maps are normalised over their pixels too.
+    """
+    layers = [[each for each in network.modules()] for network in networks]
+    pairs = (pair for each in layers for pair in pairwise(each))
+    of_features = any(isinstance(a, nn.Linear) and isinstance(b, BatchNorm) for a, b in pairs)
+    if of_features and fewest < 2:
+        raise invalid_value(
+            "batch",
+            "batch norm would have one image to normalise over, and make the same of all; give a "
+            "larger batch, or --g-norm instance (and --d-norm instance)",
+        )
 
 
 def count_figures(config: TrainConfig) -> int:

@@ -3,6 +3,7 @@
 import shlex
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
 from gan_mpi.cluster.processors import MKL, ONEDNN, linear_library
 from gan_mpi.config.contradictions import check_sites
@@ -12,13 +13,16 @@ from gan_mpi.config.running import RunConfig
 from gan_mpi.config.training import TrainConfig
 from gan_mpi.datasets.dataset import Source
 from gan_mpi.datasets.find import find_source
-from gan_mpi.errors import UserError
+from gan_mpi.errors import UserError, flag
 from gan_mpi.mpi import launcher
 from gan_mpi.parallel.linear import has_onednn
 from gan_mpi.runs import checkpoint
 from gan_mpi.runs import directory as rundir
 from gan_mpi.runs.checkpoint import Checkpoint
 from gan_mpi.runs.record import DataRecord
+
+# Options that make no other tensors, but other uses of them.
+LEARNED_WITH = ("latents", "g_activation", "d_activation")
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,14 @@ class Start:
         if self.saved is None and self.linear == ONEDNN:
             return ["linear layers are oneDNN's: MKL leaves instructions of this processor unused."]
         return []
+
+    def forget_tensors(self) -> None:
+        """Keep of a checkpoint what it says alone, once the state has its tensors."""
+        self.transferred = None
+        if self.saved is not None:
+            said = ("version", "config", "data", "progress")
+            kept = {name: value for name, value in self.saved.items() if name in said}
+            self.saved = cast(Checkpoint, kept)
 
     @property
     def finished(self) -> str | None:
@@ -156,12 +168,33 @@ def _new_start(given: Given, run_dir: Path | None) -> Start:
         checkpoint_of_run = checkpoint.find_checkpoint(Path(transfer), None, start.warnings.append)
         start.transferred = Transfer(*checkpoint_of_run)
         checkpoint.require_known(*checkpoint_of_run)
+        start.warnings += _check_learned(start.transferred, config)
     elif config.train != "both":
         idle = "discriminator" if config.train == "generator" else "generator"
         start.warnings.append(
             f"the {idle} is untrained and stays so; --transfer RUN brings one that is trained"
         )
     return start
+
+
+def _check_learned(transferred: Transfer, config: TrainConfig) -> list[str]:
+    """Return warnings of what networks of another run have learned otherwise.
+
+    Raises UserError if it is the range of the images, in which both would be wrong at once.
+    """
+    before = config_from_dict(transferred.saved["config"])
+    if before.range != config.range:
+        raise UserError(
+            f"--transfer: the networks of {transferred.path} know images in the range "
+            f"{before.range}, and here it is {config.range}; give --range {before.range}.",
+            exit_code=2,
+        )
+    return [
+        f"--transfer: {flag(name)} is {getattr(config, name)} here, and the networks learned with "
+        f"{getattr(before, name)}"
+        for name in LEARNED_WITH
+        if getattr(before, name) != getattr(config, name)
+    ]
 
 
 def describe_start(start: Start) -> dict[str, object]:

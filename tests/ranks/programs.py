@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from gan_mpi.errors import UserError
 from gan_mpi.mpi.comm import Communicator
 
-NEVER = SimpleNamespace(requested=False, reason=None, collapsed=False)
+NEVER = SimpleNamespace(requested=False, reason=None, collapsed=False, require_gone=lambda: None)
 
 
 def train_outcomes(comm, runs, folder):

@@ -75,6 +75,9 @@ class Stop(SimpleNamespace):
         self.left -= 1
         return self.rank == 1 and self.left < 0
 
+    def require_gone(self):
+        """There is no file."""
+
 
 class Failure(Stop):
     """A failure of rank 1 in its so-many-th update."""
