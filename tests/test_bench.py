@@ -190,6 +190,14 @@ def test_a_batch_that_leaves_a_rank_without_images_is_timed(gan_mpi, tmp_path):
     assert json.loads((tmp_path / "j").read_text())["rates"]["of_layer"] > 0
 
 
+def test_small_shares_are_timed_with_two_images_for_batch_norms_sake(gan_mpi, tmp_path):
+    sweep = ("--sweep", "--seconds", 0.01, "--json", "j", "--oversubscribe")
+    done = gan_mpi("bench", *sweep, "--", "--preset", "small", "--glyphs", 60, "--batch", 2, size=2)
+    assert done.returncode == 0, done.stderr
+    lines = json.loads((tmp_path / "j").read_text())["lines"]
+    assert {each["batch"] for each in lines} == {2}
+
+
 def test_ranks_and_cores():
     both = frozenset({0, 1})
     assert oversubscribed([both] * 2, [1, 1]) == ""

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from gan_mpi import __version__
 from gan_mpi.cli import cli
 from gan_mpi.config.describe import config_lines
 from gan_mpi.config.optimizer import OPTIMIZERS, OptimizerConfig
-from gan_mpi.config.resolve import config_from_dict, new_config, resumed_config
+from gan_mpi.config.resolve import config_from_dict, new_config, resumed_config, run_config
 from gan_mpi.config.running import RunConfig
 from gan_mpi.config.training import TrainConfig
 from gan_mpi.errors import UserError
@@ -125,7 +125,6 @@ def test_the_options_of_train_are_the_fields_of_the_configurations():
             ("--run-dir", "x", "--resume", "y"),
             "--run-dir and --resume exclude each other",
         ),
-        (("--run-dir", "x", "--outdir", "y"), "--run-dir and --outdir exclude each other"),
         (("-n", "4"), "(4): -n is --dry-run here; ranks are the launcher's, as in 'mpiexec -n 4 "),
         (("small",), "(small): a preset is named with its option, --preset small."),
         ((str(TOP),), "data are named with --datadir, a run to go on with --resume."),
@@ -133,7 +132,8 @@ def test_the_options_of_train_are_the_fields_of_the_configurations():
         (("--steps", "1e3"), "'--steps': '1e3' is not a whole number, such as 1000."),
         (("--dataset", "cifar10", "--glyphs", "90"), "--dataset cifar10 and --glyphs exclude each"),
         (("--samples", "9", "-n"), "'--samples': it is of evaluations, and this run makes none"),
-        (("--keep", "best", "-n"), "'--keep': it is of evaluations, and this run makes none"),
+        (("--g-latents", "repeated"), "'--g-latents': repeated, but G is updated once a step"),
+        (("--average", "weights", "--batch-norm", "local"), "'--batch-norm': local, as it always"),
         (
             ("--train", "generator", "--d-lr", "1"),
             "'--d-lr': --train generator trains no discriminator, whose option it is",
@@ -200,6 +200,34 @@ def test_dry_run_prints_the_configuration_and_writes_nothing(gan_mpi, tmp_path):
     )
     assert (config["D"]["optimizer"], config["D"]["lr"]) == ("fsadagrad", 0.001)
     assert (result.returncode, list(tmp_path.iterdir())) == (0, [])
+
+
+def test_what_has_no_effect_is_refused_of_a_new_run_alone():
+    """The same command goes on with a run that was begun with it, by an earlier version too."""
+    given = {"train": "generator", "d_lr": 1.0, "r1": 1.0}
+    with pytest.raises(UserError, match="'--d-lr': --train generator trains no discriminator"):
+        new_config(given)
+    saved = replace(
+        new_config({"train": "generator"}),
+        r1=1.0,
+        D=OptimizerConfig("fsadagrad", lr=1.0, momentum=0.9, beta2=0.99),
+    )
+    assert resumed_config(saved, given) == saved
+    assert new_config({"train": "generator", "loss": "wasserstein"}).clip == 0, "D is another's"
+
+
+def test_an_own_grid_wins_over_the_presets_which_is_for_pictures_without_classes():
+    plain, labelled = (
+        new_config({"preset": "lightning", "conditional": kind}) for kind in ("no", "projection")
+    )
+    assert run_config(plain, {}, {}).grid == "5x2" and run_config(labelled, {}, {}).grid is None
+    for config in (plain, labelled):
+        assert run_config(config, {"grid": "5x2"}, {}).grid == "5x2"
+
+
+def test_a_shell_that_completes_a_line_is_told_nothing():
+    context = cli.commands["train"].make_context("train", ["small"], resilient_parsing=True)
+    assert context.args == ["small"]
 
 
 def test_what_no_original_had_is_said_as_options():

@@ -63,6 +63,7 @@ def test_the_config_of_another_program_is_no_run_and_stays(gan_mpi, tmp_path, op
     assert done.stderr.count(said) == 1
     assert [path.name for path in model.iterdir()] == ["config.json"]
     assert (model / "config.json").read_text() == '{"architectures": ["Other"]}'
+    assert "config.json is damaged, or not a run's." in gan_mpi("status", "model").stderr
 
 
 def test_checkpoints_alone_are_a_run(gan_mpi, tmp_path):
@@ -72,6 +73,14 @@ def test_checkpoints_alone_are_a_run(gan_mpi, tmp_path):
     shutil.copy(tmp_path / "run" / "checkpoint-000001.pt", tmp_path / "copy")
     done = gan_mpi("train", "--resume", "copy", "--steps", 2)
     assert done.returncode == 0 and "2 of 2 steps, 1 of them in" in done.stdout, done.stderr
+
+
+def test_a_folder_beside_a_named_one_is_said_to_do_nothing(gan_mpi, tmp_path):
+    few = ("train", "--glyphs", 20, "--batch", 4, "--steps", 1, "--run-dir", "r", "--outdir", "o")
+    done = gan_mpi(*few, size=2)
+    said = "Warning: --outdir does nothing where the run directory is named"
+    assert (done.returncode, done.stderr.count(said)) == (0, 1), done.stderr
+    assert not (tmp_path / "o").exists()
 
 
 def test_a_damaged_config_of_a_finished_run_is_mended_as_its_error_says(gan_mpi, tmp_path):

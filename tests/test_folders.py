@@ -53,6 +53,8 @@ def test_one_split_may_have_classes_and_the_other_none(gan_mpi, tmp_path):
     assert train.labels is None and test.labels.sum() == 6
     few = ("--batch", "4", "--steps", "1", "--run-dir", "r")
     assert gan_mpi("train", "--datadir", "other", *few).returncode == 0
+    done = gan_mpi("train", "--datadir", "other", *few[:4], "--average", "weights", size=2)
+    assert done.returncode == 0, done.stderr
     done = gan_mpi("evaluate", "r", size=2)
     assert done.returncode == 1
     assert done.stderr.count("Error: --classifier: there is none for these images, and ") == 1

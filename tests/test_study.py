@@ -190,6 +190,22 @@ def test_the_next_setting_goes_on_in_another_job_if_this_one_did_some(gan_mpi, t
     assert len(json.loads((tmp_path / "study" / "study.json").read_text())) == 2
 
 
+@pytest.mark.parametrize(("seeds", "code"), [("0", 0), ("0,1", 75)])
+def test_a_stop_after_the_last_setting_stops_nothing(gan_mpi, tmp_path, seeds, code):
+    asked = (
+        "from gan_mpi.programs import study\n"
+        "def train(part, given, stop, *more, train=study.train):\n"
+        "    code = train(part, given, stop, *more)\n"
+        "    stop.asked = 'SIGUSR1'\n"
+        "    return code\n"
+        "study.train = train\n"
+    )
+    command = ("study", "--vary", f"seed={seeds}", *POINTS)
+    done = gan_mpi(*command, size=2, code=asked + MAIN_WITH_FEW_POINTS)
+    assert done.returncode == code, done.stderr
+    assert (tmp_path / "study" / "study.json").exists() == (code == 0)
+
+
 def test_a_setting_that_diverges_is_noted_and_the_others_go_on(study, tmp_path):
     options = ("--vary", "lr=1e38,1e-4", *POINTS)
     result = study(*options)

@@ -50,7 +50,7 @@ def place(comm: Communicator, requested: str) -> Placement:
     of_node = oversubscribed(masks, all_threads)
     if device.type != "cpu":
         idle = of_node = ""
-    crowded = next(filter(None, comm.allgather(of_node)), "")
+    crowded = _first(comm, of_node)
     said = comm.allgather((sharing(comm, device), idle))
     warnings = dict.fromkeys(each for of_rank in said for each in of_rank if each)
     return Placement(device, threads, crowded, tuple(warnings))
@@ -60,8 +60,12 @@ def crowding(comm: Communicator) -> str:
     """Say that the threads of a node are more than its cores, else "".  Collective."""
     masks = comm.node_allgather(frozenset(os.sched_getaffinity(0)))
     threads = comm.node_allgather(thread_count(masks, comm.local_rank))
-    found = comm.allgather(oversubscribed(masks, threads))
-    return next((each for each in found if each), "")
+    return _first(comm, oversubscribed(masks, threads))
+
+
+def _first(comm: Communicator, said: str) -> str:
+    """Return what the first rank says that says anything.  Collective."""
+    return next(filter(None, comm.allgather(said)), "")
 
 
 def _choose_device(comm: Communicator, requested: str) -> torch.device:

@@ -32,8 +32,6 @@ EXCLUSIVE = (
     ("fast", "kimg"),
     ("datadir", "glyphs"),
     ("run_dir", "resume"),
-    ("run_dir", "outdir"),
-    ("resume", "outdir"),
     ("transfer", "resume"),
 )
 
@@ -46,7 +44,8 @@ class TrainCommand(GroupedCommand):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Refuse what is left over: click.UsageError."""
         dashed_n = "-n" in args
-        if rest := super().parse_args(ctx, args):
+        rest = super().parse_args(ctx, args)
+        if rest and not ctx.resilient_parsing:
             raise click.UsageError(_of_word(rest[0], dashed_n), ctx)
         return rest
 

@@ -11,18 +11,9 @@ from gan_mpi.errors import invalid_value
 
 # Options of one player besides its optimizer's.
 OF_PLAYER = {
-    "G": ("g_steps", "g_latents", "first", "ema"),
-    "D": (
-        "d_steps",
-        "first",
-        "r1",
-        "gradient_penalty",
-        "clip",
-        "real_targets",
-        "fake_targets",
-        "flip",
-    )
-    + ("replay",),
+    "G": ("g_steps", "g_latents", "ema"),
+    "D": ("d_steps", "d_update", "r1", "gradient_penalty", "clip", "replay")
+    + ("real_targets", "fake_targets", "flip"),
 }
 TURN = ("d_steps", "g_steps", "first", "g_latents")  # options of --schedule steps
 
@@ -45,10 +36,6 @@ def check_schedule(config: TrainConfig, given: Given) -> None:
             unused[0],
             "--schedule balance decides by itself who is trained in a step; leave it out, or "
             "give --schedule steps",
-        )
-    if given.get("g_latents") == "repeated" and config.g_steps == 1:
-        raise invalid_value(
-            "g_latents", "repeated, but G is updated once a step; leave it out, or give --g-steps 2"
         )
     if "kimg" in given and not config.images_per_step:
         raise invalid_value(
@@ -76,15 +63,23 @@ def check_uses(config: TrainConfig, given: Given) -> None:
                 )
 
 
-def check_player(config: TrainConfig, given: Given) -> None:
-    """Refuse options of a player that is not trained, which would do nothing."""
+def check_effect(config: TrainConfig, given: Given) -> None:
+    """Refuse options of a new run that would do nothing; one that goes on may have them."""
+    if given.get("g_latents") == "repeated" and config.g_steps == 1:
+        raise invalid_value(
+            "g_latents", "repeated, but G is updated once a step; leave it out, or give --g-steps 2"
+        )
+    if config.average == "weights" and given.get("batch_norm") == "local":
+        raise invalid_value(
+            "batch_norm",
+            "local, as it always is between the rounds of --average weights; leave it out",
+        )
     if config.train == "both":
         return
-    idle = "D" if config.train == "generator" else "G"
+    idle, what = ("D", "discriminator") if config.train == "generator" else ("G", "generator")
     names = [f"{idle.lower()}_{each.name}" for each in fields(OptimizerConfig)]
     for name in (*names, *OF_PLAYER[idle]):
         if name in given and given[name] != getattr(TrainConfig, name, None):
-            what = "discriminator" if idle == "D" else "generator"
             raise invalid_value(
                 name, f"--train {config.train} trains no {what}, whose option it is; leave it out"
             )
@@ -93,7 +88,6 @@ def check_player(config: TrainConfig, given: Given) -> None:
 def check_evaluation(options: RunConfig, given: Given) -> None:
     """Refuse options of evaluations where there are none."""
     unused = [name for name in ("samples", "classifier") if name in given]
-    unused += ["keep"] if given.get("keep") == "best" else []
     if unused and options.evaluate_every is None:
         raise invalid_value(
             unused[0],
@@ -116,7 +110,7 @@ def check_beyond(config: TrainConfig) -> None:
             f"it bounds the slope of D for --loss wasserstein, not for {config.loss}; leave it out",
         )
     bounds = (config.clip, config.gradient_penalty, config.d_norm == "spectral")
-    if config.loss == "wasserstein" and not any(bounds):
+    if config.loss == "wasserstein" and config.train != "generator" and not any(bounds):
         raise invalid_value(
             "loss",
             "wasserstein needs a D of bounded slope; give --gradient-penalty 10, --clip 0.01 or "
@@ -141,11 +135,6 @@ def check_sites(config: TrainConfig, given: Given) -> None:
                 "it is of rounds, and gradients are averaged in every update; leave it out, or "
                 "give --average weights",
             )
-    if by_sites and given.get("batch_norm") == "local":
-        raise invalid_value(
-            "batch_norm",
-            "local, as it always is between the rounds of --average weights; leave it out",
-        )
     if own_data and not by_sites:
         raise invalid_value(
             "datadir",

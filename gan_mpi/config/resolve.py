@@ -7,8 +7,7 @@ from typing import Any
 
 from gan_mpi.config.contradictions import (
     check_beyond,
-    check_evaluation,
-    check_player,
+    check_effect,
     check_schedule,
     check_sites,
     check_uses,
@@ -35,7 +34,6 @@ def apply_options(config: TrainConfig, given: Given) -> TrainConfig:
     generator, discriminator = (_apply_to_player(config, given, p) for p in "GD")
     changed = replace(config, **own, G=generator, D=discriminator)
     check_schedule(changed, given)
-    check_player(changed, given)
     check_beyond(changed)
     check_sites(changed, given)
     if "kimg" in given:
@@ -66,19 +64,21 @@ def new_config(given: Given) -> TrainConfig:
     preset = PRESETS[text_of(given, "preset") or TrainConfig.preset]
     length = preset.fast_steps if given.get("fast", True) else preset.full_steps
     with_preset = apply_options(TrainConfig(steps=length), preset.settings)
-    return apply_options(with_preset, given)
+    config = apply_options(with_preset, given)
+    check_effect(config, given)
+    return config
 
 
-def run_config(preset: str, given: Given, remembered: Given) -> RunConfig:
+def run_config(config: TrainConfig, given: Given, remembered: Given) -> RunConfig:
     """Return where and how to run: defaults, the preset's, what is remembered, what is given.
 
-    Raises UserError for options that would do nothing.
+    A preset's grid is that of pictures without classes.
     """
-    chosen = {**PRESETS[preset].run_settings, **remembered, **given}
-    known = {f.name: chosen[f.name] for f in fields(RunConfig) if f.name in chosen}
-    options = RunConfig(**known)
-    check_evaluation(options, given)
-    return options
+    of_preset = dict(PRESETS[config.preset].run_settings)
+    if config.conditional != "no":
+        of_preset.pop("grid", None)
+    chosen = {**of_preset, **remembered, **given}
+    return RunConfig(**{f.name: chosen[f.name] for f in fields(RunConfig) if f.name in chosen})
 
 
 def to_remember(run: RunConfig) -> dict[str, OptionValue]:

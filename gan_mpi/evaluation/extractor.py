@@ -145,7 +145,7 @@ def labels_digest(train: Dataset) -> str | None:
     return None if train.labels is None else hashlib.sha256(train.labels.tobytes()).hexdigest()
 
 
-def _learned(data: bytes, train: Dataset) -> bool:
+def _learned_labels(data: bytes, train: Dataset) -> bool:
     """Return whether a classifier learned the labels of a data set, as far as both say."""
     try:
         learned = _header(data).get("labels")
@@ -194,7 +194,7 @@ def find_classifier(
     digest = images_digest(train)
     places = [None if run_dir is None else run_dir / FILE, cache_path(digest)]
     for path in places:
-        if path is not None and path.exists() and _learned((found := _read(path))[1], train):
+        if path is not None and path.exists() and _learned_labels((found := _read(path))[1], train):
             return found
     for path in bundled().values():
         if digest.encode() in path.read_bytes()[:HEADER]:

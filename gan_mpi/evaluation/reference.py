@@ -129,8 +129,7 @@ class Reference:
         comm.alike(lambda: check_counts(self.samples, train, test))
         self.comm, self.extractor = comm, extractor
         self.name = train.name
-        has_names = bool(extractor.class_names and train.classes)  # else it matters what it learned
-        self.learned = not has_names and comm.on_root(lambda: extractor.has_learned(train))
+        self.learned = comm.on_root(lambda: extractor.has_learned(train))
         self.class_names = list(extractor.class_names or (train.classes if self.learned else ()))
         self.real = self._extract(test.images)
         self.shares = classes.histogram(self.real.probabilities) if extractor.classes else None

@@ -122,7 +122,8 @@ def _time_all(
     batch, size = start.config.batch, comm.world_size
     found: dict[tuple[str, int], Part] = {}
     for count in _counts(size, sweep):
-        weak = max(1, batch * count // size)
+        # A share of one image would be no batch to normalise over.
+        weak = max(min(2, batch), batch * count // size)
         for scaling, mine in {"strong": batch, "weak": weak}.items():
             if count == size and scaling == "weak":
                 continue  # the same again

@@ -9,7 +9,6 @@ import torch
 from gan_mpi.cluster.cores import oversubscribed, thread_count
 from gan_mpi.config.describe import config_lines
 from gan_mpi.config.given import Given
-from gan_mpi.config.resolve import run_config
 from gan_mpi.config.running import RunConfig
 from gan_mpi.config.training import TrainConfig
 from gan_mpi.config.values import RANK
@@ -27,7 +26,7 @@ def plan(given: Given) -> list[str]:
     other or a checkpoint, and for data that cannot be read.
     """
     start = find_start(given)
-    options = run_config(start.config.preset, given, start.remembered)
+    options = start.options(given)
     ranks = launcher.process_count()
     if start.finished is not None:
         return [start.finished]

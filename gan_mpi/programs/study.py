@@ -117,7 +117,8 @@ def study(
             if not has_trained:
                 raise
             code = STOPPED  # there is room in a job of its own, as there was in this one
-        if code == STOPPED or any(comm.allgather(stop.requested)):
+        goes_on = number < len(chosen)
+        if code == STOPPED or (goes_on and any(comm.allgather(stop.requested))):
             _say(comm, "stopped early; the same command goes on")
             return STOPPED
         has_trained |= comm.on_root(step) > before

@@ -7,7 +7,6 @@ from gan_mpi.cluster.device import Placement, place, without_bfloat16
 from gan_mpi.cluster.facts import require_agreement
 from gan_mpi.cluster.memory import keep_freed_memory, return_freed_memory
 from gan_mpi.config.given import Given, text_of
-from gan_mpi.config.resolve import run_config
 from gan_mpi.config.running import RunConfig
 from gan_mpi.evaluation.reference import Reference, Wanted, make_reference
 from gan_mpi.lifecycle.phases import Phases
@@ -93,7 +92,7 @@ def _prepare(
     require_agreement(comm)
     comm.on_root(lambda: _claim_named(claim, given))
     start = comm.on_root(lambda: find_start(given))
-    options = comm.alike(lambda: run_config(start.config.preset, given, start.remembered))
+    options = comm.alike(lambda: start.options(given))
     log = Log(comm.is_root, options.quiet)
     for warning in start.warnings:
         log.warning(warning)
@@ -179,7 +178,9 @@ def _leave(run: Run) -> int:
     """Free what the ranks share; return the exit code.  Collective."""
     collapsed = run.comm.on_root(lambda: run.stop.collapsed)
     run.comm.close()
-    run.comm.on_root(run.stop.require_gone)
     if collapsed:
         return COLLAPSED
-    return DONE if run.is_done else STOPPED
+    if run.is_done:
+        return DONE
+    run.comm.on_root(run.stop.require_gone)
+    return STOPPED

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gan_mpi.config.presets import PRESETS
 from gan_mpi.config.running import RunConfig
 from gan_mpi.config.values import grid_size
 from gan_mpi.datasets.drawn import draw_points as draw_real_points
@@ -24,18 +23,10 @@ REALS = "reals.png"
 AT_ONCE = 65_536  # labels that are looked at
 
 
-def grid_of(options: RunConfig, preset: str, classes: int) -> tuple[int, int]:
-    """Return columns and rows of a picture: those asked for, or the preset's without classes."""
-    of_preset = PRESETS[preset].run_settings.get("grid")
-    if options.grid is None or (classes and options.grid == of_preset):
-        return usual_grid(classes)
-    return grid_size(options.grid)
-
-
 def about_grid(options: RunConfig, state: State) -> list[str]:
     """Return a warning if pictures have fewer rows than there are classes."""
     classes = sum(count > 0 for count in state.data.label_counts)
-    columns, rows = grid_of(options, state.config.preset, classes)
+    columns, rows = grid_size(options.grid) if options.grid else usual_grid(classes)
     if rows >= classes:
         return []
     return [f"--grid {columns}x{rows} shows {rows} of {classes} classes; {columns}x{classes}, all"]
@@ -48,7 +39,8 @@ class Gallery:
         """Samples also go to `board`."""
         self.run, self.board, data = run, board, run.state.data
         self.classes = [label for label, count in enumerate(data.label_counts) if count]
-        self.grid = grid_of(run.options, run.state.config.preset, len(self.classes))
+        asked = run.options.grid
+        self.grid = grid_size(asked) if asked else usual_grid(len(self.classes))
         self.count = POINTS if data.are_points else self.grid[0] * self.grid[1]
 
     def samples(self) -> None:

@@ -155,10 +155,9 @@ def read_description(run_dir: Path) -> dict[str, Any]:
             f"{run_dir} is not a run directory: {CONFIG_FILE}: {reason(error)}."
         ) from None
     except (ValueError, RecursionError):
-        raise UserError(
-            f"{run_dir / CONFIG_FILE} is damaged; gan-mpi train --resume "
-            f"{shlex.quote(str(run_dir))} writes it anew."
-        ) from None
+        train = f"gan-mpi train --resume {shlex.quote(str(run_dir))}"
+        then = f"; {train} writes it anew" if list_checkpoints(run_dir) else ", or not a run's"
+        raise UserError(f"{run_dir / CONFIG_FILE} is damaged{then}.") from None
 
 
 def read_evaluation_options(run_dir: Path) -> dict[str, OptionValue]:

@@ -43,8 +43,9 @@ def build_sites(
     own_data = len({site.sha256 for site in sites}) > 1
     labels, known = _labels(comm, config, dataset, own_data)
     local = comm.agree(lambda: build_with_labels(alone, start, dataset, device, labels, known))
-    share = config.batch // comm.world_size
-    comm.alike(lambda: require_statistics(local.networks.values(), share))
+    if start.saved is None:
+        share = config.batch // comm.world_size
+        comm.alike(lambda: require_statistics(local, share, "or start fewer sites"))
     for network in local.networks.values():
         broadcast_network(comm, network)
     batch = hi - lo if own_data else config.batch

@@ -90,4 +90,7 @@ def share_tests(comm: Communicator, source: Source, train: Dataset) -> Dataset |
 def _read_tests(source: Source, train: Dataset) -> Dataset | None:
     if source.datadir is None or not has_split(source, "test"):
         return None
-    return with_classes(like_training(train, load_dataset(source, "test")), train.classes)
+    test = like_training(train, load_dataset(source, "test"))
+    if train.labels is None:
+        return replace(test, labels=None, classes=())
+    return with_classes(test, train.classes)

@@ -1,6 +1,6 @@
 """The two players and the state that a run starts from."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -44,6 +44,10 @@ def build_state(
     """
     labels = count_labels(start.config, dataset)
     state = build_with_labels(comm, start, dataset, device, labels, labels)
+    if start.config.batch_norm == "local" and comm.world_size > 1:
+        require_statistics(state, start.config.batch // comm.world_size, "or start fewer ranks")
+    elif start.saved is None:
+        require_statistics(state, start.config.batch)
     if start.saved is not None:
         require_same_data(start.saved, dataset)
         require_fit(start, start.saved, state)
@@ -180,8 +184,6 @@ def build_game(
     local = config.batch_norm == "local"
     if local:
         _check_local(comm, config, [generator, discriminator])
-    fewest = config.batch // comm.world_size if local else config.batch
-    require_statistics([generator, discriminator], fewest)
     for network in (generator, discriminator):
         connect_batch_norm(comm, network, local)
         broadcast_network(comm, network)
@@ -207,19 +209,24 @@ def _check_local(comm: Communicator, config: TrainConfig, networks: list[nn.Modu
         raise invalid_value("batch_norm", f"local, but {wrong}; leave it out")
 
 
-def require_statistics(networks: Iterable[nn.Module], fewest: int) -> None:
+def require_statistics(state: RunState, fewest: int, otherwise: str = "") -> None:
     """Raise UserError if features are to be normalised over a batch of one, their own mean.
 
-    Maps are normalised over their pixels too.
+    Maps are normalised over their pixels too.  `fewest` is the smallest such batch, and `otherwise`
+    what makes it larger besides --batch.
     """
-    layers = [[each for each in network.modules()] for network in networks]
-    pairs = (pair for each in layers for pair in pairwise(each))
-    of_features = any(isinstance(a, nn.Linear) and isinstance(b, BatchNorm) for a, b in pairs)
-    if of_features and fewest < 2:
+    found = [
+        player
+        for player, network in (("G", state.game.G.network), ("D", state.game.D.network))
+        for one, next_one in pairwise(network.modules())
+        if isinstance(one, nn.Linear) and isinstance(next_one, BatchNorm)
+    ]
+    if found and fewest < 2:
+        norms = " ".join(f"--{player.lower()}-norm instance" for player in dict.fromkeys(found))
         raise invalid_value(
             "batch",
             "batch norm would have one image to normalise over, and make the same of all; give a "
-            "larger batch, or --g-norm instance (and --d-norm instance)",
+            f"larger batch, {otherwise or f'or {norms}'}",
         )
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import cast
 
 from gan_mpi.cluster.processors import MKL, ONEDNN, linear_library
-from gan_mpi.config.contradictions import check_sites
+from gan_mpi.config.contradictions import check_evaluation, check_sites
 from gan_mpi.config.given import Given, OptionValue, flag_of, number_of, text_of
-from gan_mpi.config.resolve import config_from_dict, new_config, resumed_config
+from gan_mpi.config.resolve import config_from_dict, new_config, resumed_config, run_config
 from gan_mpi.config.running import RunConfig
 from gan_mpi.config.training import TrainConfig
 from gan_mpi.datasets.dataset import Source
@@ -64,6 +64,13 @@ class Start:
             return ["linear layers are oneDNN's: MKL leaves instructions of this processor unused."]
         return []
 
+    def options(self, given: Given) -> RunConfig:
+        """Return where and how to run.  Raises UserError for what a new run would not use."""
+        options = run_config(self.config, given, self.remembered)
+        if self.saved is None:
+            check_evaluation(options, given)
+        return options
+
     def forget_tensors(self) -> None:
         """Keep of a checkpoint what it says alone, once the state has its tensors."""
         self.transferred = None
@@ -93,6 +100,8 @@ def find_start(given: Given) -> Start:
     Raises UserError if they contradict the checkpoint, or if there should be one and is none.
     """
     start = _find(given)
+    if "outdir" in given and start.run_dir is not None:
+        start.warnings.append("--outdir does nothing where the run directory is named")
     asks = start.config.precision == "fp32" and has_onednn()
     here = linear_library() if asks else MKL
     kept = here if start.saved is None else start.saved.get("kernels", {}).get("linear", MKL)
