@@ -66,7 +66,7 @@ def test_an_abort_is_a_failure_with_what_was_said(pool):
     words = ["train", "--glyphs", "20", "--steps", "1"]
     with pytest.raises(JobFailed, match="aborts the job with code 2") as caught:
         pool.run(2, {"code": code, "arguments": words, "folder": "."}, 20)
-    assert "'x' is not a valid" in told(caught, 1, "err")
+    assert "'x' is not a whole number" in told(caught, 1, "err")
 
 
 def test_what_a_job_changes_is_put_back(pool):

@@ -58,7 +58,7 @@ def stopped(tmp_path_factory, gan_mpi_in):
 def test_how_far_a_run_is_is_rewritten_now_and_then(tmp_path, monkeypatch):
     """At its first record, after ten seconds, and after each checkpoint."""
     progress = SimpleNamespace(step=0, images=0)
-    comm = SimpleNamespace(is_root=True, node_count=1)
+    comm = SimpleNamespace(is_root=True, node_count=1, on_root=lambda function: function())
     run = SimpleNamespace(state=SimpleNamespace(progress=progress), comm=comm, directory=tmp_path)
     now = [100.0]
     monkeypatch.setattr(history, "time", SimpleNamespace(monotonic=lambda: now[0]))
@@ -189,5 +189,7 @@ def test_what_is_no_run_is_said(tmp_path):
     (tmp_path / "config.json").write_text("{")
     said = str(status(tmp_path).exception)
     again = f"gan-mpi train --resume {tmp_path} writes it anew"
-    assert said == f"{tmp_path / 'config.json'} is damaged; {again}."
+    assert said == f"{tmp_path / 'config.json'} is damaged, or not a run's."
+    (tmp_path / "checkpoint-000001.pt").touch()
+    assert str(status(tmp_path).exception) == f"{tmp_path / 'config.json'} is damaged; {again}."
     assert status(os.devnull, "--watch", "--json").exception.exit_code == 2
