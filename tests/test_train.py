@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from conftest import MAIN
 from PIL import Image
 from test_resume import files
 
@@ -56,6 +57,21 @@ def test_a_run_leaves_what_a_person_and_a_resume_need(gan_mpi, tmp_path):
         assert again.returncode == 0
         assert again.stdout == f"{run} is finished: it has 4 of 4 steps. Train longer: {longer}\n"
     assert files(run_dir) == before
+
+
+def test_a_run_that_goes_on_holds_no_second_copy_of_its_tensors(gan_mpi):
+    looks = (
+        "from gan_mpi.programs import train\n"
+        "def write_first(journal, start, phases, known=train._write_first):\n"
+        "    assert set(start.saved) == {'version', 'config', 'data', 'progress'}, set(start.saved)\n"
+        "    print('no tensor is left')\n"
+        "    known(journal, start, phases)\n"
+        "train._write_first = write_first\n"
+    )
+    assert gan_mpi("train", *SMALL, "--steps", "1", "--run-dir", "run").returncode == 0
+    again = ("train", "--resume", "run", "--steps", "2")
+    done = gan_mpi(*again, size=2, code=looks + MAIN)
+    assert done.returncode == 0 and done.stdout.count("no tensor is left") == 2, done.stderr
 
 
 def test_shares_of_any_size_are_announced():
