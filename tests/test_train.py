@@ -63,7 +63,7 @@ def test_a_run_that_goes_on_holds_no_second_copy_of_its_tensors(gan_mpi):
     looks = (
         "from gan_mpi.programs import train\n"
         "def write_first(journal, start, phases, known=train._write_first):\n"
-        "    assert set(start.saved) == {'version', 'config', 'data', 'progress'}, set(start.saved)\n"
+        "    assert set(start.saved) == {'version', 'config', 'data', 'progress'}\n"
         "    print('no tensor is left')\n"
         "    known(journal, start, phases)\n"
         "train._write_first = write_first\n"
