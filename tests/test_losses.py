@@ -56,6 +56,7 @@ def test_d_of_a_sample_is_that_of_its_loss():
     logits = torch.tensor([-3.0, -1.0, 0.0, 1.0, 3.0], dtype=torch.float64)
     assert LOSSES["least-squares"].score(logits).tolist() == [0.0, 0.0, 0.5, 1.0, 1.0]
     assert torch.equal(LOSSES["hinge"].score(logits), logits.sigmoid())
+    assert torch.equal(LOSSES["wasserstein"].score(logits), logits), "heights of a critic"
 
 
 @pytest.mark.parametrize("name", ["sum", "mean", "minimax", "least-squares"])

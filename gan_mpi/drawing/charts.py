@@ -56,8 +56,10 @@ def draw_losses(
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend()
-    scores.set_ylim(0, 1)
-    scores.axhline(0.5, color="grey", linewidth=0.8, linestyle=":")
+    seen = [figures_of(each).get(name, 0.5) for each in records for name in ("D_real", "D_fake")]
+    if all(0 <= value <= 1 for value in seen):  # and not a critic's heights
+        scores.set_ylim(0, 1)
+        scores.axhline(0.5, color="grey", linewidth=0.8, linestyle=":")
     for axes in rest:
         _draw_distance(axes, evaluations, name_x)
     figure.axes[-1].set_xlabel("thousand real images" if name_x == "kimg" else "steps")

@@ -34,7 +34,7 @@ class Loss(ABC):
         """Return G's loss of each fake, (n,)."""
 
     def score(self, logits: Tensor) -> Tensor:
-        """Return what D says of each sample, 0..1: 1 is real."""
+        """Return what D says of each sample, 0..1: 1 is real; of a critic its height."""
         return logits.sigmoid()
 
     def discriminator(self, real: T, fake: T) -> T:
@@ -120,6 +120,10 @@ class Wasserstein(Loss):
     """D as the critic of a transport distance, if its slope is bounded.  arXiv 1701.07875."""
 
     of_a_critic = True
+
+    def score(self, logits: Tensor) -> Tensor:
+        """Return the height of each sample, of which differences alone mean something."""
+        return logits
 
     def real(self, logits: Tensor, targets: Tensor | None = None) -> Tensor:
         """Return -logit of each real."""

@@ -34,7 +34,7 @@ class StatsRecord(TypedDict, total=False):
     loss_D: float
     loss_real: float
     loss_fake: float
-    D_real: float  # mean scores, 0..1
+    D_real: float  # mean scores, 0..1, or heights of a critic
     D_fake: float
     error_real: float  # shares
     error_fake: float
