@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -38,6 +39,13 @@ class Dataset:
     def shape(self) -> tuple[int, ...]:
         """(C, H, W) of one image, or (d,) of a point."""
         return self.images.shape[1:]
+
+    @cached_property
+    def images_sha256(self) -> str:
+        """SHA-256 of the images alone, by which their classifier is found; reckoned once."""
+        if self.packed is not None:
+            return self.packed.images_sha256
+        return hashlib.sha256(np.ascontiguousarray(self.images).data).hexdigest()
 
 
 def make_dataset(

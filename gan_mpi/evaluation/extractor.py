@@ -62,7 +62,7 @@ class Extractor:
 
     def has_learned(self, train: Dataset) -> bool:
         """Return whether these training images are those that the classifier learned."""
-        return self.network is not None and self.learned == images_digest(train)
+        return self.network is not None and self.learned == train.images_sha256
 
     def to(self, device: torch.device) -> "Extractor":
         """Compute on this device."""
@@ -133,13 +133,6 @@ def _header(data: bytes) -> dict[str, str]:
     return about
 
 
-def images_digest(train: Dataset) -> str:
-    """Return the SHA-256 of training images, by which their classifier is found."""
-    if train.packed is not None:
-        return train.packed.images_sha256
-    return hashlib.sha256(np.ascontiguousarray(train.images).data).hexdigest()
-
-
 def labels_digest(train: Dataset) -> str | None:
     """Return the SHA-256 of labels, by which a classifier that learned others is told."""
     return None if train.labels is None else hashlib.sha256(train.labels.tobytes()).hexdigest()
@@ -191,7 +184,7 @@ def find_classifier(
     """
     if given is not None:
         return _read(bundled().get(given, Path(given)))
-    digest = images_digest(train)
+    digest = train.images_sha256
     places = [None if run_dir is None else run_dir / FILE, cache_path(digest)]
     for path in places:
         if path is not None and path.exists() and _learned_labels((found := _read(path))[1], train):

@@ -18,7 +18,6 @@ from gan_mpi.drawing.samples import in_chunks
 from gan_mpi.errors import DIVERGED, UserError
 from gan_mpi.evaluation.extractor import (
     cache_path,
-    images_digest,
     labels_digest,
     read_classifier,
     require_sides,
@@ -55,7 +54,7 @@ def train_classifier(
     test = share_tests(comm, source, train)
     comm.alike(lambda: _require_labels(train, test))
     comm.alike(lambda: require_sides(train))
-    digest = images_digest(train)
+    digest = train.images_sha256
     target = comm.alike(lambda: _target(out, digest))
     say_notes(comm, train)
     _say(comm, f"{len(train.images)} images of {train.source}, {epochs} epochs")
