@@ -1,5 +1,6 @@
 """Run the command line; if any rank fails, the whole MPI job ends with it."""
 
+import gc
 import io
 import platform
 import signal
@@ -28,6 +29,7 @@ def main() -> None:
         # srun -K sends it to the ranks that leave last, if the first left with a code.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         sys.modules["gan_mpi.mpi.world"].leave()
+    gc.freeze()  # the interpreter ends with a search for garbage, as long as an import of torch
     sys.exit(code)
 
 

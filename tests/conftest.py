@@ -1,6 +1,7 @@
 """Ranks for plain pytest, which itself never initialises MPI."""
 
 import functools
+import gc
 import os
 import shlex
 import signal
@@ -65,6 +66,11 @@ def pytest_sessionstart(session):
     """Let the ranks come up while tests are collected, of which those of clusters take none."""
     if not session.config.option.collectonly and session.config.option.markexpr != "cluster":
         STAY.launch()
+
+
+def pytest_collection_finish():
+    """Keep what was imported out of the collector's way, in processes forked later too."""
+    gc.freeze()
 
 
 def pytest_sessionfinish(session):

@@ -1,5 +1,6 @@
 """The command line without any training: help, options, configuration."""
 
+import gc
 import json
 import os
 import subprocess
@@ -20,6 +21,7 @@ from gan_mpi.config.resolve import config_from_dict, new_config, resumed_config,
 from gan_mpi.config.running import RunConfig
 from gan_mpi.config.training import TrainConfig
 from gan_mpi.errors import UserError
+from gan_mpi.options.begin import importing
 
 TOP = Path(__file__).parents[1]
 README = "".join(path.read_text() for path in (TOP / "README.md", *(TOP / "docs").glob("*.md")))
@@ -88,6 +90,13 @@ def compiler(tmp_path_factory):
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_training_does_not_import_torchs_compiler(compiler, optimizer):
     assert f"\n{optimizer} LOADED False\n" in compiler
+
+
+def test_the_collector_looks_again_after_an_import_even_one_that_fails():
+    with pytest.raises(ImportError), importing():
+        assert not gc.isenabled()
+        import gan_mpi.absent  # noqa: F401
+    assert gc.isenabled()
 
 
 def test_version():

@@ -61,7 +61,7 @@ def bench(
     """
     from gan_mpi.commands.train import parse_after_dashes
     from gan_mpi.files import write_output
-    from gan_mpi.options.begin import start_mpi
+    from gan_mpi.options.begin import importing, start_mpi
     from gan_mpi.runs.log import say
 
     if plot is not None and not sweep:
@@ -77,9 +77,9 @@ def bench(
         raise click.UsageError(f"{flag} does not go with bench, which makes no run.")
     comm = start_mpi()
     comm.on_root(lambda: _make_places(files))
-    from gan_mpi.bench import report
-    from gan_mpi.programs.bench import bench as run
-
+    with importing():
+        from gan_mpi.bench import report
+        from gan_mpi.programs.bench import bench as run
     found = run(comm, given, sweep, seconds, oversubscribe)
 
     kinds = {"--json": report.as_json, "--csv": report.as_csv, "--plot": report.as_plot}

@@ -34,6 +34,7 @@ def doctor(run_dir: Path) -> int:
 
     phases, signals = Phases(), SignalProbe()
     from gan_mpi.mpi.world import world
+    from gan_mpi.options.begin import importing
 
     try:
         comm = world()
@@ -42,6 +43,6 @@ def doctor(run_dir: Path) -> int:
             raise
         raise error.retold(f"found: {error}", exit_code=1) from None
     signals.install()
-    from gan_mpi.programs.doctor import doctor as examine
-
+    with importing():
+        from gan_mpi.programs.doctor import doctor as examine
     return examine(comm, run_dir, signals, phases)

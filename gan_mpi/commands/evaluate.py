@@ -39,9 +39,11 @@ def evaluate(
     """
     step = checkpoint_step(checkpoint)
     from gan_mpi.mpi.world import world
+    from gan_mpi.options.begin import importing
 
     comm = world()
-    from gan_mpi.programs.evaluate import evaluate as run
+    with importing():
+        from gan_mpi.programs.evaluate import evaluate as run
 
     return run(
         comm,

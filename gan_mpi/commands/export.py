@@ -45,8 +45,10 @@ def export(
     step = checkpoint_step(checkpoint)
     form = format_of(export_format, out, ENDINGS, "safetensors")
     from gan_mpi.mpi.world import world
+    from gan_mpi.options.begin import importing
 
     comm = world()
-    from gan_mpi.programs.export import export as run
+    with importing():
+        from gan_mpi.programs.export import export as run
 
     return run(comm, run_or_checkpoint, step, form, out, not no_ema)

@@ -115,23 +115,23 @@ def sample(
     elif ends is None:
         form = format_of(picture_format, out, ENDINGS, "png")
     from gan_mpi.mpi.world import world
+    from gan_mpi.options.begin import importing
 
     comm = world()
-    if ends is not None:
+    with importing():
         from gan_mpi.programs.animate import interpolate
+        from gan_mpi.programs.animate import timelapse as draw_all
+        from gan_mpi.programs.sample import sample as draw
 
+    if ends is not None:
         target = out or Path("interpolation.gif")
         one = classes[0] if classes else None
         count = frames or (10 if target.suffix.lower() == ".png" else 60)
         way = (comm, run_or_checkpoint, step, ends, count, target)
         return interpolate(*way, one, not no_ema)
     if timelapse:
-        from gan_mpi.programs.animate import timelapse as draw_all
-
         target = out or Path("timelapse.gif")
         return draw_all(comm, run_or_checkpoint, grid, target, not no_ema)
-    from gan_mpi.programs.sample import sample as draw
-
     how = (seeds, grid, form, out, classes)
     return draw(comm, run_or_checkpoint, step, *how, not no_ema)
 

@@ -69,7 +69,7 @@ def study(
     runs of equally many images, evaluates each five times, and ends in a table and a plot.
     """
     from gan_mpi.commands.train import parse_after_dashes
-    from gan_mpi.options.begin import begin
+    from gan_mpi.options.begin import begin, importing
 
     varied: dict[str, list[str]] = dict(vary)
     if len(varied) < len(vary):
@@ -92,6 +92,6 @@ def study(
         pairs = zip(of_train, chosen, strict=True)
         grid.append(given([word for name, value in pairs for word in (f"--{name}", value)]))
     comm, stop, _, end = begin(text_of(grid[0], "time_limit"))
-    from gan_mpi.programs.study import study as run
-
+    with importing():
+        from gan_mpi.programs.study import study as run
     return run(comm, folder, varied, given, metric, only, stop, end)

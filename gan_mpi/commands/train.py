@@ -15,7 +15,7 @@ from gan_mpi.config.resolve import new_config
 from gan_mpi.config.running import RunConfig
 from gan_mpi.config.training import TrainConfig
 from gan_mpi.errors import flag
-from gan_mpi.options.begin import begin
+from gan_mpi.options.begin import begin, importing
 from gan_mpi.options.fields import GroupedCommand, GroupedOption, config_options
 from gan_mpi.options.params import FiniteRange, require_digits
 from gan_mpi.runs.log import say
@@ -107,8 +107,8 @@ def train(dry_run: bool, **options: Any) -> int:
         return _show(given)
 
     comm, stop, phases, end = begin(text_of(given, "time_limit"))
-    from gan_mpi.programs.train import train as run_training
-
+    with importing():
+        from gan_mpi.programs.train import train as run_training
     return run_training(comm, given, stop, phases, end)
 
 
@@ -157,7 +157,8 @@ def _show(given: Given) -> int:
     from gan_mpi.mpi import launcher
 
     if launcher.speaks_first():
-        from gan_mpi.programs.plan import plan
+        with importing():
+            from gan_mpi.programs.plan import plan
 
         say("\n".join([*plan(given), "Dry run; nothing was written."]))
     return 0

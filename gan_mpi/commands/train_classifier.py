@@ -50,11 +50,12 @@ def train_classifier(
     ranks of mpiexec, in half a minute or so.
     """
     require_digits(dataset, glyphs is not None)
-    from gan_mpi.options.begin import start_mpi
+    from gan_mpi.options.begin import importing, start_mpi
 
     comm = start_mpi()
-    from gan_mpi.datasets.find import find_source
-    from gan_mpi.programs.train_classifier import train_classifier as run
+    with importing():
+        from gan_mpi.datasets.find import find_source
+        from gan_mpi.programs.train_classifier import train_classifier as run
 
     kind = dataset or TrainConfig.dataset
     source = comm.on_root(lambda: find_source(kind, datadir, glyphs, RunConfig.glyphs))

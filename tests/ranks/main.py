@@ -5,6 +5,7 @@ They only answer; pytest asserts, so nothing deadlocks.
 
 import contextlib
 import faulthandler
+import gc
 import importlib
 import json
 import os
@@ -28,6 +29,7 @@ from gan_mpi.mpi import comm as comm_module
 from gan_mpi.mpi import launcher
 from gan_mpi.mpi import world as world_module
 from gan_mpi.mpi.comm import Communicator
+from gan_mpi.options.begin import importing
 from ranks import metrics, misbehaviour, overlap, parallel, programs, sites, training
 from ranks.pool import DUMP, TESTS
 
@@ -40,7 +42,9 @@ THREADS = 0.5  # seconds for the threads of a job to end
 def serve(address):
     """Do the jobs that come over a socket, until pytest ends this process, or is gone."""
     everyone = world_module.world().mpi
-    import_all()
+    with importing():
+        import_all()
+    gc.freeze = lambda: None  # what a job leaves behind is garbage here
     folder, rank = Path(address).parent, everyone.rank
     for number, name in ((1, "out"), (2, "err")):
         mode = os.O_CREAT | os.O_RDWR | os.O_APPEND
