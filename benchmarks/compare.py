@@ -48,7 +48,12 @@ def main(terms: Terms, peers: str) -> None:
     """Train a preset by gan-mpi and by its peers in turn, on ranks of one thread."""
     what = terms.preset, terms.batch, terms.count, terms.datadir
     contestants = [Contestant("gan-mpi", gan_mpi(*what, TOP, []))]
-    for name in peers.split(","):
+    chosen = peers.split(",")
+    if unknown := [name for name in chosen if name not in LAUNCH]:
+        raise click.BadParameter(
+            f"{unknown[0]!r} is none of {', '.join(LAUNCH)}.", param_hint="'--peers'"
+        )
+    for name in chosen:
         if name == "plain" and terms.count != 1:
             raise click.UsageError("plain is one process; --ranks 1 would do.")
         contestants.append(Contestant(name, peer(name, *what)))

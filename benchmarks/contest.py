@@ -1,5 +1,6 @@
 """Contestants that train the same thing, run in turn, and what comes of it."""
 
+import datetime
 import functools
 import json
 import os
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +90,10 @@ def ranks(count: int) -> list[str]:
 def hold(terms: Terms, contestants: list[Contestant], about: str) -> None:
     """Let them compete; print what it was about and the table, and write the figures if asked."""
     compete(contestants, terms.pairs, terms.steps, terms.seconds)
-    print(f"{terms.preset}, batch {terms.batch}, {about}")
+    print(f"{terms.preset}, batch {terms.batch}, {about}, {processor()}")
     print("\n".join(table(contestants)))
     if terms.as_file:
-        facts = {"preset": terms.preset, "batch": terms.batch, "ranks": terms.count}
-        Path(terms.as_file).write_text(as_json(contestants, facts))
+        Path(terms.as_file).write_text(as_json(contestants, terms))
 
 
 def compete(contestants: list[Contestant], pairs: int, steps: int, seconds: float) -> None:
@@ -110,21 +111,44 @@ def compete(contestants: list[Contestant], pairs: int, steps: int, seconds: floa
             print(f"  {each.name}: {1000 * each.seconds[-1]:.1f} ms a step", file=sys.stderr)
 
 
+def ratios(each: Contestant, first: Contestant) -> list[float]:
+    """Return how many times as long a step took as the first one's, pair by pair."""
+    return [a / b for a, b in zip(each.seconds, first.seconds, strict=True)]
+
+
 def table(contestants: list[Contestant]) -> list[str]:
     """Return lines of medians and extremes in ms a step, and ratios to the first, pair by pair."""
     first = contestants[0]
     lines = [f"{'ms a step':28} {'median':>8} {'least':>8} {'most':>8}  times {first.name}"]
     for each in contestants:
-        ms = [1000 * second for second in each.seconds]
-        ratios = [a / b for a, b in zip(each.seconds, first.seconds, strict=True)]
+        ms, times = [1000 * second for second in each.seconds], ratios(each, first)
         lines.append(
             f"{each.name:28} {statistics.median(ms):8.1f} {min(ms):8.1f} {max(ms):8.1f}"
-            f"  {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+            f"  {statistics.median(times):.3f} ({min(times):.3f} to {max(times):.3f})"
         )
     return lines
 
 
-def as_json(contestants: list[Contestant], about: dict[str, object]) -> str:
+def as_json(contestants: list[Contestant], terms: Terms) -> str:
     """Return the figures of all runs, with what they are about."""
-    steps = {each.name: each.seconds for each in contestants}
-    return json.dumps({"processor": processor(), **about, "seconds_per_step": steps}, indent=2)
+    about: dict[str, object] = {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "processor": processor(),
+        "versions": {name: version(name) for name in ("gan-mpi", "torch", "numpy", "mpi4py")},
+        "preset": terms.preset,
+        "batch": terms.batch,
+        "ranks": terms.count,
+        "datadir": terms.datadir,
+    }
+    found = {}
+    for each in contestants:
+        times = ratios(each, contestants[0])
+        found[each.name] = {
+            "seconds_per_step": each.seconds,
+            "median": statistics.median(each.seconds),
+            "least": min(each.seconds),
+            "most": max(each.seconds),
+            "times_the_first": times,
+            "median_times_the_first": statistics.median(times),
+        }
+    return json.dumps({**about, "contestants": found}, indent=2)

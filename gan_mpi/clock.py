@@ -7,7 +7,8 @@ PHASES = (
     "data",
     "forward",
     "backward",
-    "batch_norm",
+    "batch_norm",  # its own computing
+    "batch_norm_sums",
     "communication",
     "optimizer",
     "evaluation",

@@ -5,6 +5,7 @@ stream owns the counters i*b+1 .. (i+1)*b, where b is the number of 4-word block
 needs, so that any rank can draw any slice of the one global stream by itself.
 """
 
+import functools
 from collections.abc import Sequence
 from enum import IntEnum
 
@@ -109,7 +110,6 @@ class DataOrder:
     def __init__(self, seed: int, count: int) -> None:
         self.seed = seed
         self.count = count
-        self._epochs: dict[int, np.ndarray] = {}
 
     def indices(self, start: int, stop: int) -> np.ndarray:
         """Return the data indices at positions start..stop, across the ends of epochs."""
@@ -117,16 +117,14 @@ class DataOrder:
         while start < stop:
             epoch, offset = divmod(start, self.count)
             taken = min(stop - start, self.count - offset)
-            parts.append(self._permutation(epoch)[offset : offset + taken])
+            parts.append(_permutation(self.seed, self.count, epoch)[offset : offset + taken])
             start += taken
         return np.concatenate(parts)
 
-    def _permutation(self, epoch: int) -> np.ndarray:
-        if epoch not in self._epochs:
-            words = random_words(self.seed, Purpose.ORDER, epoch, epoch + 1, self.count)[0]
-            self._epochs = {e: p for e, p in self._epochs.items() if e == epoch - 1}
-            self._epochs[epoch] = _order(words)
-        return self._epochs[epoch]
+
+@functools.lru_cache(maxsize=2)  # a batch may span two; of millions of images one takes seconds
+def _permutation(seed: int, count: int, epoch: int) -> np.ndarray:
+    return _order(random_words(seed, Purpose.ORDER, epoch, epoch + 1, count)[0])
 
 
 def _order(words: np.ndarray) -> np.ndarray:

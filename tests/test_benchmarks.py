@@ -66,11 +66,32 @@ def test_contestants_run_in_turn(tmp_path, program, preset, contestants):
     command = [sys.executable, TOP / "benchmarks" / name, *options, "--preset", preset, *SHORT]
     command += ["--json", tmp_path / "found.json"]
     said = run(command)
-    found = json.loads((tmp_path / "found.json").read_text())["seconds_per_step"]
+    written = json.loads((tmp_path / "found.json").read_text())
+    assert written["preset"] == "basic" and written["versions"]["torch"].startswith("2.")
+    found = written["contestants"]
     assert list(found) == contestants
-    assert all(len(each) == 1 and min(each) > 0 for each in found.values())
+    assert all(each["seconds_per_step"] == [each["median"]] for each in found.values())
+    assert all(each["median"] == each["least"] > 0 for each in found.values())
+    assert found[contestants[0]]["median_times_the_first"] == 1
     lines = said.splitlines()
     assert [line[:28].strip() for line in lines[2:][: len(contestants)]] == contestants
     efficiencies = [line.partition(":")[0] for line in lines[2:][len(contestants) :]]
     assert efficiencies == (["weak efficiency", "strong efficiency"] * (name == "beside.py"))
     assert "1.000 (1.000 to 1.000)" in lines[2]
+
+
+def test_a_peer_that_is_none_is_refused_before_anything_is_timed():
+    command = [sys.executable, TOP / "benchmarks" / "compare.py", "--peers", "ddp,foo"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "'foo' is none of ddp, lightning_ddp," in done.stderr
+
+
+def test_peers_have_torchs_own_layers(monkeypatch):
+    monkeypatch.syspath_prepend(TOP / "benchmarks" / "peers")
+    loop = importlib.import_module("loop")
+    for preset in ("basic", "dcgan", "dcgan-206b", "lightning"):
+        for network in loop.networks(loop.new_config({"preset": preset}), (1, 28, 28)):
+            weighty = [layer for layer in network if [*layer.parameters()]]
+            assert weighty and {type(layer).__module__.split(".")[0] for layer in weighty} == {
+                "torch"
+            }

@@ -77,6 +77,17 @@ def test_a_batch_may_span_several_epochs():
     assert order.indices(4, 4).size == 0
 
 
+def test_an_epoch_is_drawn_once_in_a_process(monkeypatch):
+    """The first images that are shown and those that are trained on are of one order."""
+    drawn = []
+    monkeypatch.setattr(
+        streams, "random_words", lambda *which: drawn.append(which[2]) or random_words(*which)
+    )
+    for _ in range(2):
+        assert len(set(DataOrder(4, 7).indices(0, 14).tolist())) == 7
+    assert drawn == [0, 1]
+
+
 def test_the_order_is_that_of_a_stable_sort():
     words = random_words(7, Purpose.ORDER, 2, 3, 5000)[0]
     assert np.array_equal(

@@ -93,7 +93,9 @@ def test_a_study_of_two_options(study, tmp_path):
     assert {row[0] for row in rows} == {"batch16-ranks1", "batch16-ranks2"}
     figures = [float(row[4]) for row in rows]
     assert figures == sorted(figures)
-    _, _, scaling = whole.stdout.partition("\nsteps while they trained, with saving, batch16, ")
+    _, _, scaling = whole.stdout.partition(
+        "\nsteps while they trained, the median of status lines, batch16, "
+    )
     threads, head, *lines = scaling.splitlines()
     assert re.fullmatch(r"threads a rank \d+, \d+:", threads)
     assert head.split() == HEAD_OF_BENCH.split()

@@ -1,6 +1,7 @@
 """A training loop as PyTorch's own pages write it: networks, data and schedule are gan-mpi's.
 
-The networks have torch's own layers. What the gradients of several processes have to do with each
+The networks have torch's own layers, with activations in place, as PyTorch's page on DCGAN has
+them. What the gradients of several processes have to do with each
 other is up to who calls: see ddp.py, plain.py and each_tensor.py.
 """
 
@@ -23,6 +24,7 @@ from gan_mpi.networks.build import build_discriminator, build_generator
 from gan_mpi.networks.layers import ConvTranspose2d
 from gan_mpi.networks.pixels import to_range
 from gan_mpi.parallel.batch_norm import BatchNorm
+from gan_mpi.parallel.linear import Linear
 
 RECORDS = 50  # means over so many parts of a run, as gan-mpi writes down
 WARM = 0.2  # share of them that do not count
@@ -70,6 +72,8 @@ def _torchs(layer: nn.Module) -> nn.Module:
             layer.padding,
             layer.output_padding,
         )
+    if isinstance(layer, Linear):
+        return nn.Linear(layer.in_features, layer.out_features)
     return layer
 
 

@@ -1,5 +1,6 @@
 """Arithmetic a second: of a step, and of what is largest in it alone."""
 
+import copy
 import statistics
 import time
 from collections.abc import Callable
@@ -41,16 +42,17 @@ def measure_rates(stage: Stage) -> Rates:
     of_step = sum(_operations(stage.step) for _ in range(count)) / count
     layer, shape = _largest_layer(stage)
     kind = next(layer.parameters())
-    inputs = torch.ones(shape, dtype=kind.dtype, device=kind.device)
-    compute = stage.state.game.compute
-    matrix = torch.ones(SIDE, SIDE, dtype=kind.dtype, device=kind.device)
+    dtype = torch.bfloat16 if stage.state.config.precision == "bf16" else kind.dtype
+    alone = copy.deepcopy(layer).to(dtype)  # between layers of a step nothing is rounded either
+    inputs = torch.ones(shape, dtype=dtype, device=kind.device)
+    matrix = torch.ones(SIDE, SIDE, dtype=dtype, device=kind.device)
 
     def of_layer() -> None:
         with torch.no_grad():
-            compute(layer, inputs)
+            alone(inputs)
 
     def product() -> None:
-        compute(lambda *pair: pair[0] @ pair[1], matrix, matrix)
+        torch.mm(matrix, matrix)
 
     return Rates(
         of_step=of_step,

@@ -4,12 +4,14 @@ import csv
 import io
 import json
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
+
+import numpy as np
 
 from gan_mpi.bench.model import Model, Prediction
 from gan_mpi.bench.rates import Rates
-from gan_mpi.bench.steps import Steps, Timing
+from gan_mpi.bench.steps import OTHER, Steps, Timing
 from gan_mpi.cluster.device import Placement, capability
 from gan_mpi.config.describe import config_lines
 from gan_mpi.config.training import TrainConfig
@@ -19,6 +21,7 @@ from gan_mpi.runs.record import DataDict
 from gan_mpi.runs.segments import Segment
 
 WORTH = 0.8  # efficiency
+NAMES = {"batch_norm": "batch norm", "batch_norm_sums": "batch norm sums"}  # of phases
 
 
 @dataclass(frozen=True)
@@ -28,21 +31,43 @@ class Line:
     scaling: str
     steps: Timing
     efficiency: float | None  # share of the speed of one rank that each has, if one was timed
+    oversubscribed: bool = False  # more threads than cores, which measure each other too
+
+    def figures(self) -> dict[str, float | int | str | bool | None]:
+        """Return what was measured, and on what, by name, as in a file for other programs."""
+        steps = self.steps
+        low, high = steps.quartiles
+        return {
+            "scaling": self.scaling,
+            "ranks": steps.ranks,
+            "nodes": steps.nodes,
+            "threads_per_rank": steps.threads,
+            "batch": steps.batch,
+            "steps": len(steps.seconds),
+            "seconds_per_step": steps.median,
+            "lower_quartile": low,
+            "upper_quartile": high,
+            "images_per_second": steps.images_per_second,
+            "efficiency": self.efficiency,
+            "node_hours_per_million_images": steps.node_hours,
+            "oversubscribed": self.oversubscribed,
+        }
 
 
-def lines_of(scaling: str, timings: Iterable[Timing]) -> list[Line]:
-    """Return a line for each timing, the fewest ranks first.
+def lines_of(scaling: str, timings: Iterable[Timing], crowded: Collection[int] = ()) -> list[Line]:
+    """Return a line for each timing, the fewest ranks first; `crowded` ranks share cores.
 
     Only ranks with as many threads as one alone has compare with it.
     """
     timings = sorted(timings, key=lambda timing: timing.ranks)
     alone = {each.threads: each.batch / each.median for each in timings if each.ranks == 1}
-    return [
-        Line(scaling, each, each.batch / each.median / each.ranks / alone[each.threads])
-        if each.threads in alone
-        else Line(scaling, each, None)
-        for each in timings
-    ]
+    lines = []
+    for each in timings:
+        share = None
+        if each.threads in alone:
+            share = each.batch / each.median / each.ranks / alone[each.threads]
+        lines.append(Line(scaling, each, share, each.ranks in crowded))
+    return lines
 
 
 @dataclass(frozen=True)
@@ -53,13 +78,19 @@ class Bench:
     placement: Placement
     data: DataDict
     where: Segment  # hosts, processors, versions, the date
-    said: list[str]  # of how ranks compute
-    crowded: list[int]  # numbers of ranks with more threads than cores: they measure each other too
+    said: list[str]  # of the data and how ranks compute
     lines: list[Line]
     steps: Steps  # on all ranks
     rates: Rates
     sums: dict[int, float]  # seconds of an Allreduce by its bytes
-    model: Model | None  # none without a sweep, where ranks shared cores, or steps are unlike
+    model: Model | None  # none without a sweep, or if steps of one rank say nothing of many
+    why_not: str  # nothing is predicted by a sweep
+
+    @property
+    def crowded(self) -> str:
+        """The numbers of ranks with more threads than cores, or ""."""
+        ranks = {line.steps.ranks for line in self.lines if line.oversubscribed}
+        return ", ".join(map(str, sorted(ranks)))
 
     @property
     def predictions(self) -> list[Prediction]:
@@ -78,8 +109,8 @@ def report_lines(found: Bench) -> list[str]:
     lines = [*config_lines(found.config, ranks), f"device: {where}; {library_name()}"]
     lines += [*found.said, ""]
     if found.crowded:
-        which = ", ".join(map(str, found.crowded))
-        lines += [f"more threads than cores on {which} rank(s): each slows the others down", ""]
+        said = f"more threads than cores on {found.crowded} rank(s): each slows the others down"
+        lines += [f"{said} (*)", ""]
     return [
         *lines,
         *table(found.lines),
@@ -103,33 +134,39 @@ def table(lines: Sequence[Line]) -> list[str]:
         rows.append(
             f"{kind:8} {steps.ranks:5} {steps.batch:7} {1000 * steps.median:10.2f} "
             f"{f'{low:.2f} to {high:.2f}':>22} {steps.images_per_second:9.0f} "
-            f"{share:>10} {steps.node_hours:21.4f}"
+            f"{share:>10} {steps.node_hours:21.4f}{' *' if line.oversubscribed else ''}"
         )
     return rows
 
 
 def _advice(lines: list[Line]) -> list[str]:
-    strong = [line for line in lines if line.scaling == "strong"]
+    strong = [line for line in lines if line.scaling == "strong" and not line.oversubscribed]
     if len(strong) < 2:
         return []
     most = max(line.steps.ranks for line in strong if (line.efficiency or 0.0) >= WORTH)
     worth = f"{most} rank(s) do {100 * WORTH:.0f} % or more each of what one does alone"
     if most == strong[-1].steps.ranks:
-        return [f"With this batch {worth}; more were not tried.", ""]
+        with_cores = (
+            "" if strong[-1].steps.ranks == lines[-1].steps.ranks else " with cores for all"
+        )
+        return [f"With this batch {worth}; more were not tried{with_cores}.", ""]
     return [f"With this batch {worth}; more would want a larger one.", ""]
 
 
 def _phases(found: Bench) -> list[str]:
     steps, rates = found.steps, found.rates
     median = 1000 * steps.median
-    named = {name: 1000 * statistics.median(each) for name, each in steps.phases.items()}
-    named = {name.replace("_", " "): ms for name, ms in named.items() if ms}
-    named["other"] = max(0.0, median - sum(named.values()))
-    lines = [f"of a step on {steps.ranks} rank(s), the mean over ranks, waiting included:"]
-    lines += [f"  {name:14} {ms:8.2f} ms {100 * ms / median:4.0f} %" for name, ms in named.items()]
+    whose = f"of a step on {steps.ranks} rank(s), the mean over ranks, waiting included"
+    lines = [f"{whose} (in brackets of half the steps):"]
+    for name, seconds in steps.phases.items():
+        low, ms, high = (1000 * np.quantile(seconds, [0.25, 0.5, 0.75])).tolist()
+        if ms or name == OTHER:
+            spread = f"({low:.2f} to {high:.2f})"
+            share = f"{100 * ms / median:4.0f} %"
+            lines.append(f"  {NAMES.get(name, name):15} {ms:8.2f} ms {share}  {spread}")
     rate = rates.of_step / steps.median
     if hidden := 1000 * statistics.median(steps.hidden):
-        lines.append(f"  {'hidden':14} {hidden:8.2f} ms of sums, while ranks computed")
+        lines.append(f"  {'hidden':15} {hidden:8.2f} ms of sums, while ranks computed")
     lines += ["", f"matrix products and convolutions, {rates.of_step:.3g} GFLOP a step and rank:"]
     for what, alone in (
         ("a step", rate),
@@ -154,7 +191,7 @@ def _predicted(found: Bench) -> list[str]:
     """Say what more ranks would take, and how far that is from what was timed."""
     model = found.model
     if model is None:
-        return []
+        return ["", f"nothing is predicted: {found.why_not}"] if found.why_not else []
     link = model.link
     between = "two nodes" if found.steps.nodes > 1 else "one node, no farther"
     rate = link.bandwidth / 1e9
@@ -190,10 +227,7 @@ def as_json(found: Bench) -> bytes:
             "data": found.data,
             "where": found.where,
             "oversubscribed": bool(found.crowded),
-            "lines": [
-                {"scaling": each.scaling, "efficiency": each.efficiency, **asdict(each.steps)}
-                for each in found.lines
-            ],
+            "lines": [{**asdict(each.steps), **each.figures()} for each in found.lines],
             "rates": asdict(found.rates),
             "model": None if found.model is None else asdict(found.model),
             "predictions": [asdict(each) for each in found.predictions],
@@ -207,15 +241,10 @@ def as_json(found: Bench) -> bytes:
 def as_csv(found: Bench) -> bytes:
     """Return a row for each number of ranks."""
     file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    head = "scaling,ranks,nodes,threads_per_rank,batch,steps,seconds_per_step,lower_quartile,"
-    head += "upper_quartile,images_per_second,efficiency,node_hours_per_million_images,"
-    writer.writerow([*head.split(",")[:-1], "oversubscribed"])
-    for line in found.lines:
-        steps = line.steps
-        row = [line.scaling, steps.ranks, steps.nodes, steps.threads, steps.batch]
-        row += [len(steps.seconds), steps.median, *steps.quartiles, steps.images_per_second]
-        writer.writerow([*row, line.efficiency, steps.node_hours, steps.ranks in found.crowded])
+    rows = [line.figures() for line in found.lines]
+    writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     return file.getvalue().encode()
 
 
@@ -233,5 +262,5 @@ def as_plot(found: Bench) -> bytes:
     config = found.config
     title = f"{config.preset}, batch {config.batch}"
     if found.crowded:
-        title += f", more threads than cores on {', '.join(map(str, found.crowded))}"
+        title += f", more threads than cores on {found.crowded}"
     return draw_scaling(curves, title, {"config": json.dumps(asdict(config))})

@@ -1,6 +1,5 @@
 """The time of a step, and of each phase of it."""
 
-import math
 import statistics
 import time
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from gan_mpi.training.turn import Turn
 
 WARM = 3  # steps that do not count
 LEAST = 10  # steps that do
+OTHER = "other"  # no phase's, and what the mean over ranks is shorter than the slowest
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Timing:
     nodes: int
     threads: int  # of each rank
     batch: int
-    images: float  # real images of a step, over all ranks
+    images: float  # of a step, over all ranks: real ones, or fakes where only G is trained
     seconds: list[float]  # of each step, or each few steps
 
     @property
@@ -47,13 +47,13 @@ class Timing:
 
     @property
     def images_per_second(self) -> float:
-        """Real images over all ranks."""
+        """`images` over all ranks."""
         return self.images / self.median
 
     @property
     def node_hours(self) -> float:
-        """Hours of nodes that a million real images take."""
-        return 1e6 / self.images_per_second * self.nodes / 3600 if self.images else math.nan
+        """Hours of nodes that a million images take."""
+        return 1e6 / self.images_per_second * self.nodes / 3600
 
 
 @dataclass(frozen=True)
@@ -97,18 +97,21 @@ class Stage:
         mine = [self._timed() for _ in range(count)]
         everyone = self.comm.allgather(mine)
         steps = list(zip(*everyone, strict=True))  # of each step, what each rank took
+        slowest = [max(each.seconds for each in step) for step in steps]
         phases = {
             name: [statistics.mean(each.phases[name] for each in step) for step in steps]
             for name in mine[0].phases
         }
+        named = [sum(parts) for parts in zip(*phases.values(), strict=True)]
+        phases[OTHER] = [s - part for s, part in zip(slowest, named, strict=True)]
         config = self.state.config
         return Steps(
             ranks=self.comm.world_size,
             nodes=self.comm.node_count,
             threads=torch.get_num_threads(),
             batch=config.batch,
-            images=config.images_per_step,
-            seconds=[max(each.seconds for each in step) for step in steps],
+            images=config.images_counted,
+            seconds=slowest,
             phases=phases,
             hidden=[statistics.mean(each.hidden for each in step) for step in steps],
             messages=self._messages(),

@@ -35,7 +35,7 @@ class BeforeOptionsOfTrain(click.Command):
     type=FiniteRange(min=0, min_open=True, max=86_400),
     default=10.0,
     show_default=True,
-    help="How long each number of ranks is timed; at least 10 steps.",
+    help="How long each line of the table is timed; at least 10 steps.",
 )
 @click.option("--oversubscribe", is_flag=True, help="Time more threads than cores, and say so.")
 @click.option("--json", "as_json", type=WRITABLE, help="Write all figures.")

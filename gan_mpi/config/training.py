@@ -251,10 +251,7 @@ class TrainConfig:
         choices=("own", "relu", "leaky"),
     )
     d_activation: str = setting(
-        "own",
-        BEYOND,
-        "Activation of D's hidden layers.",
-        choices=("own", "relu", "leaky"),
+        "own", BEYOND, "Activation of D's hidden layers.", choices=("own", "relu", "leaky")
     )
     g_norm: str = setting(
         "own",
@@ -282,8 +279,12 @@ class TrainConfig:
     @property
     def images_per_step(self) -> int:
         """Real images that a step consumes, over all ranks."""
-        batches = 1 if self.schedule == "balance" else self.turn.count("D")
-        return batches * self.batch
+        return self.batch * (1 if self.schedule == "balance" else self.turn.count("D"))
+
+    @property
+    def images_counted(self) -> int:
+        """What a step is measured by: real images, or fakes where only G is trained."""
+        return self.images_per_step or self.g_steps * self.batch
 
     @property
     def latents_per_step(self) -> int:

@@ -113,7 +113,7 @@ def make_optimizer(
         betas = settings["beta1"], settings["beta2"]
         return torch.optim.Adam(parameters, lr, betas, settings["epsilon"], fused=True)
     if kind == "sgd":
-        return torch.optim.SGD(parameters, lr, settings["momentum"])
+        return torch.optim.SGD(parameters, lr, settings["momentum"], foreach=True)
     raise ValueError(f"no optimizer is called {kind!r}")
 
 

@@ -55,7 +55,8 @@ class Communicator:
     def sum_in_place(self, array: Array) -> None:
         """Replace a contiguous float32 or float64 array by its sum over ranks.  Collective."""
         self._check_sum(array)
-        self.mpi.Allreduce(MPI.IN_PLACE, array, MPI.SUM)
+        if self.world_size > 1:
+            self.mpi.Allreduce(MPI.IN_PLACE, array, MPI.SUM)
 
     def begin_sum(self, array: Array) -> None:
         """Begin what sum_in_place() does; it is there after `under_way.wait()`.  Collective."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm
 
+from gan_mpi.clock import Clock
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.parallel.normalise import Over, all_reduce_sum, normalise
 
@@ -43,7 +44,9 @@ class BatchNorm(nn.Module):
         if not self.training:
             running = self.running_mean, self.running_var
             return batch_norm(inputs, *running, self.weight, self.bias, eps=self.eps)
-        over = Over(None if self.local else self.comm, self.sizes or (len(inputs),), self.eps)
+        comm, clock = (None, Clock()) if self.comm is None else (self.comm, self.comm.clock)
+        sizes = self.sizes or (len(inputs),)
+        over = Over(None if self.local else comm, sizes, self.eps, clock)
         outputs, statistics = normalise(inputs, self.weight, self.bias, over)
         if torch.is_grad_enabled() and self.weight.requires_grad:
             for each in statistics:

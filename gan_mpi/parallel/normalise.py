@@ -6,6 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from gan_mpi.clock import Clock
 from gan_mpi.mpi.comm import Communicator
 
 normalised_backward = torch.ops.aten.native_batch_norm_backward
@@ -16,12 +17,13 @@ class Over:
     """What is normalised together: a batch over the ranks of `comm`, or this rank's if None.
 
     `sizes` are this rank's images of each of the batches that lie behind one another in the inputs,
-    and are normalised apart.  Their sums cross MPI in one message.
+    and are normalised apart.  Their sums cross MPI in one message.  `clock` counts the time.
     """
 
     comm: Communicator | None
     sizes: tuple[int, ...]
     eps: float
+    clock: Clock
 
 
 class SumContext(Protocol):
@@ -37,7 +39,7 @@ class _SumOverRanks(torch.autograd.Function):
     def forward(ctx: SumContext, tensor: Tensor, comm: Communicator) -> Tensor:
         ctx.comm = comm
         host = tensor.detach().cpu().clone().contiguous()
-        with comm.clock.phase("batch_norm"):
+        with comm.clock.phase("batch_norm_sums"):
             comm.sum_in_place(host.numpy())
         return host.to(tensor.device)
 
@@ -72,7 +74,8 @@ def normalise(inputs: Tensor, weight: Tensor, bias: Tensor, over: Over) -> tuple
     """
     if inputs.dim() == 4:
         inputs = inputs.contiguous(memory_format=torch.channels_last)
-    return _Normalise.apply(inputs, weight, bias, over)
+    with over.clock.phase("batch_norm"):
+        return _Normalise.apply(inputs, weight, bias, over)
 
 
 class NormaliseContext(Protocol):
@@ -111,28 +114,33 @@ class _Normalise(torch.autograd.Function):
     def backward(
         ctx: NormaliseContext, gradient: Tensor, of_statistics: None
     ) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():
-            return *_gradients_again(ctx, gradient), None
-        inputs, weight, _, statistics = ctx.saved_tensors
-        over = ctx.over
-        batches = [rows(batch) for batch in inputs.split(over.sizes)]
-        gradients = [rows(part) for part in gradient.split(over.sizes)]
-        mine = torch.stack(
-            [
-                _slopes(batch, slope, weight, facts, over.eps)
-                for batch, slope, facts in zip(batches, gradients, statistics, strict=True)
-            ]
-        )
-        of_weight, of_bias = mine.sum(0)
-        if not ctx.needs_input_grad[0]:
-            return None, of_weight, of_bias, None
-        total = all_reduce_sum(over.comm, mine.double())
-        of_inputs = torch.empty_like(inputs)
-        parts = [rows(part) for part in of_inputs.split(over.sizes)]
-        for number, (batch, slope, part) in enumerate(zip(batches, gradients, parts, strict=True)):
-            facts = statistics[number], total[number]
-            _write_gradient(batch, slope, weight, *facts, over.eps, part)
-        return of_inputs, of_weight, of_bias, None
+        gradients = _gradients_again if torch.is_grad_enabled() else _gradients
+        with ctx.over.clock.phase("batch_norm"):
+            return *gradients(ctx, gradient), None
+
+
+def _gradients(ctx: NormaliseContext, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+    """Return the gradients of inputs, if they want one, weight and bias.  Collective."""
+    inputs, weight, _, statistics = ctx.saved_tensors
+    over = ctx.over
+    batches = [rows(batch) for batch in inputs.split(over.sizes)]
+    gradients = [rows(part) for part in gradient.split(over.sizes)]
+    mine = torch.stack(
+        [
+            _slopes(batch, slope, weight, facts, over.eps)
+            for batch, slope, facts in zip(batches, gradients, statistics, strict=True)
+        ]
+    )
+    of_weight, of_bias = mine.sum(0)
+    if not ctx.needs_input_grad[0]:
+        return None, of_weight, of_bias
+    total = all_reduce_sum(over.comm, mine.double())
+    of_inputs = torch.empty_like(inputs)
+    parts = [rows(part) for part in of_inputs.split(over.sizes)]
+    for number, (batch, slope, part) in enumerate(zip(batches, gradients, parts, strict=True)):
+        facts = statistics[number], total[number]
+        _write_gradient(batch, slope, weight, *facts, over.eps, part)
+    return of_inputs, of_weight, of_bias
 
 
 def _split(facts: Tensor) -> tuple[Tensor, Tensor, Tensor]:

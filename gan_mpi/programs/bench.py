@@ -16,9 +16,10 @@ from gan_mpi.bench.steps import (
 from gan_mpi.cluster.device import crowding, place, without_bfloat16
 from gan_mpi.cluster.facts import require_agreement
 from gan_mpi.config.given import Given, text_of
+from gan_mpi.config.training import TrainConfig
 from gan_mpi.errors import DIVERGED, UserError
 from gan_mpi.mpi.comm import Communicator
-from gan_mpi.recording.opening import segment
+from gan_mpi.recording.opening import data_lines, segment
 from gan_mpi.runs.log import note, warn
 from gan_mpi.runs.record import DataDict
 from gan_mpi.runs.segments import Segment
@@ -45,13 +46,13 @@ def bench(
         warnings += filter(None, [without_bfloat16(comm, placement.device)])
     for warning in warnings if comm.is_root else ():
         warn(warning)
-    lines, whole, crowded = _time_all(comm, start, placement.device, sweep, seconds)
+    lines, whole = _time_all(comm, start, placement.device, sweep, seconds)
     steps = whole.steps
     times = allreduce_times(comm, SIZES) if comm.world_size > 1 else []
     sums = dict(zip((4 * size for size in SIZES), times, strict=False))
-    alike = start.config.schedule != "balance"  # else a step trains the one or the other player
-    predicts = sweep and comm.world_size > 1 and not crowd and alike
-    model = _model(comm, lines, steps.messages) if predicts else None
+    tells = sweep and comm.world_size > 1
+    why_not = _why_nothing_is_predicted(start.config, lines) if tells else ""
+    model = _model(comm, lines, steps.messages) if tells and not why_not else None
     where = segment(comm, 0, placement, whole.facts)
     return Bench(
         config=start.config,
@@ -59,13 +60,22 @@ def bench(
         data=whole.data,
         where=where,
         said=whole.said,
-        crowded=crowded,
         lines=lines,
         steps=steps,
         rates=whole.rates,
         sums=sums,
         model=model,
+        why_not=why_not,
     )
+
+
+def _why_nothing_is_predicted(config: TrainConfig, lines: list[Line]) -> str:
+    """Return why steps of one rank say nothing of many, or ""."""
+    if config.schedule == "balance":
+        return "with --schedule balance a step trains the one or the other player"
+    if any(line.oversubscribed and line.steps.ranks <= 2 for line in lines):
+        return "two ranks have more threads than cores, and so would slow each other down"
+    return ""
 
 
 def _require_measurable(start: Start, crowd: str) -> None:
@@ -77,7 +87,7 @@ def _require_measurable(start: Start, crowd: str) -> None:
         )
     if crowd:
         raise UserError(
-            f"{crowd}, so that they would measure each other; start fewer, or give "
+            f"{crowd}, so that they would measure each other; start fewer of either, or give "
             "--oversubscribe.",
             exit_code=2,
         )
@@ -107,18 +117,15 @@ class Part:
     steps: Steps
     rates: Rates  # of the last rank, whose share is the largest
     data: DataDict
-    said: list[str]  # of how they compute, for people
+    said: list[str]  # of their data and how they compute, for people
     facts: Segment  # and for a segment
     is_crowded: bool
 
 
 def _time_all(
     comm: Communicator, start: Start, device: torch.device, sweep: bool, seconds: float
-) -> tuple[list[Line], Part, list[int]]:
-    """Time each number of ranks; return what came of it, the part of all, and who was crowded.
-
-    Collective.
-    """
+) -> tuple[list[Line], Part]:
+    """Time each number of ranks; return what came of it, and the part of all.  Collective."""
     batch, size = start.config.batch, comm.world_size
     found: dict[tuple[str, int], Part] = {}
     for count in _counts(size, sweep):
@@ -136,10 +143,10 @@ def _time_all(
     found["weak", size] = found["strong", size]
     lines = []
     for scaling in ("strong", "weak") if sweep else ("strong",):
-        timings = [part.steps for (kind, _), part in found.items() if kind == scaling]
-        lines += lines_of(scaling, timings)
-    crowded = sorted({count for (_, count), part in found.items() if part.is_crowded})
-    return lines, found["strong", size], crowded
+        parts = [part for (kind, _), part in found.items() if kind == scaling]
+        crowded = {part.steps.ranks for part in parts if part.is_crowded}
+        lines += lines_of(scaling, [part.steps for part in parts], crowded)
+    return lines, found["strong", size]
 
 
 def _time_part(
@@ -162,10 +169,11 @@ def _time_part(
                 said = "the networks diverged while they were timed; a lower --lr may help."
                 raise error.retold(said, DIVERGED) from None
             raise
-        ranks = stage.ranks
-        data, crowded = stage.state.data.to_dict(), bool(crowding(part))
+        ranks, data = stage.ranks, stage.state.data
+        about = [*filter(None, data_lines(data)), *ranks.dataset.notes, *ranks.lines()]
+        crowded = bool(crowding(part))
         part.close()
-        return Part(steps, rates[-1], data, ranks.lines(), ranks.facts(), crowded)
+        return Part(steps, rates[-1], data.to_dict(), about, ranks.facts(), crowded)
 
     found = comm.broadcast(comm.agree(time_mine))
     assert found is not None, "root has a part in each"

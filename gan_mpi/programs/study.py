@@ -17,6 +17,7 @@ from gan_mpi.bench.steps import Timing
 from gan_mpi.cluster.deadline import End
 from gan_mpi.config.given import Given, OptionValue
 from gan_mpi.config.resolve import new_config
+from gan_mpi.config.training import TrainConfig
 from gan_mpi.drawing.charts import Result, draw_study
 from gan_mpi.errors import DIVERGED, UserError, reason
 from gan_mpi.files import write_aside
@@ -240,7 +241,7 @@ def _say_scaling(folder: Path, grid: Sequence[Setting], plans: Mapping[str, Give
     """Print what more ranks give, as bench does, of settings that differ in nothing else."""
     alike: dict[str, list[Timing]] = {}
     for setting in grid:
-        timing = read_timing(folder / setting.name, new_config(plans[setting.name]).batch)
+        timing = read_timing(folder / setting.name, new_config(plans[setting.name]))
         if timing is not None:
             others = {name: value for name, value in setting.values.items() if name != RANKS}
             alike.setdefault(Setting(others, setting.ranks).name, []).append(timing)
@@ -248,13 +249,17 @@ def _say_scaling(folder: Path, grid: Sequence[Setting], plans: Mapping[str, Give
         if len(timings) > 1:
             lines = lines_of("strong", timings)
             threads = ", ".join(str(line.steps.threads) for line in lines)
-            about = ["steps while they trained, with saving", name, f"threads a rank {threads}"]
+            about = [
+                "steps while they trained, the median of status lines",
+                name,
+                f"threads a rank {threads}",
+            ]
             say("\n" + ", ".join(filter(None, about)) + ":")
             for line in scaling_table(lines):
                 say(line)
 
 
-def read_timing(run_dir: Path, batch: int) -> Timing | None:
+def read_timing(run_dir: Path, config: TrainConfig) -> Timing | None:
     """Return how long steps of a run's last start were, the mean over each status line.
 
     None if there is nothing yet.
@@ -269,8 +274,8 @@ def read_timing(run_dir: Path, batch: int) -> Timing | None:
         ranks=trained["ranks"],
         nodes=len(trained["hosts"]),
         threads=max(trained.get("threads", [1])),
-        batch=batch,
-        images=last["images_per_second"] * last["seconds_per_step"],
+        batch=config.batch,
+        images=last["images_per_second"] * last["seconds_per_step"] or config.images_counted,
         seconds=[record["seconds_per_step"] for record in of_it or [last]],
     )
 

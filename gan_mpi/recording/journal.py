@@ -139,7 +139,7 @@ class Journal:
             "lr_D": game.D.lr,
             "images_per_second": (now.images - last.images) / seconds,
             "seconds_per_step": seconds / (now.step - last.step),
-            "communication": (spent["communication"] + spent["batch_norm"]) / seconds,
+            "communication": (spent["communication"] + spent["batch_norm_sums"]) / seconds,
             "time": time.time(),
             **state.round_figures,
         }

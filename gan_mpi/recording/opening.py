@@ -47,16 +47,14 @@ def opening_lines(
 
     `of_ranks` is what the ranks say, and `notes` are those on this rank's data.
     """
-    data = state.data
     hosts = list(dict.fromkeys(comm.allgather(platform.node())))
     named = ", ".join(hosts[:4]) + (", ..." if len(hosts) > 4 else "")
     in_turns = f"; {placement.crowded}, in turns" if placement.crowded else ""
-    shape, what = "x".join(map(str, data.shape)), "points" if data.are_points else "images"
+    drawn, *about_data = data_lines(state.data)
     return [
-        *([GLYPHS] if data.glyphs is not None else []),
+        *([drawn] if drawn else []),
         *of_ranks,
-        f"data: {data.count} {what} of {shape} from {data.source}",
-        *_classes(data),
+        *about_data,
         *dict.fromkeys(note for each in comm.allgather(notes) for note in each),
         f"ranks: {comm.world_size} on {len(hosts)} host(s) ({named}), {library_name()}",
         f"device: {placement.device}, {placement.threads} thread(s) a rank{in_turns}",
@@ -64,10 +62,14 @@ def opening_lines(
     ]
 
 
-def _classes(data: DataRecord) -> list[str]:
-    if not (data.classes and data.class_names):
-        return []
-    return [f"classes: {', '.join(data.class_names)}"]
+def data_lines(data: DataRecord) -> list[str]:
+    """Return whether they are drawn, or "", what they are, and their classes if they have names."""
+    shape, what = "x".join(map(str, data.shape)), "points" if data.are_points else "images"
+    lines = [GLYPHS if data.glyphs is not None else ""]
+    lines.append(f"data: {data.count} {what} of {shape} from {data.source}")
+    if data.classes and data.class_names:
+        lines.append(f"classes: {', '.join(data.class_names)}")
+    return lines
 
 
 def segment(comm: Communicator, step: int, placement: Placement, of_ranks: Segment) -> Segment:

@@ -69,7 +69,7 @@ class ExplainedTurn(Turn):
         means = super().finish_update(name, averages)
         spent = between(self.seconds, self.comm.clock.seconds())
         named = {
-            "batch norm's sums": spent["batch_norm"],
+            "batch norm's sums": spent["batch_norm_sums"],
             "Allreduce": spent["communication"],
             "update": spent["optimizer"],
         }

@@ -174,9 +174,7 @@ def check_finite(player: str, figures: dict[str, float], step: int) -> None:
 def learning_rate(config: TrainConfig, player: str, progress: Progress) -> float:
     """Return the learning rate of a player, G or D, in the step that begins now."""
     settings: OptimizerConfig = config.G if player == "G" else config.D
-    # Where only G is trained no real images are seen, and its fakes are counted.
-    a_step = config.images_per_step or config.g_steps * config.batch
     warmup = 1000 * settings.warmup
-    ramp = min(1.0, (progress.step + 1) * a_step / warmup) if warmup else 1.0
+    ramp = min(1.0, (progress.step + 1) * config.images_counted / warmup) if warmup else 1.0
     decay = schedule_factor(settings.lr_schedule, progress.step / config.steps)
     return settings.settings["lr"] * decay * ramp

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from gan_mpi.clock import Clock
 from gan_mpi.errors import UserError
 from gan_mpi.mpi import comm as comm_module
 from gan_mpi.mpi.comm import Communicator
@@ -160,7 +161,7 @@ def second_derivative(comm):
     torch.manual_seed(2)
     shapes = (5, 3, 2, 2), (3,), (3,)
     tensors = [torch.randn(shape, dtype=torch.double, requires_grad=True) for shape in shapes]
-    over = Over(None, (2, 3), 1e-5)
+    over = Over(None, (2, 3), 1e-5, Clock())
 
     def outputs(*tensors):
         return normalise(*tensors, over)[0]
@@ -180,7 +181,7 @@ def fused_and_plain(comm, shape, shares):
     found = []
     for function in (lambda *each: normalise(*each)[0], normalise_plainly):
         tensors = [each.clone().requires_grad_() for each in (given, *factors)]
-        outputs = function(*tensors, Over(comm, sizes, 1e-5))
+        outputs = function(*tensors, Over(comm, sizes, 1e-5, comm.clock))
         found.append([outputs, *torch.autograd.grad(outputs.sin().sum(), tensors)])
     return max((a - b).abs().max().item() for a, b in zip(*found, strict=True) if a.numel())
 
