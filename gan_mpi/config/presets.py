@@ -128,8 +128,8 @@ PRESETS = {
         original="CNTK_206B_DCGAN.ipynb, as its text describes it",
         settings={**DCGAN, "network": "dcgan", "ema": 20.0},
         measured_by=(
-            "docs/figures.sh MNIST dcgan (seed 1 of 5,000 steps: by 0.5.0); losses,\n"
-            "brightness: GAN_MPI_DATA=DIR make long"
+            "docs/figures.sh MNIST dcgan; losses, brightness:\n"
+            "GAN_MPI_DATA=DIR make long"
         ),
         oddities=(
             (
@@ -166,9 +166,9 @@ PRESETS = {
             ),
         ),
         tried=(
-            ("as it is", "5,000", "1.61", "2.09"),
-            ("--ema 0", "5,000", "4.68", "4.34"),
-            ("--ema 0 --latents normal --d-steps 1", "5,000", "", "4.75"),
+            ("as it is", "5,000", "1.61", "1.68"),
+            ("--ema 0", "5,000", "4.68", "3.81"),
+            ("--ema 0 --latents normal --d-steps 1", "5,000", "", "4.90"),
             ("as it is", "1,000", "5.54", "6.06"),
             ("--loss hinge", "1,000", "5.86", "5.42"),
             ("--latents normal", "1,000", "6.83", "7.27"),
