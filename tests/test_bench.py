@@ -137,16 +137,6 @@ def test_files_for_other_programs_say_the_same(swept):
         assert {name: str(line[name]) for name in row} == row
 
 
-def test_why_nothing_is_predicted_is_said(gan_mpi, tmp_path):
-    more = ("--sweep", "--seconds", 0.01, "--oversubscribe", "--json", "j")
-    done = gan_mpi("bench", *more, "--", *SMALL, "--schedule", "balance", size=2)
-    assert done.returncode == 0, done.stderr
-    said = "nothing is predicted: with --schedule balance a step trains the one or the other player"
-    assert said in done.stdout
-    found = json.loads((tmp_path / "j").read_text())
-    assert found["model"] is None and found["predictions"] == []
-
-
 def test_a_generator_alone_is_measured_by_its_fakes(gan_mpi, tmp_path):
     more = ("--train", "generator", "--schedule", "steps")
     done = gan_mpi("bench", "--seconds", 0.01, "--csv", "c", "--", *SMALL, *more)

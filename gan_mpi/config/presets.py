@@ -128,8 +128,7 @@ PRESETS = {
         original="CNTK_206B_DCGAN.ipynb, as its text describes it",
         settings={**DCGAN, "network": "dcgan", "ema": 20.0},
         measured_by=(
-            "docs/figures.sh MNIST dcgan; losses, brightness:\n"
-            "GAN_MPI_DATA=DIR make long"
+            "docs/figures.sh MNIST dcgan; losses, brightness:\nGAN_MPI_DATA=DIR make long"
         ),
         oddities=(
             (
