@@ -138,23 +138,18 @@ PRESETS = {
             ),
             (
                 "Padded by one less after the image (28 to 14 to 7), D has one row of one kernel "
-                "for the last row, and what is drawn there depends on the seed: rows and columns "
-                "25 to 27 were brighter than the data's by 1.4 of 255 with seed 0 and by 9.1 with "
-                "seed 1. Padded as here, by 0.2 (after 5,000 steps; losses of the last 1,000 G "
-                "1.89, D 1.22) and by -0.1 (after 1,500)."
+                "for the last row, and how bright it is drawn depends on the seed. Padded as "
+                "here, rows and columns 25 to 27 were brighter than the data's by 0.2 of 255 "
+                "after 5,000 steps (losses of the last 1,000 G 1.89, D 1.22)."
             ),
             (
                 "As the tutorial's text has it, and not its code: G ends in tanh, images are in "
-                "-1..1, G is updated once a step. After 5,000 steps on MNIST, D padded to 14 and "
-                "7 in both, that had the losses G 1.87, D 1.24 and the 1.4 above; as in the code "
-                "(--range unit --g-steps 2) it was 1.80, 1.29 and 6.2, with digits as legible, "
-                "and took a quarter longer."
+                "-1..1, G is updated once a step. As in the code (--range unit --g-steps 2) "
+                "digits were as legible, and a step takes longer."
             ),
             (
                 "Samples come from an average of G's weights with a half-life of 20,000 images; "
-                "--ema 0 leaves it out. It changes no training. Averages of the weights of every "
-                "hundredth step ended, with seed 0, at 3.0, 2.4, 2.1 and 2.0 floors for 5, 10, 20 "
-                "and 40 thousand."
+                "--ema 0 leaves it out. It changes no training."
             ),
             (
                 "After 1,000 steps neither hinge nor other latents are nearer by more than seeds "
