@@ -1,8 +1,8 @@
 """A training loop as PyTorch's own pages write it: networks, data and schedule are gan-mpi's.
 
 The networks have torch's own layers, with activations in place, as PyTorch's page on DCGAN has
-them. What the gradients of several processes have to do with each
-other is up to who calls: see ddp.py, plain.py and each_tensor.py.
+them. What the gradients of several processes have to do with each other is up to who calls: see
+ddp.py, plain.py and each_tensor.py.
 """
 
 import argparse

@@ -21,7 +21,6 @@ from gan_mpi.runs.record import DataDict
 from gan_mpi.runs.segments import Segment
 
 WORTH = 0.8  # efficiency
-NAMES = {"batch_norm": "batch norm", "batch_norm_sums": "batch norm sums"}  # of phases
 
 
 @dataclass(frozen=True)
@@ -163,7 +162,7 @@ def _phases(found: Bench) -> list[str]:
         if ms or name == OTHER:
             spread = f"({low:.2f} to {high:.2f})"
             share = f"{100 * ms / median:4.0f} %"
-            lines.append(f"  {NAMES.get(name, name):15} {ms:8.2f} ms {share}  {spread}")
+            lines.append(f"  {name.replace('_', ' '):15} {ms:8.2f} ms {share}  {spread}")
     rate = rates.of_step / steps.median
     if hidden := 1000 * statistics.median(steps.hidden):
         lines.append(f"  {'hidden':15} {hidden:8.2f} ms of sums, while ranks computed")
