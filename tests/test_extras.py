@@ -22,9 +22,14 @@ from gan_mpi.networks.build import build_discriminator, build_generator
 from gan_mpi.networks.variations import Dropout, InstanceNorm, SpectralNorm
 from gan_mpi.streams import draw_labels, draw_latents
 
+SHAPE = (1, 4, 4)
 
-def batch(kind="real", count=4, first=0, value=0.0):
-    return Batch(kind, torch.full((count, 1, 4, 4), value).double(), first)
+
+def batch(kind="real", count=4, first=0, value=0.0, extra=None):
+    """Return samples of one value, with what an extra draws for them."""
+    arrays = {} if extra is None else extra.draw(kind, first, first + count)
+    drawn = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    return Batch(kind, torch.full((count, *SHAPE), value).double(), first, drawn=drawn)
 
 
 class Linear(nn.Module):
@@ -41,7 +46,8 @@ class Linear(nn.Module):
 def test_penalties_are_those_of_the_slope():
     D = Linear(0.5)  # |gradient| = 2
     assert R1(3.0)(D, batch(), batch()).item() == pytest.approx(4 * 3 / 2 * 2**2)
-    penalty = GradientPenalty(10.0, seed=0)(D, batch(), batch("fake", value=1.0))
+    of_mixtures = GradientPenalty(10.0, seed=0)
+    penalty = of_mixtures(D, batch(extra=of_mixtures), batch("fake", value=1.0))
     assert penalty.item() == pytest.approx(4 * 10 * (2 - 1) ** 2)
     penalty.backward()
     # d/ds of 4 * 10 * (4 s - 1)^2
@@ -51,7 +57,8 @@ def test_penalties_are_those_of_the_slope():
 
 def test_penalties_of_a_flat_discriminator_are_finite():
     D = Linear(0.0)
-    penalty = GradientPenalty(1.0, seed=0)(D, batch(), batch("fake"))
+    of_mixtures = GradientPenalty(1.0, seed=0)
+    penalty = of_mixtures(D, batch(extra=of_mixtures), batch("fake"))
     penalty.backward()
     assert penalty.item() == pytest.approx(4, 1e-5) and torch.isfinite(D.slope.grad)
 
@@ -59,32 +66,36 @@ def test_penalties_of_a_flat_discriminator_are_finite():
 def test_targets_are_drawn_from_their_ranges_and_some_are_flipped():
     config = new_config({"real_targets": "0.7-1.2", "fake_targets": "0.1", "flip": 0.1})
     targets = Targets(config)
-    real = targets(batch(count=20_000)).numpy()
+    real = targets(batch(count=20_000, extra=targets)).numpy()
     straight = real[real > 0.65]
     assert 0.7 <= straight.min() < 0.71 and 1.19 < straight.max() <= 1.2
     assert (real < 0.65).mean() == pytest.approx(0.1, abs=0.01)
-    fake = targets(batch("fake", count=20_000)).numpy()
+    fake = targets(batch("fake", count=20_000, extra=targets)).numpy()
     assert set(fake.round(6)) == {0.1, 0.9}
     assert (fake > 0.5).mean() == pytest.approx(0.1, abs=0.01)
-    later = targets(batch(count=10, first=100)).numpy()
+    later = targets(batch(count=10, first=100, extra=targets)).numpy()
     assert np.array_equal(later, real[100:110])
 
 
 def test_noise_falls_to_zero_at_the_end_of_the_run():
     config = new_config({"instance_noise": 0.5, "steps": 100, "batch": 10, "d_steps": 1})
-    noise = InstanceNoise(config)
+    noise = InstanceNoise(config, SHAPE)
     for first, deviation in ((0, 0.5), (500, 0.25), (999, 0.0005), (2000, 0.0)):
-        one = noise(batch(count=1, first=first)).numpy()
+        one = noise(batch(count=1, first=first, extra=noise)).numpy()
         assert np.abs(one).mean() == pytest.approx(deviation * 0.8, rel=0.4)
-    assert noise(batch(count=1000)).std().item() == pytest.approx(0.29, rel=0.03)
-    assert not torch.equal(noise(batch()), noise(batch("fake")))
+    assert noise(batch(count=1000, extra=noise)).std().item() == pytest.approx(0.29, rel=0.03)
+    assert not torch.equal(noise(batch(extra=noise)), noise(batch("fake", extra=noise)))
 
 
 def test_replay_shows_old_fakes_one_half_of_the_time():
     replay = Replay(world(), new_config({"batch": 1000, "replay": 3}))
     for n in range(3):
-        assert replay.exchange(batch("fake", 1000, 1000 * n, n)).values.unique() == n
-    shown = replay.exchange(batch("fake", 1000, 3000, 3.0)).values[:, 0, 0, 0]
+        given = batch("fake", 1000, 1000 * n, n, replay)
+        assert replay.exchange(given).values.unique() == n
+        replay.commit()
+    shown = replay.exchange(batch("fake", 1000, 3000, 3.0, replay)).values[:, 0, 0, 0]
+    assert (replay.images != 3).all(), "what an update has yet to decide on"
+    replay.commit()
     counts = [(shown == n).sum().item() for n in range(4)]
     assert counts[3] == pytest.approx(500, abs=60)
     assert all(count == pytest.approx(167, abs=50) for count in counts[:3])

@@ -194,7 +194,7 @@ def test_the_next_batch_is_read_while_this_one_is_trained_on(tmp_path, monkeypat
     dataset = load(pack(tmp_path / "data", tmp_path / "out"))
     config = SimpleNamespace(batch=6, seed=0, precision="fp32", range="unit")
     config.steps, config.images_per_step = 10, 6
-    game = SimpleNamespace(G=SimpleNamespace(network=None))
+    game = SimpleNamespace(G=SimpleNamespace(network=None), draws=())
     state = SimpleNamespace(config=config, game=game, data=SimpleNamespace(label_counts=None))
     asked, taken = [], []
     monkeypatch.setattr(feed, "read_ahead", lambda images, rows: asked.append(rows.tolist()))

@@ -84,19 +84,24 @@ class Recorder:
         self.calls.append(("D", self.number(real), self.number(fake)))
         meanwhile()
         figures = {} if real is None else {"loss_real": 1.0}
-        return Averages(figures | ({} if fake is None else {"loss_fake": 1.0}), False)
+        return averages(figures | ({} if fake is None else {"loss_fake": 1.0}))
 
     def generator(self, comm, game, parts, stop, meanwhile):
         (fake,) = parts
         self.calls.append(("G", self.number(fake)))
         meanwhile()
-        return Averages({"loss_G": 1.0}, False)
+        return averages({"loss_G": 1.0})
+
+
+def averages(means):
+    """Return means by name, as the sums of an update bring them."""
+    return Averages(tuple(means), torch.tensor(list(means.values())), torch.zeros(()), True, False)
 
 
 def state_of(given):
     """Return the state of players that do nothing, and ranks that are none."""
     bucket = SimpleNamespace(gradients=torch.zeros(1))
-    player = SimpleNamespace(update=lambda lr: None, bucket=bucket)
+    player = SimpleNamespace(update=lambda lr, are_finite: None, bucket=bucket)
     loss = SimpleNamespace(discriminator=lambda real, fake: real + fake)
     game = SimpleNamespace(G=player, D=player, loss=loss)
     comm = SimpleNamespace(clock=Clock(), alike=lambda function: function())

@@ -1,12 +1,15 @@
 """Which device and how many threads each rank of a node computes with."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
+from gan_mpi.arrays import Array
 from gan_mpi.cluster.cores import idle_cores, oversubscribed, thread_count
 from gan_mpi.cluster.processors import has_bfloat16, processor
 from gan_mpi.errors import invalid_value
@@ -118,6 +121,28 @@ def without_bfloat16(comm: Communicator, device: torch.device) -> str:
         f"{sum(slow)} of {len(slow)} ranks are on processors without instructions for bfloat16, "
         "where --precision bf16 takes 3 (AVX-512) to 20 times (AVX2) as long as fp32"
     )
+
+
+def carriable(array: Array, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """Return an array, as another type if given, in memory that a device reads by itself."""
+    tensor = torch.from_numpy(array).to(dtype)
+    return tensor.pin_memory() if device.type == "cuda" else tensor
+
+
+def carried(array: Array, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """Return an array on a device, as another type if given, without waiting for the device."""
+    return carriable(array, device, dtype).to(device, non_blocking=True)
+
+
+def room_for_data(device: torch.device, ranks: int) -> int:
+    """Return the bytes of a device's memory that data may take, if so many ranks may share it.
+
+    It is a quarter of what is free; none of a CPU, which has data at hand.
+    """
+    if device.type == "cpu":
+        return 0
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else sys.maxsize
+    return free // 4 // ranks
 
 
 @contextmanager

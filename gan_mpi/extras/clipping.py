@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,10 @@ class Clipping:
     size: float
 
     @torch.no_grad()
-    def __call__(self) -> None:
+    def __call__(self, are_finite: Tensor | None = None) -> None:
         for parameter in self.network.parameters():
-            parameter.clamp_(-self.size, self.size)
+            if are_finite is None:
+                parameter.clamp_(-self.size, self.size)
+            else:
+                clipped = parameter.clamp(-self.size, self.size)
+                parameter.copy_(torch.where(are_finite, clipped, parameter))

@@ -3,8 +3,9 @@
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from gan_mpi.game.device_optimizers import numbers
 from gan_mpi.networks.generator import Generator
 from gan_mpi.runs.checkpoint import SavedEMA
 
@@ -25,12 +26,18 @@ class GeneratorEMA:
         self.network = copy.deepcopy(generator).requires_grad_(False)
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Move towards the generator as it is after an update."""
+    def update(self, are_finite: Tensor | None = None) -> None:
+        """Move towards the generator as it is after an update, unless `are_finite` is false."""
         self.updates += 1
         half_life = min(self.half_life, RAMP * self.updates * self.batch)
         weight = 1.0 - 0.5 ** (self.batch / half_life)
-        torch._foreach_lerp_(_tensors(self.network), _tensors(self.generator), weight)
+        averages, tensors = _tensors(self.network), _tensors(self.generator)
+        if are_finite is None:
+            torch._foreach_lerp_(averages, tensors, weight)
+            return
+        steps = torch._foreach_sub(tensors, averages)
+        torch._foreach_mul_(steps, numbers(tensors[0], are_finite, [(weight, 0.0)])[0])
+        torch._foreach_add_(averages, steps)
 
     def restart(self) -> None:
         """Begin with the generator as it is now."""

@@ -3,8 +3,9 @@
 import math
 
 import numpy as np
-import torch
+from torch import Tensor
 
+from gan_mpi.arrays import Array
 from gan_mpi.config.training import TrainConfig
 from gan_mpi.game.batch import Batch
 from gan_mpi.streams import Purpose, box_muller, uniforms
@@ -19,25 +20,24 @@ class InstanceNoise:
     the position of a sample in its stream says.
     """
 
-    def __init__(self, config: TrainConfig) -> None:
-        self.deviation, self.seed = config.instance_noise, config.seed
+    def __init__(self, config: TrainConfig, shape: tuple[int, ...]) -> None:
+        """`shape` is that of a sample."""
+        self.deviation, self.seed, self.shape = config.instance_noise, config.seed, shape
         self.ends = {
             "real": config.steps * config.images_per_step,
             "fake": config.steps * config.latents_per_step,
         }
 
-    def __call__(self, batch: Batch) -> torch.Tensor:
-        """Return the values of a batch with noise, each sample its own."""
-        values = batch.values
-        width = math.prod(values.shape[1:])
-        drawn = uniforms(
-            self.seed,
-            PURPOSES[batch.kind],
-            batch.first,
-            batch.first + len(batch),
-            width + width % 2,
+    def draw(self, kind: str, first: int, last: int) -> dict[str, Array]:
+        """Return the noise of samples first..last."""
+        width = math.prod(self.shape)
+        drawn = uniforms(self.seed, PURPOSES[kind], first, last, width + width % 2)
+        deviations = self.deviation * np.maximum(
+            0.0, 1.0 - np.arange(first, last) / self.ends[kind]
         )
-        done = np.arange(batch.first, batch.first + len(batch)) / self.ends[batch.kind]
-        deviations = self.deviation * np.maximum(0.0, 1.0 - done)
-        noise = torch.from_numpy(deviations[:, None] * box_muller(drawn)[:, :width])
-        return values + noise.to(values).view(values.shape)
+        noise = deviations[:, None] * box_muller(drawn)[:, :width]
+        return {"noise": noise.reshape(-1, *self.shape)}
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Return the values of a batch with noise, each sample its own."""
+        return batch.values + batch.drawn["noise"]

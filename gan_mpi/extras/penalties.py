@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from gan_mpi.arrays import Array
 from gan_mpi.game.batch import Batch
 from gan_mpi.game.precision import Applied
 from gan_mpi.parallel.linear import torchs_layers
@@ -33,13 +34,16 @@ class GradientPenalty:
     seed: int
     name = "gradient"
 
+    def draw(self, kind: str, first: int, last: int) -> dict[str, Array]:
+        """Return how much of a mixture each real is."""
+        if kind == "fake":
+            return {}
+        return {"mixing": uniforms(self.seed, Purpose.MIXING, first, last, 1)[:, 0]}
+
     def __call__(self, network: Applied, real: Batch | None, fake: Batch | None) -> Tensor | None:
         """Return the penalty, summed over this rank's pairs.  Collective (batch norm)."""
         assert real is not None and fake is not None, "--d-update separate is refused"
-        last = real.first + len(real)
-        drawn = uniforms(self.seed, Purpose.MIXING, real.first, last, 1)[:, 0]
-        share = torch.from_numpy(drawn).to(real.values)
-        share = share.view(-1, *[1] * (real.values.dim() - 1))
+        share = real.drawn["mixing"].view(-1, *[1] * (real.values.dim() - 1))
         mixed = replace(real, values=share * real.values + (1 - share) * fake.values)
         lengths = (slopes(network, mixed) + TINY).sqrt()
         return self.weight * (lengths - 1).square().sum()

@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from gan_mpi.arrays import Array
 from gan_mpi.config.training import TrainConfig
 from gan_mpi.game.batch import Batch
 from gan_mpi.mpi.comm import Communicator
@@ -26,36 +28,50 @@ class Replay:
         self.lo, self.hi = shard(config.batch, comm.rank, comm.world_size)
         self.count = 0  # batches seen
         self.images = self.labels = torch.empty(0)
+        self._coming: list[tuple[Tensor, Tensor, Tensor]] = []  # a pool, its rows, their values
+
+    def draw(self, kind: str, first: int, last: int) -> dict[str, Array]:
+        """Return which of the fakes first..last are exchanged, and for which of their place."""
+        if kind == "real":
+            return {}
+        drawn = uniforms(self.seed, Purpose.REPLAY, first, last, 2)
+        depths = (drawn[:, 1] * self.depth).astype(np.int64)
+        return {"exchanged": drawn[:, 0] < 0.5, "depths": depths}
 
     def exchange(self, fake: Batch) -> Batch:
-        """Return the fakes that D gets in the place of these, one part of a batch after another."""
+        """Return the fakes that D gets in the place of these, one part of a batch after another.
+
+        Those that go into the pool are there after commit().
+        """
         if not self.count:
             room = self.depth, len(fake) if fake.share is None else fake.share
             self.images = fake.values.new_zeros(*room, *fake.values.shape[1:])
             kind = fake.values if fake.labels is None else fake.labels
             self.labels = kind.new_zeros(room)
         self.count += fake.place == 0
-        rows = torch.arange(len(fake), device=fake.values.device)
+        exchanged, depths = fake.drawn["exchanged"], fake.drawn["depths"]
         if self.count <= self.depth:
-            self._put(torch.full_like(rows, self.count - 1), rows, fake)
+            exchanged, depths = torch.ones_like(exchanged), torch.full_like(depths, self.count - 1)
+        places = torch.arange(fake.place, fake.place + len(fake), device=depths.device)
+        rows, old = depths * self.images.shape[1] + places, {}
+        for name, pool in (("values", self.images), ("labels", self.labels)):
+            new: Tensor | None = getattr(fake, name)
+            if new is not None:
+                flat = pool.flatten(0, 1)  # a view
+                goes = exchanged.view(-1, *[1] * (new.dim() - 1))
+                old[name] = torch.where(goes, flat[rows], new)
+                self._coming.append((flat, rows, torch.where(goes, new, flat[rows])))
+        if self.count <= self.depth:
             return fake
-        drawn = uniforms(self.seed, Purpose.REPLAY, fake.first, fake.first + len(fake), 2)
-        swapped = torch.from_numpy(drawn[:, 0] < 0.5).to(rows.device)
-        depths = torch.from_numpy((drawn[:, 1] * self.depth).astype("int64"))
-        depths, rows = depths.to(rows.device)[swapped], rows[swapped]
-        values, labels = fake.values.clone(), fake.labels
-        values[rows] = self.images[depths, fake.place + rows]
-        if labels is not None:
-            labels = labels.clone()
-            labels[rows] = self.labels[depths, fake.place + rows]
-        old = replace(fake, values=values, labels=labels)
-        self._put(depths, rows, fake)
-        return old
+        return replace(fake, values=old["values"], labels=old.get("labels"))
 
-    def _put(self, depths: Tensor, rows: Tensor, fake: Batch) -> None:
-        self.images[depths, fake.place + rows] = fake.values[rows]
-        if fake.labels is not None:
-            self.labels[depths, fake.place + rows] = fake.labels[rows]
+    def commit(self, are_finite: Tensor | None = None) -> None:
+        """Put into the pool what goes there with an update of D, unless `are_finite` is false."""
+        for flat, rows, new in self._coming:
+            if are_finite is not None:
+                new = torch.where(are_finite, new, flat[rows])
+            flat.index_copy_(0, rows, new)
+        self._coming.clear()
 
     def gather(self, comm: Communicator) -> SavedReplay:
         """Return the whole pool on root, for a checkpoint.  Collective."""

@@ -1,9 +1,9 @@
 """What D is told that reals and fakes are: soft, noisy and flipped targets."""
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from gan_mpi.arrays import Array
 from gan_mpi.config.training import TrainConfig
 from gan_mpi.config.values import interval
 from gan_mpi.game.batch import Batch
@@ -25,11 +25,13 @@ class Targets:
             "fake": interval(config.fake_targets),
         }
 
+    def draw(self, kind: str, first: int, last: int) -> dict[str, Array]:
+        """Return the targets of samples first..last."""
+        low, high = self.ranges[kind]
+        drawn = uniforms(self.seed, PURPOSES[kind], first, last, 2)
+        targets = low + (high - low) * drawn[:, 0]
+        return {"targets": np.where(drawn[:, 1] < self.flip, 1.0 - targets, targets)}
+
     def __call__(self, batch: Batch) -> Tensor:
         """Return the targets (n,) of a batch."""
-        low, high = self.ranges[batch.kind]
-        last = batch.first + len(batch)
-        drawn = uniforms(self.seed, PURPOSES[batch.kind], batch.first, last, 2)
-        targets = low + (high - low) * drawn[:, 0]
-        flipped = np.where(drawn[:, 1] < self.flip, 1.0 - targets, targets)
-        return torch.from_numpy(flipped).to(batch.values)
+        return batch.drawn["targets"]

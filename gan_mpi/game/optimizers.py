@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 import torch
+from torch import Tensor
 
 
 def _spare_the_compiler() -> None:
@@ -22,12 +23,21 @@ def _spare_the_compiler() -> None:
 _spare_the_compiler()
 
 
+class OnDevice:
+    """An optimizer of parameters on a device, which `are_finite`, 0-d bool, keeps from changing."""
+
+    are_finite: Tensor | None = None
+
+
 @torch.no_grad()
-def apply_update(optimizer: torch.optim.Optimizer) -> None:
+def apply_update(optimizer: torch.optim.Optimizer, are_finite: Tensor | None = None) -> None:
     """Do optimizer.step(), without its wrappers that import the compiler.
 
     Every parameter is then known to have changed, which torch's fused Adam does not say by itself.
+    `are_finite` is for one that is OnDevice.
     """
+    if isinstance(optimizer, OnDevice):
+        optimizer.are_finite = are_finite
     inspect.unwrap(type(optimizer).step)(optimizer)
     for group in optimizer.param_groups:
         for parameter in group["params"]:

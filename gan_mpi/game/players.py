@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from gan_mpi.config.optimizer import OptimizerConfig
-from gan_mpi.game.batch import Batch
+from gan_mpi.game.batch import Batch, Draw
+from gan_mpi.game.device_optimizers import make_device_optimizer
 from gan_mpi.game.losses import Loss
 from gan_mpi.game.optimizers import apply_update, make_optimizer
 from gan_mpi.game.precision import Applied, Compute, plainly
@@ -36,6 +37,13 @@ class Penalty(Protocol):
         """Return it summed over this rank's share, None if it needs a batch that is none."""
 
 
+class AfterUpdate(Protocol):
+    """What is done after each update of a player."""
+
+    def __call__(self, are_finite: Tensor | None, /) -> None:
+        """Do it; where 0-d `are_finite` is false, so that nothing changes."""
+
+
 @dataclass
 class Player(Generic[Network]):
     """A network and what trains it; `after_update` is called after each of its updates."""
@@ -43,16 +51,21 @@ class Player(Generic[Network]):
     network: Network
     bucket: GradientBucket
     optimizer: torch.optim.Optimizer
-    after_update: list[Callable[[], None]] = field(default_factory=list)
+    after_update: list[AfterUpdate] = field(default_factory=list)
 
-    def update(self, lr: float) -> None:
-        """Apply the averaged gradients, and commit the running statistics of batch norm."""
+    def update(self, lr: float, are_finite: Tensor | None = None) -> None:
+        """Apply the averaged gradients, and commit the running statistics of batch norm.
+
+        Where `are_finite`, 0-d bool on the device, is false, it changes nothing.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        apply_update(self.optimizer)
-        commit_running_statistics(self.network)
+        if are_finite is not None:
+            self.bucket.gradients.masked_fill_(~are_finite, 0.0)
+        apply_update(self.optimizer, are_finite)
+        commit_running_statistics(self.network, are_finite)
         for act in self.after_update:
-            act()
+            act(are_finite)
 
     @property
     def lr(self) -> float:
@@ -68,7 +81,8 @@ def make_player(
     There is room in its bucket for so many figures besides the usual ones.
     """
     bucket = GradientBucket(network, room=len(REAL_SUMS + FAKE_SUMS) + figures)
-    optimizer = make_optimizer(config.optimizer, network.parameters(), config.settings, batch)
+    make = make_optimizer if bucket.on_host else make_device_optimizer
+    optimizer = make(config.optimizer, network.parameters(), config.settings, batch)
     return Player(network, bucket, optimizer)
 
 
@@ -78,7 +92,8 @@ class Game:
 
     What is done besides is handed over as functions: what D sees of a batch, what it is told the
     samples are (None: 1 for reals, 0 for fakes), which fakes it gets in the place of new ones,
-    penalties, and what both lose by the class of a sample.  `compute` applies a network.
+    penalties, and what both lose by the class of a sample.  `draws` are what these draw for a
+    batch before it comes to them.  `compute` applies a network.
     """
 
     G: Player[Generator]
@@ -89,6 +104,7 @@ class Game:
     recall: Callable[[Batch], Batch] = lambda fake: fake
     penalties: Sequence[Penalty] = ()
     class_loss: Callable[[Tensor, Batch], Tensor | None] = lambda outputs, batch: None
+    draws: Sequence[Draw] = ()
     compute: Compute = plainly
 
     def fakes(self, latents: Batch) -> Batch:

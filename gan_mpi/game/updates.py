@@ -67,8 +67,8 @@ def _each(parts: Iterable[T], network: nn.Module) -> Iterator[T]:
 def _add(sums: Figures, figures: Figures) -> None:
     """Add the 0-d figures of a part to those of the parts before it, in float64."""
     for name, figure in figures.items():
-        part = figure.detach().double()
-        sums[name] = sums[name] + part if name in sums else part
+        part = figure.detach()
+        sums[name] = sums[name].double() + part.double() if name in sums else part
 
 
 def _learn_D(

@@ -55,19 +55,21 @@ class BatchNorm(nn.Module):
                 self._pending.append((count, torch.stack([mean, unbiased])))
         return outputs
 
-    def commit(self) -> None:
+    def commit(self, are_finite: Tensor | None = None) -> None:
         """Move the running statistics towards those of the passes since the last commit.
 
-        Collective if local.
+        Where `are_finite`, 0-d bool, is false, they stay.  Collective if local.
         """
         for count, statistics in self._pending:
             if self.local:
                 weighted = torch.cat([count, (count * statistics).flatten()])
                 count, total = all_reduce_sum(self.comm, weighted).tensor_split([1])
                 statistics = (total / count).view_as(statistics)
-            mean, variance = statistics
-            self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
-            self.running_var.lerp_(variance.to(self.running_var), self.momentum)
+            for running, new in zip((self.running_mean, self.running_var), statistics, strict=True):
+                towards = new.to(running)
+                if are_finite is not None:
+                    towards = torch.where(are_finite, towards, running)
+                running.lerp_(towards, self.momentum)
         self._pending.clear()
 
 
@@ -98,7 +100,7 @@ def normalised_apart(network: nn.Module, sizes: Sequence[int]) -> Iterator[None]
             layer.sizes = None
 
 
-def commit_running_statistics(network: nn.Module) -> None:
+def commit_running_statistics(network: nn.Module, are_finite: Tensor | None = None) -> None:
     """Commit the running statistics of a network with its update.  Collective if local."""
     for layer in batch_norms(network):
-        layer.commit()
+        layer.commit(are_finite)

@@ -11,7 +11,7 @@ as a backward has finished its gradients.
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Protocol
 
 import numpy as np
@@ -29,10 +29,22 @@ MESSAGE = 1 << 20  # numbers of a message of a piece, at most: of more, Open MPI
 
 @dataclass(frozen=True)
 class Averages:
-    """What the sums over ranks told them: means over the global batch, and whether to stop."""
+    """What the sums over ranks told them: means over the global batch, and whether to stop.
 
-    means: dict[str, float]
+    `figures` (n,) are the means by `names`, and `norm` is the length of the mean gradient, both
+    float64.  They are on the host, or on the device where one rank has all: nothing has crossed.
+    """
+
+    names: tuple[str, ...]
+    figures: Tensor
+    norm: Tensor
+    on_host: bool
     stop: bool
+
+    @property
+    def means(self) -> dict[str, float]:
+        """The means by name, read from where they are."""
+        return dict(zip(self.names, self.figures.tolist(), strict=True))
 
 
 @dataclass(frozen=True)
@@ -52,6 +64,11 @@ class Piece:
     messages: list[Array]
     parameters: set[int]  # their numbers in the network
     unfinished: set[int] = field(default_factory=set)  # of them, in the backward that goes on
+
+
+def is_host(device: torch.device) -> bool:
+    """Return whether the numbers of a device lie where MPI and Python read them."""
+    return device.type == "cpu"
 
 
 class Observer(Protocol):
@@ -76,9 +93,7 @@ class GradientBucket:
             view.view_as(parameter)
             for view, parameter in zip(self.gradients.split(sizes), self.parameters, strict=True)
         ]
-        self.host = self.buffer
-        if first.is_cuda:
-            self.host = torch.empty_like(self.buffer, device="cpu", pin_memory=True)
+        self.on_host = is_host(first.device)
         self.observer: Observer | None = None
         self.pieces: list[Piece] = []  # none: all crosses as one message, for which ranks wait
         self._sent = 0  # pieces of this update
@@ -92,6 +107,13 @@ class GradientBucket:
             if parameter in layers
         }
         self._added = [v for number, v in enumerate(self.views) if number not in self._written]
+
+    @cached_property
+    def host(self) -> Tensor:
+        """The buffer, or a copy of it in memory that MPI reads and writes."""
+        if self.on_host:
+            return self.buffer
+        return torch.empty_like(self.buffer, device="cpu", pin_memory=self.buffer.is_cuda)
 
     def zero(self) -> None:
         """Let gradients begin at zero; those that a layer writes begin with what it writes."""
@@ -207,21 +229,46 @@ def average_gradients(
     """
     bucket.settle()
     bucket.tail[: len(sums)] = _stacked(sums)
-    bucket.tail[-FACTS:] = bucket.tail.new_tensor([float(count), float(stop), 1.0])
-    if bucket.host is not bucket.buffer:
-        bucket.host.copy_(bucket.buffer)  # waits for what the device has yet to compute
+    buffer, global_count = bucket.buffer, float(count)
+    crosses = comm.world_size > 1 or bucket.on_host or bucket.observer is not None
+    if crosses:
+        global_count, stop = _cross(comm, bucket, sums, count, stop, meanwhile)
+        buffer = bucket.host
+    gradients, tail = buffer.split([len(bucket.gradients), len(bucket.tail)])
+    if buffer is not bucket.buffer:
+        bucket.gradients.copy_(gradients, non_blocking=True)
+    bucket.gradients.div_(global_count)
+    norm = torch.linalg.vector_norm(gradients)
+    if buffer is not bucket.buffer:
+        norm = norm / global_count
+    figures = tail[: len(sums)].double() / global_count
+    return Averages(tuple(sums), figures, norm.double(), crosses, stop)
+
+
+def _cross(
+    comm: Communicator,
+    bucket: GradientBucket,
+    sums: Mapping[str, Tensor],
+    count: int,
+    stop: bool,
+    meanwhile: Callable[[], None],
+) -> tuple[float, bool]:
+    """Replace the host's side by its sum; return the count over all ranks, and whether to stop.
+
+    Collective.
+    """
+    host = bucket.host
+    if not bucket.on_host:
+        host.copy_(bucket.buffer)  # waits for what the device has yet to compute
+    host[-FACTS:] = host.new_tensor([float(count), float(stop), 1.0])
     mine = None if bucket.observer is None else _read(bucket, sums)
     bucket.sum(comm, meanwhile)
-    *totals, global_count, stops, ones = bucket.host[-len(bucket.tail) :].tolist()
+    global_count, stops, ones = host[-FACTS:].tolist()
     if ones != comm.world_size:
         raise RuntimeError(f"the sum of a one from each of {comm.world_size} ranks is {ones}")
     if bucket.observer is not None and mine is not None:
         bucket.observer(mine, _read(bucket, sums))
-    if bucket.host is not bucket.buffer:
-        bucket.buffer.copy_(bucket.host)
-    bucket.gradients.div_(global_count)
-    means = {name: totals[i] / global_count for i, name in enumerate(sums)}
-    return Averages(means, stops > 0)
+    return global_count, stops > 0
 
 
 def _read(bucket: GradientBucket, names: Mapping[str, Tensor]) -> Sums:
@@ -233,7 +280,7 @@ def _read(bucket: GradientBucket, names: Mapping[str, Tensor]) -> Sums:
 
 
 def _stacked(sums: Mapping[str, Tensor]) -> Tensor:
-    return torch.stack([total.detach().double() for total in sums.values()])
+    return torch.stack([total.detach() for total in sums.values()]).double()
 
 
 def global_means(comm: Communicator, sums: Mapping[str, Tensor], count: int) -> dict[str, float]:

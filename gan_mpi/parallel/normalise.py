@@ -161,7 +161,7 @@ def _moments(batch: Tensor, dtype: torch.dtype) -> Tensor:
     apart = batch.movedim(1, -1).flatten(1).to(dtype) if batch.dim() == 4 else batch.double()
     mean, variance = torch.batch_norm_update_stats(apart, None, None, 0.0)
     means, variances = mean.double().view(-1, channels), variance.double().view(-1, channels)
-    count = means.new_tensor([float(len(means))])
+    count = means.new_full((1,), float(len(means)))
     squares = (variances + means.square()).sum(0)
     return images * torch.cat([count, means.sum(0), squares])
 
@@ -256,5 +256,5 @@ def normalise_plainly(inputs: Tensor, weight: Tensor, bias: Tensor, over: Over) 
 
 def _plain_moments(batch: Tensor) -> Tensor:
     wide = batch.double()
-    count = wide.new_tensor([float(len(wide))])
+    count = wide.new_full((1,), float(len(wide)))
     return torch.cat([count, wide.sum(0), wide.square().sum(0)])

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 
 import torch
 
+from gan_mpi.cluster.device import room_for_data
 from gan_mpi.datasets.dataset import Dataset
 from gan_mpi.errors import UserError
 from gan_mpi.lifecycle.phases import Phases
@@ -67,7 +68,8 @@ class Sites:
         self.state = build_sites(comm, start, self.dataset, device)
         self.mirrored = not compute_alike(comm, device)
         local, own_data = self.state.local, self.state.own_data
-        self.feed = Feed(comm, local, self.dataset, device, own_data, start.micro_batch)
+        room, parts = room_for_data(device, comm.local_size), start.micro_batch
+        self.feed = Feed(comm, local, self.dataset, device, own_data, parts, room)
         self.supply = Supply(self.state.alone, local.game, self.feed)
         self.validation = Validation(self.state, self.feed)
         self.share = self.feed.hi - self.feed.lo
@@ -89,7 +91,7 @@ class Sites:
             f"{own if state.own_data else 'all share the data'}."
         )
         linear = self.start.about_linear if self.device.type == "cpu" else []
-        return [whole, *(of_each if state.own_data else []), *linear]
+        return [whole, *(of_each if state.own_data else []), *self.feed.about(), *linear]
 
     def facts(self) -> Segment:
         """Say what decides the last bits besides numbers of ranks and versions."""
@@ -124,12 +126,13 @@ class Sites:
         """
         local, offset = self.state.local, before % self.state.length
         with self.comm.clock.phase(""):  # the site's own clock counts them
-            for step in range(before, before + min(steps, self.state.turns - offset)):
-                local.stand_after(step)
-                try:
+            try:
+                for step in range(before, before + min(steps, self.state.turns - offset)):
+                    local.stand_after(step)
                     Turn(self.state.alone, local, self.supply, stop).play()
-                except UserError as error:
-                    raise error.retold(f"site {self._name()} {error}", error.exit_code) from None
+                local.books.settle()
+            except UserError as error:
+                raise error.retold(f"site {self._name()} {error}", error.exit_code) from None
 
     def _name(self) -> str:
         """Return how people know this site: by its rank, and its data if they are its own."""

@@ -19,6 +19,7 @@ from gan_mpi.extras.noise import InstanceNoise
 from gan_mpi.extras.penalties import R1, GradientPenalty
 from gan_mpi.extras.replay import Replay
 from gan_mpi.extras.targets import Targets
+from gan_mpi.game.batch import Draw
 from gan_mpi.game.losses import LOSSES
 from gan_mpi.game.players import Game, Penalty, make_player
 from gan_mpi.game.precision import COMPUTE, DTYPES
@@ -193,7 +194,7 @@ def build_game(
         loss=LOSSES[config.loss],
         compute=COMPUTE[config.precision],
     )
-    return add_extras(comm, config, game)
+    return add_extras(comm, config, game, shape)
 
 
 def _check_local(comm: Communicator, config: TrainConfig, networks: list[nn.Module]) -> None:
@@ -236,19 +237,28 @@ def count_figures(config: TrainConfig) -> int:
     return len(list(_penalties(config))) + of_classes
 
 
-def add_extras(comm: Communicator, config: TrainConfig, game: Game) -> Built:
-    """Give a game all that its configuration asks for beyond the originals."""
+def add_extras(
+    comm: Communicator, config: TrainConfig, game: Game, shape: tuple[int, ...]
+) -> Built:
+    """Give a game, of samples of a shape, all that is asked for beyond the originals."""
     ema, replay = None, None
+    draws: list[Draw] = []
     if config.instance_noise:
-        game.see = InstanceNoise(config)
+        game.see = noise = InstanceNoise(config, shape)
+        draws.append(noise.draw)
     if config.told:
-        game.target = Targets(config)
+        game.target = targets = Targets(config)
+        draws.append(targets.draw)
     if config.replay:
         replay = Replay(comm, config)
         game.recall = replay.exchange
+        draws.append(replay.draw)
+        game.D.after_update.append(replay.commit)
     if config.conditional == "auxiliary":
         game.class_loss = class_loss
     game.penalties = tuple(_penalties(config))
+    draws += [each.draw for each in game.penalties if isinstance(each, GradientPenalty)]
+    game.draws = draws
     if config.clip:
         game.D.after_update.append(Clipping(game.D.network, config.clip))
     if config.ema:

@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from gan_mpi.parallel.bucket import Averages, Sums
 from gan_mpi.runs.log import Log
 from gan_mpi.training.state import RunState
 from gan_mpi.training.supply import Supply
-from gan_mpi.training.turn import Turn
+from gan_mpi.training.turn import NoteMeans, Turn
 
 SHOWN = ("loss_real", "D_real", "loss_fake", "D_fake", "loss_G", "error_G")
 NAMED = 3  # indices of images of a share
@@ -64,9 +65,9 @@ class ExplainedTurn(Turn):
     def _start_clock(self) -> None:
         self.began, self.seconds = time.perf_counter(), self.comm.clock.seconds()
 
-    def finish_update(self, name: str, averages: Averages) -> dict[str, float]:
+    def finish_update(self, name: str, averages: Averages, note: NoteMeans) -> None:
         """Update a player, and say what led to it.  Collective."""
-        means = super().finish_update(name, averages)
+        super().finish_update(name, averages, note)
         spent = between(self.seconds, self.comm.clock.seconds())
         named = {
             "batch norm's sums": spent["batch_norm_sums"],
@@ -77,7 +78,7 @@ class ExplainedTurn(Turn):
         player = self.state.game.G if name == "G" else self.state.game.D
         row = int(np.abs(self.watch.total.gradients).argmax())
         part = Part(
-            share=self._share(means),
+            share=self._share(averages.names),
             sums=_sums(self.watch.mine, row),
             seconds={
                 phase: seconds
@@ -89,9 +90,8 @@ class ExplainedTurn(Turn):
         parts = self.comm.gather(part)
         self.comm.on_root(lambda: self._say(name, player.network, row, parts))
         self._start_clock()
-        return means
 
-    def _share(self, means: dict[str, float]) -> str:
+    def _share(self, means: Collection[str]) -> str:
         """Say what this rank's part of the last batch is, of what led to these figures."""
         progress, batch = self.state.progress, self.state.config.batch
         feed = self.supply.feed
@@ -105,7 +105,7 @@ class ExplainedTurn(Turn):
             named = ", ".join(map(str, rows[:NAMED])) + ", ..." * (len(rows) > NAMED)
             span = f"{first + lo} to {first + hi - 1}"
             parts.append(f"real images {span} (in the file {named})")
-        if means.keys() & {"loss_fake", "loss_G"}:
+        if {"loss_fake", "loss_G"} & set(means):
             first = progress.latents - batch
             parts.append(f"latents {first + lo} to {first + hi - 1}")
         return ", ".join(parts)

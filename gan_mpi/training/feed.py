@@ -1,12 +1,17 @@
 """What the networks are fed with: this rank's shares of the streams of reals and latents."""
 
 import itertools
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from weakref import WeakMethod
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gan_mpi.arrays import Array, map_of, read_ahead, take
+from gan_mpi.cluster.device import carriable, carried
 from gan_mpi.datasets.dataset import Dataset
 from gan_mpi.game.batch import Batch
 from gan_mpi.game.latents import generator_inputs
@@ -17,7 +22,43 @@ from gan_mpi.streams import DataOrder, Purpose, draw_labels, shard
 from gan_mpi.training.state import RunState
 
 LARGE = 10**9  # bytes of a map of which no more than a part may be in memory
+BATCHES = 3  # drawn ahead: a step's, mostly
+THREADS = 4
+AT_ONCE = 1 << 16  # images that are brought to a device at once
 TRAINING = Purpose.LATENTS, Purpose.DROPOUT, Purpose.LABELS
+
+Drawn = dict[str, Tensor]  # what belongs to a batch, by name, on the host
+Draw = Callable[[int, int, int], Drawn]  # of a position, lo and hi
+
+
+class Ahead:
+    """What a batch needs, drawn by threads before it is asked for, while a device computes.
+
+    What was drawn is what would be drawn now: the stream is the same.  The threads call no MPI.
+    """
+
+    def __init__(self, draw: Draw, stride: int) -> None:
+        """`stride` is how far on in the stream a batch is from the one before.
+
+        `draw` is a method of the object that keeps this one; with it the threads end.
+        """
+        self._method, self.stride = WeakMethod(draw), stride
+        self._threads = ThreadPoolExecutor(THREADS, "draw")
+        self._coming: dict[tuple[int, int, int], Future[Drawn]] = {}
+
+    def __call__(self, position: int, lo: int, hi: int) -> Drawn:
+        """Return draw(position, lo, hi), and begin what follows.  Raises what `draw` raises."""
+        coming = self._coming.pop((position, lo, hi), None)
+        draw = self._method()
+        assert draw is not None, "who keeps this has it"
+        drawn = draw(position, lo, hi) if coming is None else coming.result()
+        for passed in [key for key in self._coming if key[0] < position]:
+            self._coming.pop(passed).cancel()
+        for batch in range(1, BATCHES + 1):
+            key = position + batch * self.stride, lo, hi
+            if key not in self._coming:
+                self._coming[key] = self._threads.submit(draw, *key)
+        return drawn
 
 
 class Feed:
@@ -31,8 +72,12 @@ class Feed:
         device: torch.device,
         own: bool = False,
         micro_batch: int | None = None,
+        room: int = 0,
     ) -> None:
         """`own` says that no other rank draws from `dataset`, so that an epoch is all of it.
+
+        Data of at most `room` bytes are kept on the device.  Where it is no CPU, batches are drawn
+        ahead by threads.
 
         `parts` are the places in the global batch of this rank's share, lo .. hi, of at most
         `micro_batch` each; `all_in_parts` says that every rank has several.
@@ -41,6 +86,13 @@ class Feed:
         self.dtype, self.own = DTYPES[state.config.precision], own
         self.images = dataset.images
         self.reads_ahead = map_of(self.images) is not None and self.images.nbytes >= LARGE
+        self.draws = state.game.draws
+        self.kept = keep_on(device, self.images, room)
+        self._reals: Draw = self._draw_next_reals
+        self._latents: Draw = self._draw_next_latents
+        if device.type != "cpu":
+            self._reals = Ahead(self._reals, state.config.batch)
+            self._latents = Ahead(self._latents, state.config.batch)
         self.label_counts = state.data.label_counts
         self.labels = dataset.labels if self.label_counts else None
         self.order = DataOrder(state.config.seed, len(dataset.images))
@@ -49,6 +101,15 @@ class Feed:
         self.all_in_parts = micro_batch is not None and least > micro_batch
         ends = range(self.lo, self.hi, micro_batch or max(1, self.hi - self.lo))
         self.parts = list(itertools.pairwise([*ends, self.hi])) or [(self.lo, self.hi)]
+
+    def about(self) -> list[str]:
+        """Say where a device takes the data from."""
+        if self.device.type == "cpu":
+            return []
+        size = f"{self.images.nbytes / 1e6:.0f} MB"
+        if self.kept is None:
+            return [f"the data, {size}, do not fit a device, and cross to it batch by batch."]
+        return [f"the data, {size}, are kept on each device."]
 
     def rows(self, position: int, lo: int, hi: int) -> Array:
         """Return where in the data lo .. hi of the batch of reals from a position on are."""
@@ -62,13 +123,11 @@ class Feed:
         Its values are (n, *shape), in the range of the run.  Of a large map the rows of the batch
         after it, if there is one, are read meanwhile.
         """
-        rows = self.rows(position, lo, hi)
-        labels = None if self.labels is None else self.labels[rows]
-        part = self.reals(take(self.images, rows), labels, position + lo)
+        drawn = self._reals(position, lo, hi)
         following = position + self.config.batch
         if self.reads_ahead and following < self.config.steps * self.config.images_per_step:
             read_ahead(self.images, self.rows(following, lo, hi))
-        return replace(part, place=lo - self.lo, share=self.hi - self.lo)
+        return self._part(self._of_reals(drawn, position + lo), lo)
 
     def next_latents(self, position: int, lo: int, hi: int) -> Batch:
         """Return lo .. hi of the batch of latents from a position of their stream on.
@@ -76,28 +135,89 @@ class Feed:
         Its values are (n, latent_dim), and masks of dropout; labels are drawn as often as the
         data have them.
         """
-        part = self.latents(TRAINING, position + lo, position + hi)
-        return replace(part, place=lo - self.lo, share=self.hi - self.lo)
+        return self._part(self._of_latents(self._latents(position, lo, hi), position + lo), lo)
 
     def reals(self, images: Array, labels: Array | None, first: int) -> Batch:
-        """Return images that nothing else holds, number `first` and on of a stream, as a batch."""
-        on_device = torch.from_numpy(images).to(self.device)
-        values = to_range(on_device, self.dtype, self.config.range)
-        return Batch("real", values, first, self._labels(labels))
+        """Return images that nothing else holds, number `first` and on of a stream, as a batch.
+
+        It has nothing for extras.
+        """
+        return self._of_reals(self._carriable(images=images, labels=labels), first)
 
     def latents(self, purposes: tuple[Purpose, Purpose, Purpose], first: int, last: int) -> Batch:
-        """Return numbers first..last of streams of latents, of masks and of labels."""
+        """Return numbers first..last of streams of latents, of masks and of labels.
+
+        There is nothing for extras.
+        """
+        return self._of_latents(self._draw_latents(purposes, first, last), first)
+
+    def _draw_next_reals(self, position: int, lo: int, hi: int) -> Drawn:
+        """Return images, or their rows in what the device keeps, labels, and what extras want."""
+        rows = self.rows(position, lo, hi)
+        labels = None if self.labels is None else self.labels[rows]
+        images = {"rows": rows} if self.kept is not None else {"images": take(self.images, rows)}
+        return self._carriable(labels=labels, **images) | self._draw_extras(
+            "real", position, lo, hi
+        )
+
+    def _draw_next_latents(self, position: int, lo: int, hi: int) -> Drawn:
+        """Return latents with their masks, labels, and what extras want."""
+        drawn = self._draw_latents(TRAINING, position + lo, position + hi)
+        return drawn | self._draw_extras("fake", position, lo, hi)
+
+    def _draw_extras(self, kind: str, position: int, lo: int, hi: int) -> Drawn:
+        drawn: dict[str, Array] = {}
+        for draw in self.draws:
+            drawn |= draw(kind, position + lo, position + hi)
+        return self._carriable(**drawn)
+
+    def _draw_latents(
+        self, purposes: tuple[Purpose, Purpose, Purpose], first: int, last: int
+    ) -> Drawn:
         config, (of_latents, of_masks, of_labels) = self.config, purposes
-        drawn = generator_inputs(
+        values = generator_inputs(
             self.generator, config, config.seed, (of_latents, of_masks), first, last
         )
-        values = torch.from_numpy(drawn).to(self.dtype).to(self.device)
         labels = None
         if self.labels is not None:
             labels = draw_labels(self.label_counts, config.seed, of_labels, first, last)
-        return Batch("fake", values, first, self._labels(labels))
+        return self._carriable(values=values, labels=labels)
 
-    def _labels(self, labels: Array | None) -> torch.Tensor | None:
-        if labels is None:
-            return None
-        return torch.from_numpy(labels.astype(np.int64)).to(self.device)
+    def _carriable(self, **arrays: Array | None) -> Drawn:
+        """Return arrays by name as the networks want them, ready to be brought to the device."""
+        drawn = {}
+        for name, array in arrays.items():
+            if array is None:
+                continue
+            if array.dtype.kind in "iu" and name != "images":
+                array = array.astype(np.int64)
+            is_drawn = array.dtype.kind == "f" and name != "images"
+            drawn[name] = carriable(array, self.device, self.dtype if is_drawn else None)
+        return drawn
+
+    def _of_reals(self, drawn: Drawn, first: int) -> Batch:
+        """Return images (n, *shape), or rows of those that are kept, as a batch."""
+        there = {name: each.to(self.device, non_blocking=True) for name, each in drawn.items()}
+        if "rows" in there and self.kept is not None:
+            there["images"] = self.kept.index_select(0, there.pop("rows"))
+        values = to_range(there.pop("images"), self.dtype, self.config.range)
+        return Batch("real", values, first, there.pop("labels", None), drawn=there)
+
+    def _of_latents(self, drawn: Drawn, first: int) -> Batch:
+        there = {name: each.to(self.device, non_blocking=True) for name, each in drawn.items()}
+        return Batch("fake", there.pop("values"), first, there.pop("labels", None), drawn=there)
+
+    def _part(self, batch: Batch, lo: int) -> Batch:
+        """Return a batch that begins at a place of the global one as a part of the share."""
+        return replace(batch, place=lo - self.lo, share=self.hi - self.lo)
+
+
+def keep_on(device: torch.device, images: Array, room: int) -> Tensor | None:
+    """Return images on a device if they take no more than `room` bytes of it, else None."""
+    if images.nbytes > room:
+        return None
+    kept = torch.empty(images.shape, dtype=torch.from_numpy(images[:0].copy()).dtype, device=device)
+    for first in range(0, len(images), AT_ONCE):
+        rows = np.arange(first, min(first + AT_ONCE, len(images)))
+        kept[first : first + AT_ONCE] = carried(take(images, rows), device)
+    return kept

@@ -2,6 +2,7 @@
 
 import torch
 
+from gan_mpi.cluster.device import room_for_data
 from gan_mpi.datasets.dataset import Dataset
 from gan_mpi.lifecycle.phases import Phases
 from gan_mpi.mpi.comm import Communicator
@@ -39,7 +40,8 @@ class Replicas:
         if self.mirrored:
             _mirror(comm, self.state)
         parts = start.micro_batch
-        feed = Feed(comm, self.state, self.dataset, device, micro_batch=parts)
+        room = room_for_data(device, comm.local_size)
+        feed = Feed(comm, self.state, self.dataset, device, micro_batch=parts, room=room)
         self.supply = Supply(comm, self.state.game, feed, start.overlap, start.explains)
         phases.end("networks")
         return self.state
@@ -58,6 +60,7 @@ class Replicas:
                 "images, whose sums are added."
             )
         lines += self.start.about_linear if self.device.type == "cpu" else []
+        lines += self.supply.feed.about()
         overlap = self.supply.overlap
         if overlap.why_not and self.start.overlap is not False:
             lines.append(f"ranks wait while gradients are summed: {overlap.why_not}.")

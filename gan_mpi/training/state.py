@@ -17,6 +17,7 @@ from gan_mpi.mpi.comm import Communicator
 from gan_mpi.networks.generator import Generator
 from gan_mpi.runs.checkpoint import Checkpoint
 from gan_mpi.runs.record import DataRecord
+from gan_mpi.training.books import Books
 from gan_mpi.training.progress import Progress, Window
 
 
@@ -84,8 +85,9 @@ class RunState:
     ema: GeneratorEMA | None = None
     replay: Replay | None = None
     progress: Progress = field(default_factory=Progress)
-    window: Window = field(default_factory=Window)
-    losses: dict[str, float] = field(default_factory=dict)
+    books: Books = field(default_factory=Books)
+    noted: Window = field(default_factory=Window)  # without what waits in the books
+    noted_losses: dict[str, float] = field(default_factory=dict)
     balance: Balance = field(default_factory=Balance)
     round_figures: Mapping[str, object] = field(default_factory=dict)
     linear: str = MKL  # the library that computes linear layers
@@ -107,10 +109,26 @@ class RunState:
     def previous_step(self) -> int:
         return self.progress.step - 1
 
+    @property
+    def window(self) -> Window:
+        """The means since the last status line.  Raises UserError if one is not finite."""
+        self.books.settle()
+        return self.noted
+
+    @property
+    def losses(self) -> dict[str, float]:
+        """The last losses.  Raises UserError if one is not finite."""
+        self.books.settle()
+        return self.noted_losses
+
     def note(self, figures: Mapping[str, float]) -> None:
         """Count the mean figures of an update in the window, and keep its losses."""
-        self.window.add(figures)
-        self.losses |= {k: v for k, v in figures.items() if k.startswith("loss")}
+        self.noted.add(figures)
+        self.noted_losses |= {k: v for k, v in figures.items() if k.startswith("loss")}
+
+    def note_step(self) -> None:
+        """Count the losses that a step ends with."""
+        self.noted.add({f"last_{name}": loss for name, loss in self.noted_losses.items()})
 
     def begin_window(self) -> None:
         """Begin to count figures anew, after a status line or a round."""
@@ -144,8 +162,8 @@ class RunState:
 
     def load(self, saved: Checkpoint) -> None:
         self.progress = Progress(**saved["progress"])
-        self.window = Window.from_dict(saved["window"])
-        self.losses = dict(saved["losses"])
+        self.noted = Window.from_dict(saved["window"])
+        self.noted_losses = dict(saved["losses"])
         self.balance = Balance(**saved["balance"])
         G, D = self.game.G, self.game.D
         G.network.load_state_dict(saved["G"])

@@ -1,10 +1,9 @@
 """One turn of the schedule: who is trained, on what, and at which learning rate."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-
-import torch
+from typing import Protocol
 
 from gan_mpi.config.optimizer import OptimizerConfig
 from gan_mpi.config.training import TrainConfig
@@ -24,6 +23,17 @@ from gan_mpi.parallel.bucket import Averages, nothing
 from gan_mpi.training.progress import Progress
 from gan_mpi.training.state import RunState
 from gan_mpi.training.supply import Supply
+
+
+class NoteMeans(Protocol):
+    """What is to be done with the means of an update."""
+
+    def __call__(self, means: Mapping[str, float], /) -> object:
+        """Note means by name."""
+
+
+def nothing_of(means: Mapping[str, float]) -> None:
+    """Note nothing."""
 
 
 class Turn:
@@ -54,7 +64,7 @@ class Turn:
             for number, player in enumerate(state.config.turn, 1):
                 self.rest = state.config.turn[number:]
                 self.train_D() if player == "D" else self.train_G()
-        state.window.add({f"last_{name}": loss for name, loss in state.losses.items()})
+        state.books.after(state.note_step)
         state.progress.advance(step=1)
         return self.stopping
 
@@ -64,27 +74,28 @@ class Turn:
         learned = self.supply.learned(reals)
         again = self.rest[:1] == ("D",)
         batches = self.supply.reals(reals), self.supply.fakes(latents, again)
-        self.state.note(self._with_loss_D(self._update_D(*batches, learned)))
+        self._update_D(*batches, self._note_D, learned)
 
     def train_G(self) -> None:
         """Train G on the next latents, or on those of this turn's first update.  Collective."""
         if self.latents_G is None or self.state.config.g_latents == "fresh":
             self.latents_G = self._take("latents")
-        self.state.note(self._update_G(self.supply.samples(self.latents_G)))
+        self._update_G(self.supply.samples(self.latents_G), self.state.note)
 
     def train_the_worse(self) -> None:
         """Measure both losses, and train by the balance rule on the same batch.  Collective."""
         state = self.state
+        state.books.settle()
         reals, latents = self._take("images"), self._take("latents")
         real, fake = list(self.supply.reals(reals)), list(self.supply.fakes(latents))
         pairs = zip(real, fake, strict=True)
         measured = self._with_loss_D(measure(self.comm, state.game, pairs))
         self.comm.alike(lambda: check_finite("both players", measured, state.progress.step + 1))
         if state.balance.choose(measured["loss_D"], measured["loss_G"]) == "D":
-            self._update_D(real, fake)
+            self._update_D(real, fake, nothing_of)
         else:
-            self._update_G(self.supply.samples(latents))
-        state.note(measured)
+            self._update_G(self.supply.samples(latents), nothing_of)
+        state.books.after(partial(state.note, measured))
 
     def _take(self, stream: str) -> int:
         """Return where the next global batch of images or latents begins, and count it as taken."""
@@ -92,7 +103,10 @@ class Turn:
         self.state.progress.advance(**{stream: self.state.config.batch})
         return position
 
-    def _with_loss_D(self, figures: dict[str, float]) -> dict[str, float]:
+    def _note_D(self, figures: Mapping[str, float]) -> None:
+        self.state.note(self._with_loss_D(figures))
+
+    def _with_loss_D(self, figures: Mapping[str, float]) -> dict[str, float]:
         terms = figures["loss_real"], figures["loss_fake"]
         return {**figures, "loss_D": self.state.game.loss.discriminator(*terms)}
 
@@ -100,30 +114,35 @@ class Turn:
         self,
         reals: Iterable[Batch],
         fakes: Iterable[Batch],
+        note: NoteMeans,
         learned: Figures | None = None,
-    ) -> dict[str, float]:
+    ) -> None:
         ahead = partial(self._make_ahead, "D")
         if self.state.config.d_update == "joint":
-            return self._train_D_on(zip(reals, fakes, strict=True), ahead, learned)
-        of_fakes = self._train_D_on(((None, fake) for fake in fakes), nothing)
-        return of_fakes | self._train_D_on(((real, None) for real in reals), ahead)
+            self._train_D_on(zip(reals, fakes, strict=True), note, ahead, learned)
+            return
+        figures: dict[str, float] = {}
+        self._train_D_on(((None, fake) for fake in fakes), figures.update, nothing)
+        pairs = ((real, None) for real in reals)
+        self._train_D_on(pairs, lambda of_reals: note({**figures, **of_reals}), ahead)
 
     def _train_D_on(
         self,
         parts: Iterable[Pair],
+        note: NoteMeans,
         meanwhile: Callable[[], None],
         learned: Figures | None = None,
-    ) -> dict[str, float]:
+    ) -> None:
         stop = self.stop.requested
         averages = discriminator_update(self.comm, self.state.game, parts, stop, meanwhile, learned)
         self.state.progress.advance(updates_D=1)
-        return self.finish_update("D", averages)
+        self.finish_update("D", averages, note)
 
-    def _update_G(self, parts: Iterable[Batch]) -> dict[str, float]:
+    def _update_G(self, parts: Iterable[Batch], note: NoteMeans) -> None:
         stop, ahead = self.stop.requested, partial(self._make_ahead, "G")
         averages = generator_update(self.comm, self.state.game, parts, stop, ahead)
         self.state.progress.advance(updates_G=1)
-        return self.finish_update("G", averages)
+        self.finish_update("G", averages, note)
 
     def _make_ahead(self, updated: str) -> None:
         """Begin the next update while the sums of this one are under way.
@@ -139,20 +158,24 @@ class Turn:
             latents = repeated
         self.supply.make_ahead(updated, following, progress.images, latents)
 
-    def finish_update(self, name: str, averages: Averages) -> dict[str, float]:
-        """Update a player, G or D, by the averages just taken; return the mean figures."""
+    def finish_update(self, name: str, averages: Averages, note: NoteMeans) -> None:
+        """Update a player, G or D, by the averages just taken, whose means are to be noted."""
         state = self.state
         player = state.game.G if name == "G" else state.game.D
         step = state.progress.step + 1
-        norm = torch.linalg.vector_norm(player.bucket.gradients).item()
-        figures = {**averages.means, "gradient": norm}
-        self.comm.alike(lambda: check_finite(name, figures, step))
+
+        def enter(figures: list[float]) -> None:
+            *means, norm = figures
+            named = dict(zip(averages.names, means, strict=True))
+            self.comm.alike(lambda: check_finite(name, {**named, "gradient": norm}, step))
+            state.noted.count_updates(name)
+            state.noted.add({f"gradient_{name}": norm})
+            note(named)
+
+        are_finite = state.books.enter(averages, enter)
         with self.comm.clock.phase("optimizer"):
-            player.update(self.lr[name])
+            player.update(self.lr[name], are_finite)
         self.stopping |= averages.stop
-        state.window.count_updates(name)
-        state.window.add({f"gradient_{name}": norm})
-        return averages.means
 
 
 def check_finite(player: str, figures: dict[str, float], step: int) -> None:

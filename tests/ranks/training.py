@@ -128,10 +128,10 @@ def run_steps(comm, steps, given, make_game=None, data=None, **more):
     return state
 
 
-def feed_of(comm, state, images, micro_batch=None):
+def feed_of(comm, state, images, micro_batch=None, **more):
     labels = np.arange(len(images)) % 3 if state.data.classes else None
     dataset = Dataset("test", "nowhere", images, labels, "")
-    return Feed(comm, state, dataset, torch.device("cpu"), micro_batch=micro_batch)
+    return Feed(comm, state, dataset, torch.device("cpu"), micro_batch=micro_batch, **more)
 
 
 def continue_steps(comm, state, steps, data, micro_batch=None, overlap=None):

@@ -1,0 +1,83 @@
+"""What a GPU would do: nothing crosses that need not, and what is not finite changes nothing."""
+
+import pytest
+
+SMALL = {"precision": "fp64", "batch": 6}
+BASIC = {"batch": 8, "latent_dim": 10}
+ALL = {"instance_noise": 0.2, "replay": 2, "real_targets": "0.7-1.2", "gradient_penalty": 1.0}
+COUNTED = {
+    "basic": {"preset": "basic", "batch": 8},
+    "dcgan": {"preset": "dcgan", "batch": 4},
+    "lightning": {"preset": "lightning", "batch": 4},
+    "extras": {**BASIC, **ALL, "r1": 1.0, "ema": 0.1, "g_dropout": 0.2},
+    "auxiliary": {**BASIC, "conditional": "auxiliary", "d_update": "separate", "flip": 0.1},
+    "clipped": {**BASIC, "loss": "wasserstein", "clip": 0.1, "optimizer": "sgd"},
+    "two G": {**BASIC, "g_steps": 2, "g_latents": "repeated", "conditional": "projection"},
+}
+KEPT = {
+    "basic": {"preset": "basic", **SMALL},
+    "adam": {**SMALL, **BASIC, "optimizer": "adam", "ema": 0.1, "d_norm": "spectral"},
+    "sgd": {**SMALL, **BASIC, "optimizer": "sgd", "momentum": 0.5, "d_update": "separate"},
+    "plain sgd": {**SMALL, **BASIC, "optimizer": "sgd", "momentum": 0.0},
+    "lightning": {"preset": "lightning", **SMALL},
+    "balance": {**SMALL, **BASIC, "schedule": "balance"},
+    "extras": {**SMALL, **BASIC, **ALL, "conditional": "projection"},
+}
+LEFT_OUT = [
+    ({**BASIC, **ALL, "ema": 0.1}, "real"),
+    ({**BASIC, "optimizer": "adam", "replay": 2}, "fake"),
+    ({"preset": "lightning", "batch": 6, "optimizer": "sgd", "momentum": 0.5}, "G"),
+    ({"preset": "lightning", "batch": 6, "ema": 0.1}, "G"),
+    ({**BASIC, "ema": 0.1}, "G"),
+    ({**BASIC, "loss": "wasserstein", "clip": 0.01}, "real"),
+]
+
+
+def quickly(cases, *quick):
+    """Return parameters of cases, of which some are quick to run and say enough by themselves."""
+    return [
+        pytest.param(case, id=name, marks=[] if name in quick else pytest.mark.slow)
+        for name, case in cases.items()
+    ]
+
+
+@pytest.mark.parametrize("options", quickly(COUNTED, "basic", "dcgan", "lightning"))
+def test_one_rank_waits_for_its_device_when_it_speaks(mpirun, options):
+    """Between two status lines nothing is read; then all figures in one piece."""
+    (found,) = mpirun(1, "crossings", [options])[0]
+    assert (found["waits"], found["nbytes"], found["messages"]) == (0, 0, 0)
+    waited, figures = found["read"]
+    assert waited == 1 and figures > 8
+
+
+@pytest.mark.slow
+def test_two_ranks_read_what_crosses_and_nothing_else(mpirun):
+    names = ["basic", "dcgan", "lightning", "extras"]
+    for everyone in zip(*mpirun(2, "crossings", [COUNTED[name] for name in names]), strict=True):
+        for found in everyone:
+            assert found["waits"] == found["messages"]
+            assert found["nbytes"] == found["sent"]
+
+
+@pytest.mark.parametrize("options", quickly(KEPT, "adam", "extras"))
+def test_numbers_that_stay_on_a_device_make_the_same_model(mpirun, options):
+    (found,) = mpirun(1, "as_on_a_device", 6, [options])[0]
+    assert found["state"][0] < 1e-11, found["state"]
+    assert found["means"][0] < 1e-11, found["means"]
+    assert found["counts"] and found["updates"]
+    assert found["often"], "reading figures earlier changes them"
+
+
+def test_batches_drawn_ahead_are_those_that_would_be_drawn_now(mpirun):
+    labelled = {**BASIC, "conditional": "projection", "g_dropout": 0.2}
+    assert mpirun(2, "fed", 3, [{**BASIC, "batch": 7}, labelled]) == [[[], []]] * 2
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [pytest.param(*case, marks=pytest.mark.slow) for case in LEFT_OUT[1:]] + [LEFT_OUT[0]],
+)
+def test_an_update_that_is_not_finite_and_all_after_it_change_nothing(mpirun, options, kind):
+    ((changed, said, code),) = mpirun(1, "left_out", [(options, kind)])[0]
+    assert changed == []
+    assert code == 76 and "in step 4. The last checkpoint is kept" in said
