@@ -46,14 +46,37 @@ class BatchNorm(nn.Module):
             return batch_norm(inputs, *running, self.weight, self.bias, eps=self.eps)
         comm, clock = (None, Clock()) if self.comm is None else (self.comm, self.comm.clock)
         sizes = self.sizes or (len(inputs),)
-        over = Over(None if self.local else comm, sizes, self.eps, clock)
+        if self.local or (comm is not None and comm.world_size == 1):
+            comm = None
+        if comm is None and inputs.dim() == 2 and min(sizes) > 1:
+            with clock.phase("batch_norm"):
+                return self._natively(inputs, sizes)
+        over = Over(comm, sizes, self.eps, clock)
         outputs, statistics = normalise(inputs, self.weight, self.bias, over)
-        if torch.is_grad_enabled() and self.weight.requires_grad:
+        if self._learns():
             for each in statistics:
                 count, mean, variance = each.split([1, len(self.bias), len(self.bias)])
                 unbiased = variance * count / (count - 1).clamp(min=1)
                 self._pending.append((count, torch.stack([mean, unbiased])))
         return outputs
+
+    def _learns(self) -> bool:
+        return torch.is_grad_enabled() and self.weight.requires_grad
+
+    def _natively(self, inputs: Tensor, sizes: Sequence[int]) -> Tensor:
+        """Normalise features (N, C) of this rank alone, by torch's own function.
+
+        It is as exact as normalise() for features, not for maps, and some ten calls shorter.
+        """
+        outputs = []
+        for batch in inputs.split(sizes):
+            mean, variance = statistics = self.weight.new_zeros(2, len(self.bias))
+            affine = self.weight, self.bias
+            outputs.append(batch_norm(batch, mean, variance, *affine, True, 1.0, self.eps))
+            if self._learns():
+                count = statistics.new_full((1,), float(len(batch)))
+                self._pending.append((count, statistics))
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
     def commit(self, are_finite: Tensor | None = None) -> None:
         """Move the running statistics towards those of the passes since the last commit.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gan_mpi.cluster.processors import ONEDNN
 
-LEAST = 1 << 20  # numbers of a weight, at least, whose gradient is worth it
+LEAST = 1 << 18  # numbers of a weight, at least, whose gradient is worth it
 
 
 class AffineContext(Protocol):
