@@ -3,7 +3,7 @@ PYTHON ?= python
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 
-.PHONY: format lint types shell check-style test slow long cluster figures check
+.PHONY: format lint types shell check-style test slow long cluster gpu gpu-files figures check
 format:
 	$(PYTHON) -m ruff format .
 	$(PYTHON) -m ruff check --fix .
@@ -22,6 +22,12 @@ long:
 	$(PYTHON) -m pytest -m "long or hours" -v -rP --no-header --durations=0 | tee tests/long-$$(date +%F).log
 cluster:
 	$(PYTHON) -m pytest -m cluster -rs --durations=0 $(ARGS)
+gpu: # on a machine with a card; ARGS are of tests/gpu/check.py
+	$(PYTHON) tests/gpu/check.py $(ARGS) | tee tests/gpu-$$(date +%F).log
+gpu-files: # what a machine without a registry wants for it, into .gpu/; PLATFORM as pip has it
+	mkdir -p .gpu
+	$(PYTHON) -m pip download -q --no-deps --only-binary=:all: $(PLATFORM) -c constraints.txt -d .gpu mpich mpi4py
+	[ ! -d "$${GAN_MPI_DATA:-}/mnist" ] || cp -rL "$$GAN_MPI_DATA/mnist" .gpu/
 figures: # GAN_MPI_DATA=DIR make figures, half a day; FIGURES=federated makes one group
 	docs/figures.sh $$GAN_MPI_DATA/mnist $(FIGURES) | tee tests/figures-$$(date +%F).log
 

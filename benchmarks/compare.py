@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+import torch
 from contest import Contestant, Terms, call, contest_options, hold, ranks
 from gan_mpi_run import gan_mpi
 
@@ -28,13 +29,14 @@ LAUNCH: dict[str, Callable[[int], list[str]]] = {
 
 
 def peer(
-    name: str, preset: str, batch: int, count: int, datadir: str | None
+    name: str, preset: str, batch: int, count: int, datadir: str | None, device: str
 ) -> Callable[[int], float]:
     """Return what trains a preset by the program of that name."""
     data = [] if datadir is None else ["--datadir", datadir]
 
     def run(steps: int) -> float:
         options = ["--preset", preset, "--batch", str(batch), "--steps", str(steps), *data]
+        options += ["--device", device]
         said = call([*LAUNCH[name](count), str(PEERS / f"{name}.py"), *options])
         return json.loads(said.splitlines()[-1])["seconds_per_step"]
 
@@ -44,10 +46,16 @@ def peer(
 @click.command()
 @contest_options
 @click.option("--peers", default="ddp", show_default=True, help="Those of benchmarks/peers.")
-def main(terms: Terms, peers: str) -> None:
-    """Train a preset by gan-mpi and by its peers in turn, on ranks of one thread."""
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+def main(terms: Terms, peers: str, device: str) -> None:
+    """Train a preset by gan-mpi and by its peers in turn, on ranks of one thread.
+
+    On a GPU there is one rank, in float32 without TF32.
+    """
+    if device != "cpu" and terms.count != 1:
+        raise click.UsageError("--device cuda compares one rank; give --ranks 1.")
     what = terms.preset, terms.batch, terms.count, terms.datadir
-    contestants = [Contestant("gan-mpi", gan_mpi(*what, TOP, []))]
+    contestants = [Contestant("gan-mpi", gan_mpi(*what, TOP, ["--device", device]))]
     chosen = peers.split(",")
     if unknown := [name for name in chosen if name not in LAUNCH]:
         raise click.BadParameter(
@@ -56,8 +64,9 @@ def main(terms: Terms, peers: str) -> None:
     for name in chosen:
         if name == "plain" and terms.count != 1:
             raise click.UsageError("plain is one process; --ranks 1 would do.")
-        contestants.append(Contestant(name, peer(name, *what)))
-    hold(terms, contestants, f"{terms.count} rank(s) of one thread")
+        contestants.append(Contestant(name, peer(name, *what, device)))
+    on = f", {torch.cuda.get_device_name()}" if device == "cuda" else ""
+    hold(terms, contestants, f"{terms.count} rank(s) of one thread{on}")
 
 
 if __name__ == "__main__":

@@ -53,19 +53,20 @@ class Gan(lightning.LightningModule):
         self.before = now
 
     def _latents(self, count: int) -> Tensor:
-        return torch.rand(count, self.config.latent_dim) * 2 - 1
+        return torch.rand(count, self.config.latent_dim, device=self.device) * 2 - 1
 
     def _of_D(self, pixels: Tensor) -> Tensor:
         real = to_range(pixels, torch.float32, self.config.range)
         fake = self.G(self._latents(len(real))).detach()
-        ones, zeros = torch.ones(len(real), 1), torch.zeros(len(real), 1)
+        shape, at = (len(real), 1), self.device
+        ones, zeros = torch.ones(shape, device=at), torch.zeros(shape, device=at)
         loss = binary_cross_entropy_with_logits(self.D(real), ones)
         return loss + binary_cross_entropy_with_logits(self.D(fake), zeros)
 
     def _of_G(self, count: int) -> Tensor:
         size = count // self.config.turn.count("D")
         logits = self.D(self.G(self._latents(size)))
-        return binary_cross_entropy_with_logits(logits, torch.ones(size, 1))
+        return binary_cross_entropy_with_logits(logits, torch.ones(size, 1, device=self.device))
 
 
 def main() -> None:
@@ -76,9 +77,11 @@ def main() -> None:
     world = int(os.environ["WORLD_SIZE"])
     gan = Gan(given)
     share = given.config.batch // world * given.config.turn.count("D")
-    loader = DataLoader(TensorDataset(given.images), share, shuffle=True, drop_last=True)
+    images = TensorDataset(given.images.cpu())
+    on_gpu = given.device.type == "cuda"
+    loader = DataLoader(images, share, shuffle=True, drop_last=True, pin_memory=on_gpu)
     trainer = lightning.Trainer(
-        accelerator="cpu",
+        accelerator="gpu" if on_gpu else "cpu",
         devices=world,
         strategy="ddp_find_unused_parameters_true" if world > 1 else "auto",
         max_steps=given.steps * len(given.config.turn),

@@ -35,8 +35,9 @@ class Options:
     """What is trained, and how long."""
 
     config: TrainConfig
-    images: Tensor  # uint8 (N, C, H, W)
+    images: Tensor  # uint8 (N, C, H, W), on the device
     steps: int
+    device: torch.device
 
 
 def options() -> Options:
@@ -46,6 +47,7 @@ def options() -> Options:
     parser.add_argument("--batch", type=int, required=True, help="images over all processes")
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--datadir")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     given = parser.parse_args()
     config = new_config({"preset": given.preset, "batch": given.batch, "steps": given.steps})
     if (
@@ -58,7 +60,9 @@ def options() -> Options:
         raise SystemExit(f"{given.preset} has a schedule, loss or labels that this loop has not")
     glyphs = 2000 if given.datadir is None else None
     data = load_dataset(Source(given.datadir, glyphs))
-    return Options(config, torch.from_numpy(data.images.copy()), given.steps)
+    torch.backends.cudnn.allow_tf32 = False  # as products are: both sides compute in float32
+    device = torch.device(given.device)
+    return Options(config, torch.from_numpy(data.images.copy()).to(device), given.steps, device)
 
 
 def _torchs(layer: nn.Module) -> nn.Module:
@@ -114,18 +118,19 @@ def train(
 
     `frozen` is D as G's update sees it, without a gradient of its own.
     """
-    config, batch = given.config, given.config.batch // count
+    config, batch, device = given.config, given.config.batch // count, given.device
     optimizers = {"G": optimizer(config, G, "G"), "D": optimizer(config, D, "D")}
     order = torch.randperm(len(given.images))[rank::count]
-    ones, zeros = torch.ones(batch, 1), torch.zeros(batch, 1)
+    order = order.to(device)
+    ones, zeros = torch.ones(batch, 1, device=device), torch.zeros(batch, 1, device=device)
     at, seconds = 0, []
     for _ in range(given.steps):
         began = time.perf_counter()
         for player in config.turn:
-            latents = torch.rand(batch, config.latent_dim) * 2 - 1
+            latents = torch.rand(batch, config.latent_dim, device=device) * 2 - 1
             optimizers[player].zero_grad(set_to_none=True)
             if player == "D":
-                rows = order[torch.arange(at, at + batch) % len(order)]
+                rows = order[torch.arange(at, at + batch, device=device) % len(order)]
                 at += batch
                 real = to_range(given.images[rows], torch.float32, config.range)
                 with torch.no_grad():
