@@ -99,10 +99,11 @@ def hold(terms: Terms, contestants: list[Contestant], about: str) -> None:
 def compete(contestants: list[Contestant], pairs: int, steps: int, seconds: float) -> None:
     """Let each run `pairs` times in turn, the first one last every other time.
 
-    A run has at least so many steps, and takes so many seconds by a short trial of its own.
+    A run has at least so many steps, and takes so many seconds by a short trial of its own; of 0
+    seconds there is no trial.
     """
-    lengths = {}
-    for each in contestants:
+    lengths = dict.fromkeys((each.name for each in contestants), steps)
+    for each in contestants if seconds else ():
         trial = each.run(max(10, steps // 4))
         lengths[each.name] = max(steps, int(seconds / trial) + 1)
     for number in range(pairs):

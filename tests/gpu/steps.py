@@ -1,7 +1,7 @@
-"""Where the time of a step goes on a device, one rank: steps.py DEVICE STEPS PRESET BATCH.
+"""Where the time of a step goes on a device, one rank: steps.py DEVICE STEPS PRESET:BATCH...
 
-Prints a line of JSON: milliseconds a step, those of its kernels without the gaps between them, and
-what a step asks of the driver.
+Prints a line of JSON for each: milliseconds a step, those of its kernels without the gaps between
+them, and what a step asks of the driver.
 """
 
 import json
@@ -13,6 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 from gan_mpi.cluster.device import place, room_for_data
 from gan_mpi.datasets.find import load_dataset
 from gan_mpi.lifecycle.stopping import StopRequest
+from gan_mpi.mpi.comm import Communicator
 from gan_mpi.mpi.world import leave, world
 from gan_mpi.training.build import build_state
 from gan_mpi.training.feed import Feed
@@ -24,9 +25,8 @@ COUNTED = ("cudaStreamSynchronize", "cudaMemcpyAsync", "cudaLaunchKernel", "cuda
 FEW = 10  # steps that are profiled
 
 
-def main() -> None:
-    device, steps, preset, batch = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
-    comm = world()
+def look(comm: Communicator, device: str, steps: int, preset: str, batch: int) -> None:
+    """Time and profile steps of a preset; print the table, and the line."""
     given = {"preset": preset, "batch": batch, "glyphs": 2000, "steps": 10**6}
     start = comm.on_root(lambda: find_start(given))
     at = place(comm, device).device
@@ -52,11 +52,18 @@ def main() -> None:
     events = seen.key_averages()
     kernels = sum(each.self_device_time_total for each in events) / 1000 / FEW
     calls = {each.key: each.count / FEW for each in events if each.key in COUNTED}
-    found = {"ms": round(ms, 3), "kernels_ms": round(kernels, 3)}
+    found = {"name": f"{preset}, batch {batch}, profiled", "ms": round(ms, 3)}
     if kernels:
-        found["share_of_kernels"] = round(kernels / ms, 2)
+        found |= {"kernels_ms": round(kernels, 3), "share_of_kernels": round(kernels / ms, 2)}
     print(events.table(sort_by="self_cpu_time_total", row_limit=15))
-    print(json.dumps({**found, **calls}))
+    print(json.dumps({**found, **calls}), flush=True)
+
+
+def main() -> None:
+    comm = world()
+    for each in sys.argv[3:]:
+        preset, _, batch = each.partition(":")
+        look(comm, sys.argv[1], int(sys.argv[2]), preset, int(batch))
     leave()
 
 
