@@ -234,6 +234,13 @@ def test_mpich_takes_the_network_whose_addresses_pmi2_can_read(
 
 
 @pytest.mark.launch
+def test_crays_mpich_is_not_asked_to_read_memory_of_gpus(start):
+    code = "import os; from gan_mpi.mpi.world import leave, world; world(); leave(); "
+    code += "print(os.environ.get('MPICH_GPU_SUPPORT_ENABLED'))"
+    assert start(code=code, MPICH_GPU_SUPPORT_ENABLED="1").communicate()[0] == "0\n"
+
+
+@pytest.mark.launch
 def test_ranks_that_pmix_started_for_mpich_are_told_so(start, mpich):
     started = {"PMIX_NAMESPACE": "slurm.pmix.1.0", "PMIX_RANK": "0", "SLURM_STEP_NUM_TASKS": "2"}
     process = start("doctor", code="from gan_mpi.__main__ import main; main()", **started)

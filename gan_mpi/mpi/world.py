@@ -69,6 +69,16 @@ def _settle_network() -> None:
         os.environ.setdefault("MPIR_CVAR_CH4_NETMOD", "ofi")
 
 
+def _settle_gpu_support() -> None:
+    """Let Cray's MPICH begin without reading memory of GPUs, which nothing here gives it.
+
+    Asked for by this variable, as sites do for all, it ends a program that is not linked with its
+    library for that; Python never is.
+    """
+    if "MPICH_GPU_SUPPORT_ENABLED" in os.environ:
+        os.environ["MPICH_GPU_SUPPORT_ENABLED"] = "0"
+
+
 def _mismatch() -> UserError:
     # These processes cannot wait for each other, and Open MPI's launcher ends them all when the
     # first one leaves with a code: let the one that speaks be first.
@@ -89,6 +99,7 @@ def _initialise() -> Communicator:
         _check_library()
         _settle_pmix()
         _settle_network()
+        _settle_gpu_support()
         MPI.Init_thread(MPI.THREAD_MULTIPLE)
     if MPI.COMM_WORLD.size == 1 and launcher.process_count() > 1:
         raise _mismatch()
