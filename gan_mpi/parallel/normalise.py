@@ -152,13 +152,13 @@ def _split(facts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _moments(batch: Tensor, dtype: torch.dtype) -> Tensor:
     """Return count, sums and sums of squares by channel (1 + 2C,) of this rank's, in float64.
 
-    The kernel adds the numbers of a map one after the other in the precision of its input.  So it
-    is given each pixel apart, in `dtype`; what comes of it is added in float64.
+    The kernel adds one number after the other in the precision of its input.  So it is given each
+    pixel of a map apart, in `dtype`, and vectors in float64; what comes of it is added in float64.
     """
     images, channels = batch.shape[:2]
     if not images:
         return batch.new_zeros(1 + 2 * channels, dtype=torch.double)
-    apart = batch.movedim(1, -1).flatten(1).to(dtype)
+    apart = batch.movedim(1, -1).flatten(1).to(dtype) if batch.dim() == 4 else batch.double()
     mean, variance = torch.batch_norm_update_stats(apart, None, None, 0.0)
     means, variances = mean.double().view(-1, channels), variance.double().view(-1, channels)
     count = means.new_full((1,), float(len(means)))
