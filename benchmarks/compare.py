@@ -54,6 +54,8 @@ def main(terms: Terms, peers: str, device: str) -> None:
     """
     if device != "cpu" and terms.count != 1:
         raise click.UsageError("--device cuda compares one rank; give --ranks 1.")
+    if device != "cpu" and "each_tensor" in peers:
+        raise click.UsageError("each_tensor gives MPI the gradients, which are not on the host.")
     what = terms.preset, terms.batch, terms.count, terms.datadir
     contestants = [Contestant("gan-mpi", gan_mpi(*what, TOP, ["--device", device]))]
     chosen = peers.split(",")

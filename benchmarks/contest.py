@@ -17,6 +17,8 @@ from typing import Any
 
 import click
 
+from gan_mpi import __version__
+
 MPIEXEC = shlex.split(os.environ.get("MPIEXEC", str(Path(sys.executable).parent / "mpiexec")))
 
 
@@ -135,7 +137,10 @@ def as_json(contestants: list[Contestant], terms: Terms) -> str:
     about: dict[str, object] = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "processor": processor(),
-        "versions": {name: version(name) for name in ("gan-mpi", "torch", "numpy", "mpi4py")},
+        "versions": {
+            "gan-mpi": __version__,
+            **{name: version(name) for name in ("torch", "numpy", "mpi4py")},
+        },
         "preset": terms.preset,
         "batch": terms.batch,
         "ranks": terms.count,

@@ -1,6 +1,7 @@
 """gan-mpi as a contestant: its own command, and the times that it writes down itself."""
 
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -24,7 +25,8 @@ def gan_mpi(
             options = ["--preset", preset, "--batch", str(batch), "--steps", str(steps)]
             options += ["--checkpoint-every", str(steps), "--run-dir", run_dir, "--quiet"]
             program = [sys.executable, "-m", "gan_mpi", "train", *options, *data, *more]
-            call([*ranks(count), *program], PYTHONPATH=str(tree), PYTHONSAFEPATH="1")
+            path = os.pathsep.join([str(tree), os.environ.get("PYTHONPATH", "")])
+            call([*ranks(count), *program], PYTHONPATH=path, PYTHONSAFEPATH="1")
             lines = Path(run_dir, "stats.jsonl").read_text().splitlines()
         records = [json.loads(line) for line in lines]
         counted = records[int(WARM * len(records)) :]

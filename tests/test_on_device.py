@@ -1,7 +1,18 @@
 """What a GPU would do: nothing crosses that need not, and what is not finite changes nothing."""
 
 import pytest
+import torch
 
+from gan_mpi.game.device_optimizers import make_device_optimizer
+from gan_mpi.game.optimizers import apply_update, load_optimizer, make_optimizer
+from gan_mpi.parallel.bucket import Averages
+from gan_mpi.training.books import Books
+
+OPTIMIZERS = {
+    "adam": {"lr": 0.01, "beta1": 0.5, "beta2": 0.9, "epsilon": 1e-8},
+    "sgd": {"lr": 0.1, "momentum": 0.5},
+    "fsadagrad": {"lr": 0.001, "momentum": 0.99, "beta2": 0.999},
+}
 SMALL = {"precision": "fp64", "batch": 6}
 BASIC = {"batch": 8, "latent_dim": 10}
 ALL = {"instance_noise": 0.2, "replay": 2, "real_targets": "0.7-1.2", "gradient_penalty": 1.0}
@@ -66,6 +77,49 @@ def test_numbers_that_stay_on_a_device_make_the_same_model(mpirun, options):
     assert found["means"][0] < 1e-11, found["means"]
     assert found["counts"] and found["updates"]
     assert found["often"], "reading figures earlier changes them"
+
+
+@pytest.mark.parametrize("updates", [1, 2, 3, 4, 8])
+def test_figures_wait_in_their_order_however_many_there_are(updates):
+    books, noted, expected = Books(), [], []
+    for step in range(600):
+        for number in range(updates):
+            figures = torch.tensor([float(step), float(number)]).double()
+            averages = Averages(
+                ("a", "b"), figures, torch.zeros((), dtype=torch.double), False, False
+            )
+            books.enter(averages, noted.append)
+            expected.append([float(step), float(number), 0.0])
+        books.after(lambda step=step: noted.append(step))
+        expected.append(step)
+    books.settle()
+    assert noted == expected
+
+
+@pytest.mark.parametrize(("kind", "settings"), OPTIMIZERS.items())
+def test_an_optimizer_goes_on_with_what_another_device_saved(kind, settings):
+    """To a device and back, as if there were but one."""
+    makers = [make_optimizer, make_device_optimizer, make_optimizer]
+    weights = []
+    for moves in (False, True):
+        saved, weight = None, torch.linspace(-1, 1, 6).double()
+        for make in makers:
+            parameter = torch.nn.Parameter(weight.clone())
+            optimizer = (make if moves else make_optimizer)(kind, [parameter], settings, 8)
+            if saved is not None:
+                load_optimizer(optimizer, saved)
+            for number in range(3):
+                parameter.grad = torch.cos(weight * (3 + number))
+                apply_update(optimizer)
+            saved, weight = optimizer.state_dict(), parameter.detach()
+        ways = optimizer.param_groups[0]
+        assert (ways.get("fused"), ways.get("foreach")) == {
+            "adam": (True, None),
+            "sgd": (None, True),
+            "fsadagrad": (None, None),
+        }[kind]
+        weights.append(weight)
+    assert torch.allclose(*weights, rtol=0, atol=1e-13)
 
 
 def test_batches_drawn_ahead_are_those_that_would_be_drawn_now(mpirun):

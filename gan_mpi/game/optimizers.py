@@ -44,6 +44,21 @@ def apply_update(optimizer: torch.optim.Optimizer, are_finite: Tensor | None = N
             torch.autograd.graph.increment_version(parameter)
 
 
+def load_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, object]) -> None:
+    """Load a state that may have been saved on another kind of device.
+
+    How an optimizer computes (fused, foreach) stays its own, and one that is OnDevice counts its
+    updates on the host.
+    """
+    (before,) = map(dict, optimizer.param_groups)
+    optimizer.load_state_dict(dict(saved))
+    for way in {"fused", "foreach"} & before.keys():
+        optimizer.param_groups[0][way] = before[way]
+    for state in optimizer.state.values() if isinstance(optimizer, OnDevice) else ():
+        if "step" in state:
+            state["step"] = state["step"].cpu()
+
+
 class FSAdaGrad(torch.optim.Optimizer):
     """CNTK's FSAdaGrad on the mean gradient of a global batch of M samples.
 

@@ -1,6 +1,7 @@
 """Gradients averaged over ranks.
 
-A bucket is one flat buffer a network: [gradients | sums | count | stop flag | 1.0].  Every
+A bucket is one flat buffer a network: [gradients | sums | count | stop flag | 1.0], the last three
+on the host alone.  Every
 rank adds its sums over samples, Allreduce adds the ranks, and all is divided by the
 global count, so that shares of any size, none too, give the mean over the global batch.
 

@@ -96,6 +96,7 @@ class Journal:
         is_due = run.status_is_due(before)
         if not is_due and not run.is_done:
             return
+        run.state.settle()  # the time that a device still takes counts
         now = self._tick()
         record = self._record(now)
         with_lines = is_due or run.options.log_format == "plain"
@@ -149,6 +150,7 @@ class Journal:
 
     def evaluate(self) -> None:
         """Compare samples with the test images.  Collective."""
+        self.run.state.settle()
         with self.run.comm.clock.phase("evaluation"):
             self.board.add_evaluation(self.monitor.evaluate())
 

@@ -70,6 +70,9 @@ class SitesState:
         """Begin to count figures anew, after a status line."""
         self.window.clear()
 
+    def settle(self) -> None:
+        """Do nothing: a site's figures are settled at the end of a round."""
+
     def gather(self, comm: Communicator) -> Checkpoint:
         """Return, on root, the common state and that of every site, by rank.  Collective."""
         local = self.local.gather(self.alone)

@@ -55,6 +55,8 @@ class Books:
         if not self._notes:
             act()
             return
+        if len(self._notes) == len(self._rows):
+            self.settle()
         self._notes.append((lambda _: act(), 0))
 
     def settle(self) -> None:

@@ -85,14 +85,10 @@ class Feed:
         self.config, self.generator, self.device = state.config, state.game.G.network, device
         self.dtype, self.own = DTYPES[state.config.precision], own
         self.images = dataset.images
-        self.reads_ahead = map_of(self.images) is not None and self.images.nbytes >= LARGE
+        is_large = map_of(self.images) is not None and self.images.nbytes >= LARGE
+        self.reads_ahead = is_large and device.type == "cpu"
         self.draws = state.game.draws
         self.kept = keep_on(device, self.images, room)
-        self._reals: Draw = self._draw_next_reals
-        self._latents: Draw = self._draw_next_latents
-        if device.type != "cpu":
-            self._reals = Ahead(self._reals, state.config.batch)
-            self._latents = Ahead(self._latents, state.config.batch)
         self.label_counts = state.data.label_counts
         self.labels = dataset.labels if self.label_counts else None
         self.order = DataOrder(state.config.seed, len(dataset.images))
@@ -101,6 +97,15 @@ class Feed:
         self.all_in_parts = micro_batch is not None and least > micro_batch
         ends = range(self.lo, self.hi, micro_batch or max(1, self.hi - self.lo))
         self.parts = list(itertools.pairwise([*ends, self.hi])) or [(self.lo, self.hi)]
+        self._reals: Ahead | None = None
+        self._latents: Ahead | None = None
+        if device.type != "cpu" and len(self.parts) == 1:
+            self.draw_ahead()
+
+    def draw_ahead(self) -> None:
+        """Let threads draw what the next batches need."""
+        self._reals = Ahead(self._draw_next_reals, self.config.batch)
+        self._latents = Ahead(self._draw_next_latents, self.config.batch)
 
     def about(self) -> list[str]:
         """Say where a device takes the data from."""
@@ -120,10 +125,10 @@ class Feed:
     def next_reals(self, position: int, lo: int, hi: int) -> Batch:
         """Return lo .. hi of the batch of reals from a position of their stream on.
 
-        Its values are (n, *shape), in the range of the run.  Of a large map the rows of the batch
-        after it, if there is one, are read meanwhile.
+        Its values are (n, *shape), in the range of the run.  On a CPU the rows of a large map that
+        the batch after it has, if there is one, are read meanwhile.
         """
-        drawn = self._reals(position, lo, hi)
+        drawn = (self._reals or self._draw_next_reals)(position, lo, hi)
         following = position + self.config.batch
         if self.reads_ahead and following < self.config.steps * self.config.images_per_step:
             read_ahead(self.images, self.rows(following, lo, hi))
@@ -135,7 +140,8 @@ class Feed:
         Its values are (n, latent_dim), and masks of dropout; labels are drawn as often as the
         data have them.
         """
-        return self._part(self._of_latents(self._latents(position, lo, hi), position + lo), lo)
+        drawn = (self._latents or self._draw_next_latents)(position, lo, hi)
+        return self._part(self._of_latents(drawn, position + lo), lo)
 
     def reals(self, images: Array, labels: Array | None, first: int) -> Batch:
         """Return images that nothing else holds, number `first` and on of a stream, as a batch.

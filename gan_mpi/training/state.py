@@ -12,6 +12,7 @@ from gan_mpi.config.training import TrainConfig
 from gan_mpi.extras.ema import GeneratorEMA
 from gan_mpi.extras.replay import Replay
 from gan_mpi.game.balance import Balance
+from gan_mpi.game.optimizers import load_optimizer
 from gan_mpi.game.players import Game
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.networks.generator import Generator
@@ -68,6 +69,9 @@ class State(Protocol):
     def begin_window(self) -> None:
         """Begin to count figures anew, after a status line."""
 
+    def settle(self) -> None:
+        """Wait for what a device has yet to compute.  Raises UserError if it is not finite."""
+
     def gather(self, comm: Communicator) -> Checkpoint:
         """Return what a checkpoint holds, whole on root.  Collective."""
 
@@ -108,6 +112,10 @@ class RunState:
     @property
     def previous_step(self) -> int:
         return self.progress.step - 1
+
+    def settle(self) -> None:
+        """Note the figures that wait on a device.  Raises UserError if one is not finite."""
+        self.books.settle()
 
     @property
     def window(self) -> Window:
@@ -168,8 +176,8 @@ class RunState:
         G, D = self.game.G, self.game.D
         G.network.load_state_dict(saved["G"])
         D.network.load_state_dict(saved["D"])
-        G.optimizer.load_state_dict(saved["G_optimizer"])
-        D.optimizer.load_state_dict(saved["D_optimizer"])
+        load_optimizer(G.optimizer, saved["G_optimizer"])
+        load_optimizer(D.optimizer, saved["D_optimizer"])
         if self.ema is not None:
             self.ema.load(saved["G_ema"])
         if self.replay is not None:

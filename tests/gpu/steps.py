@@ -8,6 +8,7 @@ import json
 import sys
 import time
 
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from gan_mpi.cluster.device import place, room_for_data
@@ -21,7 +22,7 @@ from gan_mpi.training.start import find_start
 from gan_mpi.training.supply import Supply
 from gan_mpi.training.turn import Turn
 
-COUNTED = ("cudaStreamSynchronize", "cudaMemcpyAsync", "cudaLaunchKernel", "cudaGraphLaunch")
+COUNTED = ("cudaStreamSynchronize", "cudaMemcpyAsync", "cudaLaunchKernel", "cudaLaunchKernelExC")
 FEW = 10  # steps that are profiled
 
 
@@ -50,7 +51,12 @@ def look(comm: Communicator, device: str, steps: int, preset: str, batch: int) -
     with profile(activities=activities) as seen:
         play(FEW)
     events = seen.key_averages()
-    kernels = sum(each.self_device_time_total for each in events) / 1000 / FEW
+    kernels = sum(
+        each.self_device_time_total
+        for each in events
+        if each.device_type != DeviceType.CPU and not each.is_user_annotation
+    )
+    kernels = kernels / 1000 / FEW
     calls = {each.key: each.count / FEW for each in events if each.key in COUNTED}
     found = {"name": f"{preset}, batch {batch}, profiled", "ms": round(ms, 3)}
     if kernels:

@@ -11,7 +11,7 @@ from gan_mpi.errors import UserError
 from gan_mpi.parallel import bucket
 from gan_mpi.runs.record import DataRecord
 from gan_mpi.training.build import build_game
-from gan_mpi.training.feed import Ahead, Feed
+from gan_mpi.training.feed import Feed
 from gan_mpi.training.state import RunState
 from gan_mpi.training.supply import Supply
 from gan_mpi.training.turn import Turn
@@ -162,7 +162,7 @@ def _fed(comm, micro_batch, options):
     ahead = feed_of(comm, state, data_of(state.config.dataset), micro_batch, room=10**9)
     assert plain.kept is None and ahead.kept is not None
     batch = state.config.batch
-    ahead._reals, ahead._latents = Ahead(ahead._reals, batch), Ahead(ahead._latents, batch)
+    ahead.draw_ahead()
     for number in (0, 1, 2, 1, 5, 6, 500):
         for part in plain.parts:
             for each in ("next_reals", "next_latents"):
