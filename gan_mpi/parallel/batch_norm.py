@@ -25,6 +25,7 @@ class BatchNorm(nn.Module):
 
     comm: Communicator | None = None  # None: the only rank
     local = False
+    native = True  # whether features of this rank alone are normalised by torch's own function
     sizes: tuple[int, ...] | None = None  # of batches that lie behind one another; None: of one
     running_mean: Tensor
     running_var: Tensor
@@ -48,7 +49,7 @@ class BatchNorm(nn.Module):
         sizes = self.sizes or (len(inputs),)
         if self.local or (comm is not None and comm.world_size == 1):
             comm = None
-        if comm is None and inputs.dim() == 2 and min(sizes) > 1:
+        if self.native and comm is None and inputs.dim() == 2 and min(sizes) > 1:
             with clock.phase("batch_norm"):
                 return self._natively(inputs, sizes)
         over = Over(comm, sizes, self.eps, clock)

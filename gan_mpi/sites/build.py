@@ -12,6 +12,7 @@ from gan_mpi.config.values import block_momentum, round_length
 from gan_mpi.datasets.dataset import Dataset
 from gan_mpi.errors import UserError, invalid_value
 from gan_mpi.mpi.comm import Communicator
+from gan_mpi.parallel.batch_norm import batch_norms
 from gan_mpi.parallel.replicas import broadcast_network
 from gan_mpi.runs.record import DataRecord, SiteRecord
 from gan_mpi.sites.average import WeightAverage
@@ -48,6 +49,8 @@ def build_sites(
         comm.alike(lambda: require_statistics(local, share, "or start fewer sites"))
     for network in local.networks.values():
         broadcast_network(comm, network)
+        for layer in batch_norms(network):
+            layer.native = False  # sites compute to the last bit what replicas do
     batch = hi - lo if own_data else config.batch
     turns = comm.alike(lambda: turns_of_a_round(config, images, batch))
     state = SitesState(
