@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from gan_mpi.game.device_optimizers import make_device_optimizer
-from gan_mpi.game.optimizers import apply_update, load_optimizer, make_optimizer
+from gan_mpi.game.device_optimizers import ON_DEVICE
+from gan_mpi.game.optimizers import ON_HOST, apply_update, load_optimizer, make_optimizer
 from gan_mpi.parallel.bucket import Averages
 from gan_mpi.training.books import Books
 
@@ -99,13 +99,14 @@ def test_figures_wait_in_their_order_however_many_there_are(updates):
 @pytest.mark.parametrize(("kind", "settings"), OPTIMIZERS.items())
 def test_an_optimizer_goes_on_with_what_another_device_saved(kind, settings):
     """To a device and back, as if there were but one."""
-    makers = [make_optimizer, make_device_optimizer, make_optimizer]
+    places = [ON_HOST, ON_DEVICE, ON_HOST]
     weights = []
     for moves in (False, True):
         saved, weight = None, torch.linspace(-1, 1, 6).double()
-        for make in makers:
+        for kinds in places:
             parameter = torch.nn.Parameter(weight.clone())
-            optimizer = (make if moves else make_optimizer)(kind, [parameter], settings, 8)
+            kinds = kinds if moves else ON_HOST
+            optimizer = make_optimizer(kind, [parameter], settings, 8, kinds)
             if saved is not None:
                 load_optimizer(optimizer, saved)
             for number in range(3):

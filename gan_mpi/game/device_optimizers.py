@@ -5,12 +5,12 @@ take others, which change nothing, without that anybody waits for it.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from gan_mpi.game.optimizers import FSAdaGrad, OnDevice
+from gan_mpi.game.optimizers import FSAdaGrad, Kinds, OnDevice
 
 Tensors = list[Tensor] | tuple[Tensor, ...]
 Pair = tuple[float, float]  # a number of an update, and one with which nothing changes
@@ -133,19 +133,4 @@ def _move_average(averages: list[Tensor], values: Tensors, keep: Tensor, new: Te
     torch._foreach_add_(averages, torch._foreach_mul(values, new))
 
 
-def make_device_optimizer(
-    kind: str,
-    parameters: Iterable[torch.nn.Parameter],
-    settings: dict[str, float],
-    batch: int,
-) -> torch.optim.Optimizer:
-    """Return what make_optimizer() does, for parameters on a device."""
-    lr = settings["lr"]
-    if kind == "fsadagrad":
-        return DeviceFSAdaGrad(parameters, lr, settings["momentum"], settings["beta2"], batch)
-    if kind == "adam":
-        betas = settings["beta1"], settings["beta2"]
-        return DeviceAdam(parameters, lr, betas, settings["epsilon"])
-    if kind == "sgd":
-        return DeviceSGD(parameters, lr, settings["momentum"])
-    raise ValueError(f"no optimizer is called {kind!r}")
+ON_DEVICE: Kinds = {"fsadagrad": DeviceFSAdaGrad, "adam": DeviceAdam, "sgd": DeviceSGD}

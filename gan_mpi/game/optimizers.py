@@ -2,7 +2,8 @@
 
 import inspect
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -21,6 +22,10 @@ def _spare_the_compiler() -> None:
 
 
 _spare_the_compiler()
+
+
+# Optimizers by name, each with settings of its own.
+Kinds = Mapping[str, Callable[..., torch.optim.Optimizer]]  # type: ignore[explicit-any]
 
 
 class OnDevice:
@@ -124,21 +129,32 @@ class FSAdaGrad(torch.optim.Optimizer):
         torch._foreach_add_(parameters, smoothed, alpha=-group["lr"])
 
 
+ON_HOST: Kinds = {
+    "fsadagrad": FSAdaGrad,
+    "adam": partial(torch.optim.Adam, fused=True),
+    "sgd": partial(torch.optim.SGD, foreach=True),
+}
+
+
 def make_optimizer(
     kind: str,
     parameters: Iterable[torch.nn.Parameter],
     settings: dict[str, float],
     batch: int,
+    kinds: Kinds = ON_HOST,
 ) -> torch.optim.Optimizer:
-    """Return a 'fsadagrad', 'adam' or 'sgd' over the mean gradient of `batch` samples."""
+    """Return a 'fsadagrad', 'adam' or 'sgd' over the mean gradient of `batch` samples.
+
+    `kinds` are those of the host, or ON_DEVICE of game/device_optimizers.py.
+    """
     lr = settings["lr"]
     if kind == "fsadagrad":
-        return FSAdaGrad(parameters, lr, settings["momentum"], settings["beta2"], batch)
+        return kinds[kind](parameters, lr, settings["momentum"], settings["beta2"], batch)
     if kind == "adam":
         betas = settings["beta1"], settings["beta2"]
-        return torch.optim.Adam(parameters, lr, betas, settings["epsilon"], fused=True)
+        return kinds[kind](parameters, lr, betas, settings["epsilon"])
     if kind == "sgd":
-        return torch.optim.SGD(parameters, lr, settings["momentum"], foreach=True)
+        return kinds[kind](parameters, lr, settings["momentum"])
     raise ValueError(f"no optimizer is called {kind!r}")
 
 

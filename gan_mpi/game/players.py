@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from gan_mpi.config.optimizer import OptimizerConfig
 from gan_mpi.game.batch import Batch, Draw
-from gan_mpi.game.device_optimizers import make_device_optimizer
+from gan_mpi.game.device_optimizers import ON_DEVICE
 from gan_mpi.game.losses import Loss
-from gan_mpi.game.optimizers import apply_update, make_optimizer
+from gan_mpi.game.optimizers import ON_HOST, apply_update, make_optimizer
 from gan_mpi.game.precision import Applied, Compute, plainly
 from gan_mpi.networks.generator import Generator
 from gan_mpi.parallel.batch_norm import (
@@ -81,8 +81,9 @@ def make_player(
     There is room in its bucket for so many figures besides the usual ones.
     """
     bucket = GradientBucket(network, room=len(REAL_SUMS + FAKE_SUMS) + figures)
-    make = make_optimizer if bucket.on_host else make_device_optimizer
-    optimizer = make(config.optimizer, network.parameters(), config.settings, batch)
+    kinds = ON_HOST if bucket.on_host else ON_DEVICE
+    parameters = network.parameters()
+    optimizer = make_optimizer(config.optimizer, parameters, config.settings, batch, kinds)
     return Player(network, bucket, optimizer)
 
 

@@ -148,7 +148,8 @@ class Feed:
 
         It has nothing for extras.
         """
-        return self._of_reals(self._carriable(images=images, labels=labels), first)
+        pixels = {"images": carriable(images, self.device)}
+        return self._of_reals(pixels | self._carriable(labels=labels), first)
 
     def latents(self, purposes: tuple[Purpose, Purpose, Purpose], first: int, last: int) -> Batch:
         """Return numbers first..last of streams of latents, of masks and of labels.
@@ -161,10 +162,12 @@ class Feed:
         """Return images, or their rows in what the device keeps, labels, and what extras want."""
         rows = self.rows(position, lo, hi)
         labels = None if self.labels is None else self.labels[rows]
-        images = {"rows": rows} if self.kept is not None else {"images": take(self.images, rows)}
-        return self._carriable(labels=labels, **images) | self._draw_extras(
-            "real", position, lo, hi
-        )
+        if self.kept is None:
+            images = {"images": carriable(take(self.images, rows), self.device)}
+        else:
+            images = self._carriable(rows=rows)
+        extras = self._draw_extras("real", position, lo, hi)
+        return images | self._carriable(labels=labels) | extras
 
     def _draw_next_latents(self, position: int, lo: int, hi: int) -> Drawn:
         """Return latents with their masks, labels, and what extras want."""
@@ -190,27 +193,31 @@ class Feed:
         return self._carriable(values=values, labels=labels)
 
     def _carriable(self, **arrays: Array | None) -> Drawn:
-        """Return arrays by name as the networks want them, ready to be brought to the device."""
-        drawn = {}
-        for name, array in arrays.items():
-            if array is None:
-                continue
-            if array.dtype.kind in "iu" and name != "images":
-                array = array.astype(np.int64)
-            is_drawn = array.dtype.kind == "f" and name != "images"
-            drawn[name] = carriable(array, self.device, self.dtype if is_drawn else None)
-        return drawn
+        """Return arrays by name, numbers in the run's precision, ready to be brought to the device.
+
+        Those that are None are left out; integers become int64.
+        """
+        types = {"f": self.dtype, "i": torch.int64, "u": torch.int64, "b": torch.bool}
+        return {
+            name: carriable(array, self.device, types[array.dtype.kind])
+            for name, array in arrays.items()
+            if array is not None
+        }
+
+    def _there(self, drawn: Drawn) -> Drawn:
+        """Return what was drawn on the device, without waiting for it."""
+        return {name: each.to(self.device, non_blocking=True) for name, each in drawn.items()}
 
     def _of_reals(self, drawn: Drawn, first: int) -> Batch:
         """Return images (n, *shape), or rows of those that are kept, as a batch."""
-        there = {name: each.to(self.device, non_blocking=True) for name, each in drawn.items()}
+        there = self._there(drawn)
         if "rows" in there and self.kept is not None:
             there["images"] = self.kept.index_select(0, there.pop("rows"))
         values = to_range(there.pop("images"), self.dtype, self.config.range)
         return Batch("real", values, first, there.pop("labels", None), drawn=there)
 
     def _of_latents(self, drawn: Drawn, first: int) -> Batch:
-        there = {name: each.to(self.device, non_blocking=True) for name, each in drawn.items()}
+        there = self._there(drawn)
         return Batch("fake", there.pop("values"), first, there.pop("labels", None), drawn=there)
 
     def _part(self, batch: Batch, lo: int) -> Batch:
