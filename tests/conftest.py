@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ranks.forks import Forks
 from ranks.pool import Pool
 
 HERE = Path(__file__).parent
@@ -51,7 +52,8 @@ def environment():
     return {**LAPTOP, "PRTE_MCA_prte_tmpdir_base": SESSIONS.name, **os.environ}
 
 
-STAY = Pool(RANKS, MPIEXEC, environment)
+FORKS = Forks(HERE, environment)
+STAY = Pool(RANKS, MPIEXEC, FORKS.python, environment)
 
 
 def pytest_collection_modifyitems(items):
@@ -65,7 +67,7 @@ def pytest_collection_modifyitems(items):
 def pytest_sessionstart(session):
     """Let the ranks come up while tests are collected, of which those of clusters take none."""
     if not session.config.option.collectonly and session.config.option.markexpr != "cluster":
-        STAY.launch()
+        STAY.launch()  # and with it what forks
 
 
 def pytest_collection_finish():
@@ -76,6 +78,7 @@ def pytest_collection_finish():
 def pytest_sessionfinish(session):
     if STAY.process is not None:
         STAY.kill()
+    FORKS.end()
 
 
 @pytest.fixture(scope="session")
@@ -85,7 +88,7 @@ def ranks():
     def run(size, job, timeout=60):
         if size <= STAY.size:
             return STAY.run(size, job, timeout)
-        with Pool(size, MPIEXEC, environment) as pool:
+        with Pool(size, MPIEXEC, FORKS.python, environment) as pool:
             return pool.run(size, job, timeout)
 
     return run
@@ -98,9 +101,9 @@ def mpirun(ranks):
     A deadlock ends with the stacks of all ranks.
     """
 
-    def run(size, function, *arguments, timeout=60):
+    def run(size, function, *arguments, timeout=60, charts=False):
         job = {"function": function, "arguments": arguments, "folder": str(HERE)}
-        reports = ranks(size, job, timeout)
+        reports = ranks(size, {**job, "charts": charts}, timeout)
         for report in reports:
             assert report["out"] == "", "what runs quietly prints nothing"
         return [report["answer"] for report in reports]
@@ -112,17 +115,19 @@ def mpirun(ranks):
 def start(request, tmp_path):
     """Start `gan-mpi ARGUMENTS` anew in tmp_path, under mpiexec if `size` is given.
 
-    Only for tests marked launch: it takes seconds where `gan_mpi` takes none.
+    Only for tests marked launch: it takes seconds where `gan_mpi` takes none.  The processes are
+    forks of one that has imported torch, unless they should be `fresh`: then they import it.
     """
     assert request.node.get_closest_marker("launch"), "not marked as a test that starts its own"
     started = []
 
-    def run(*arguments, size=None, timeout=60, code=None, **variables):
+    def run(*arguments, size=None, timeout=60, code=None, fresh=False, **variables):
         launch = [] if size is None else [*MPIEXEC, "-n", str(size)]
         folder = tempfile.mkdtemp(dir=SESSIONS.name)
         code = code or WITH_STACKS.format(timeout)
+        python = [sys.executable, "-c", code] if fresh else FORKS.python(code)
         process = subprocess.Popen(
-            [*launch, sys.executable, "-c", code, *map(str, arguments)],
+            [*launch, *python, *map(str, arguments)],
             cwd=tmp_path,
             env={**environment(), "PRTE_MCA_prte_tmpdir_base": str(folder), **variables},
             stdout=subprocess.PIPE,
@@ -157,13 +162,14 @@ def gan_mpi_in(ranks):
     """Run `gan-mpi ARGUMENTS` in a folder on ranks that stay; return what a process would be.
 
     Without `size` it is as if there were no mpiexec.  `code` may change something for the time
-    of main(), which it calls.
+    of main(), which it calls.  Without `charts` losses.png is empty: drawing it takes longer
+    than most of these trainings.
     """
 
-    def run(folder, *arguments, size=None, timeout=60, code=MAIN, **variables):
+    def run(folder, *arguments, size=None, timeout=60, code=MAIN, charts=False, **variables):
         words = [*map(str, arguments)]
         job = {"code": code, "arguments": words, "folder": str(folder), "alone": size is None}
-        reports = ranks(size or 1, {**job, "variables": variables}, timeout)
+        reports = ranks(size or 1, {**job, "charts": charts, "variables": variables}, timeout)
         codes = {report["answer"] for report in reports}
         out, err = ("".join(report[name] for report in reports) for name in ("out", "err"))
         assert len(codes) == 1, f"the ranks left with {codes}:\n{out}{err}"

@@ -1,6 +1,7 @@
 """gan-mpi bench: what it times, counts and refuses."""
 
 import csv
+import functools
 import json
 import os
 
@@ -17,6 +18,13 @@ MAIN = "from gan_mpi.__main__ import main\ntry: main()\nfinally: os.sched_getaff
 G_LAYERS, D_LAYERS = (2 * 100 * 128, 2 * 128 * 784), (2 * 784 * 128, 2 * 128)
 OF_D = sum(G_LAYERS) + 2 * (2 * sum(D_LAYERS) + D_LAYERS[1])
 OF_G = 2 * sum(G_LAYERS) + G_LAYERS[1] + 2 * sum(D_LAYERS)
+
+
+@pytest.fixture
+def gan_mpi(gan_mpi):
+    """The same with small matrices, whose product takes a moment."""
+    code = "from gan_mpi.bench import rates; rates.SIDE = 64; from gan_mpi.__main__ import main; "
+    return functools.partial(gan_mpi, code=code + "main()")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import IS_MPICH, MPIEXEC, environment
+from conftest import FORKS, IS_MPICH, MAIN, MPIEXEC, environment
 
 import gan_mpi
 from gan_mpi.cluster.facts import Facts
@@ -87,7 +87,7 @@ def test_another_version_and_other_code_of_the_package(tmp_path, what):
 
 @pytest.mark.launch
 def test_training_refuses_it_too(tmp_path):
-    train = [sys.executable, "-m", "gan_mpi", "train", "--glyphs", "20", "--steps"]
+    train = [*FORKS.python(MAIN), "train", "--glyphs", "20", "--steps"]
     done = subprocess.run(
         [*MPIEXEC, "-n", "1", *train, "1", ":", "-n", "1", *train, "2"],
         cwd=tmp_path,

@@ -188,7 +188,7 @@ def test_training_keeps_the_best_and_a_resume_repeats_the_figures(
         {**given, "steps": 60, "run_dir": "whole"},
         {**given, "steps": 25, "run_dir": "parts"},
     ]
-    assert mpirun(2, "train_outcomes", runs, str(tmp_path))[0] == [0, 0]
+    assert mpirun(2, "train_outcomes", runs, str(tmp_path), charts=True)[0] == [0, 0]
     # As if it had been killed after step 25 and before anything later was saved.
     again = [{**given, "steps": 60, "run_dir": "parts"}]
     assert mpirun(2, "train_outcomes", again, str(tmp_path))[0] == [0]

@@ -1,11 +1,10 @@
 """No rank dies alone: whatever fails on one ends all, promptly, with a code and one sentence."""
 
 import subprocess
-import sys
 import time
 
 import pytest
-from conftest import IS_MPICH, MPIEXEC, environment, write_idx
+from conftest import FORKS, IS_MPICH, MPIEXEC, environment, write_idx
 
 from gan_mpi.mpi import launcher
 from gan_mpi.mpi.comm import free_bytes
@@ -74,7 +73,7 @@ def test_a_rank_that_fails_in_a_step_ends_the_job(launch, tmp_path, kind):
 @pytest.mark.parametrize("code", [BEFORE_MPI, ONE_WRONG_OPTION], ids=["import", "option"])
 def test_a_rank_that_fails_before_mpi_ends_the_job(launch, code):
     begin = time.monotonic()
-    result = launch(size=3, code=code, timeout=40)
+    result = launch(size=3, code=code, timeout=40, fresh=True)
     assert result.returncode in (1, 2), result.stderr
     assert time.monotonic() - begin < 10
 
@@ -82,7 +81,7 @@ def test_a_rank_that_fails_before_mpi_ends_the_job(launch, code):
 @pytest.mark.launch
 def test_a_usage_error_is_printed_once(launch, tmp_path):
     for arguments in (("train", "--batch", "0"), ("sample", "--grid", "x"), ("tain",)):
-        result = launch(*arguments, size=3)
+        result = launch(*arguments, size=3, fresh=True)
         assert result.returncode == 2
         assert result.stderr.count("Error: ") == 1
     assert list(tmp_path.iterdir()) == []
@@ -210,7 +209,7 @@ def test_all_ranks_leave_with_one_code(tmp_path, code):
     """MPICH's mpiexec combines the codes of its ranks bit by bit: 75 and 76 would make 79."""
     own = '"$@"; code=$?; echo $code > code-$$; exit $code'
     train = ("train", "--glyphs", "50", "--batch", "30", "--steps", "8", *OPTIONS[code])
-    words = ("sh", "-c", own, "sh", sys.executable, "-c", SIGNALLED, *train)
+    words = ("sh", "-c", own, "sh", *FORKS.python(SIGNALLED), *train)
     done = subprocess.run(
         [*MPIEXEC, "-n", "3", *words],
         cwd=tmp_path,

@@ -1,5 +1,7 @@
 """The networks of every preset, held against figures taken from their originals' texts."""
 
+import copy
+import functools
 import math
 from dataclasses import replace
 
@@ -128,15 +130,15 @@ LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, BatchNorm)
 
 
 def networks(preset, **given):
-    """Return the config, the shape of a sample, G and D of a preset."""
+    """Return the config, the shape of a sample, and copies of G and D of a preset."""
+    return copy.deepcopy(drawn_once(preset, **given))
+
+
+@functools.cache
+def drawn_once(preset, **given):
     config = new_config({"preset": preset, **given})
     shape = SHAPES[config.dataset]
-    return (
-        config,
-        shape,
-        build_generator(config, shape),
-        build_discriminator(config, shape),
-    )
+    return config, shape, build_generator(config, shape), build_discriminator(config, shape)
 
 
 def test_every_name_has_networks_and_every_preset_has_figures():

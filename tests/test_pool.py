@@ -4,13 +4,13 @@ import re
 import time
 
 import pytest
-from conftest import MAIN, MPIEXEC, environment
+from conftest import FORKS, MAIN, MPIEXEC, environment
 from ranks.pool import JobFailed, Pool
 
 
 @pytest.fixture(scope="module")
 def pool():
-    with Pool(2, MPIEXEC, environment) as pool:
+    with Pool(2, MPIEXEC, FORKS.python, environment) as pool:
         yield pool
 
 
@@ -114,7 +114,7 @@ def test_the_launcher_says_how_many_ranks_the_job_has(pool, size):
 
 def test_ranks_that_do_not_come_up_are_a_failure(tmp_path):
     with (
-        Pool(2, ["sh", "-c", "echo no such launcher; exit 1"], environment) as pool,
+        Pool(2, ["sh", "-c", "echo no such launcher; exit 1"], FORKS.python, environment) as pool,
         pytest.raises(JobFailed, match="did not come up:\nno such launcher"),
     ):
         do(pool, 2, "sizes")
@@ -135,7 +135,10 @@ def essence(text):
 @pytest.mark.launch
 @pytest.mark.parametrize("words", [["tain"], ["train", "--glyphs", "20", "--steps", "1"]])
 def test_a_job_of_the_pool_ends_as_a_launch_does(launch, gan_mpi_in, tmp_path_factory, words):
-    one, other = launch(*words, size=2), gan_mpi_in(tmp_path_factory.mktemp("x"), *words, size=2)
+    one, other = (
+        launch(*words, size=2, fresh=True),
+        gan_mpi_in(tmp_path_factory.mktemp("x"), *words, size=2),
+    )
     assert one.returncode == other.returncode
     for stream in ("stdout", "stderr"):
         texts = [essence(getattr(each, stream)) for each in (one, other)]

@@ -175,7 +175,7 @@ def test_a_report_needs_neither_torch_nor_mpi(launch, tmp_path, runs):
         "try: main()\n"
         "finally: print('LOADED', 'torch' in sys.modules, 'mpi4py.MPI' in sys.modules)"
     )
-    result = launch("report", *runs, code=code)
+    result = launch("report", *runs, code=code, fresh=True)
     assert "report.html: 2 run(s)" in result.stdout
     assert "LOADED False False" in result.stdout
 

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
+from conftest import FORKS, MAIN
 from test_signals import OPTIONS, wait_until_it_trains
 
 from gan_mpi.cli import cli
@@ -42,7 +43,7 @@ def status(*arguments):
 def stopped(tmp_path_factory, gan_mpi_in):
     """A run that was looked at while it trained, stopped by a signal, and did 5 steps more."""
     folder = tmp_path_factory.mktemp("status")
-    train = [sys.executable, "-m", "gan_mpi", *OPTIONS]
+    train = [*FORKS.python(MAIN), *OPTIONS]
     process = subprocess.Popen(train, cwd=folder, stdout=subprocess.DEVNULL)
     wait_until_it_trains(process, folder / "run")
     while (running := read_status(folder / "run"))["state"] == "starting":

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from conftest import MAIN
 from PIL import Image
@@ -18,9 +19,13 @@ def stats(run_dir):
 
 
 def test_a_run_leaves_what_a_person_and_a_resume_need(gan_mpi, tmp_path):
-    result = gan_mpi("train", *SMALL, "--steps", "4", "--checkpoint-every", "2", size=2)
+    command = ("train", *SMALL, "--steps", "4", "--checkpoint-every", "2")
+    result = gan_mpi(*command, size=2, charts=True)
     assert result.returncode == 0, result.stderr
     run_dir = tmp_path / "runs" / "00000-basic-glyphs-b32"
+    with Image.open(run_dir / "losses.png") as chart:
+        assert chart.size == (880, 660) and chart.info["preset"] == "basic"
+        assert len(np.unique(np.asarray(chart))) > 50
     assert sorted(path.name for path in run_dir.iterdir()) == sorted(
         [
             *(f"checkpoint-{step:06d}.pt" for step in (0, 2, 4)),

@@ -30,6 +30,7 @@ from gan_mpi.mpi import launcher
 from gan_mpi.mpi import world as world_module
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.options.begin import importing
+from gan_mpi.recording import gallery
 from ranks import device, metrics, misbehaviour, overlap, parallel, programs, sites, training
 from ranks.pool import DUMP, TESTS
 
@@ -76,6 +77,8 @@ def report_of(everyone, job, launched):
             began = time.time()
             phases.process_start = lambda: began
             world_module.MPI = WorldOfJob(group)
+            if not job.get("charts"):
+                gallery.draw_losses = lambda *_: b""
             work = run_main if "code" in job else run_function
             answer = json.dumps(work(group, job))
         return {"answer": json.loads(answer), "leaves": leaves}
@@ -232,7 +235,3 @@ def import_all():
 
 def own_modules():
     return [module for name, module in sys.modules.items() if name.partition(".")[0] == "gan_mpi"]
-
-
-if __name__ == "__main__":
-    serve(sys.argv[1])

@@ -83,7 +83,7 @@ def evaluated(comm, run_dir, samples):
 def evaluate_outcomes(comm, calls, folder):
     """Call evaluate() for each source, step and classifier; return the error, as train_outcomes."""
     os.chdir(folder)
-    found = []
+    found, find.DRAWN_TEST = [], 500
     for source, step, classifier in calls:
         try:
             found.append(evaluate(comm, Path(source), step, None, 100, classifier, True))

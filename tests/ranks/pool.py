@@ -10,7 +10,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from multiprocessing.connection import Connection, wait
@@ -19,6 +18,7 @@ from pathlib import Path
 TESTS = Path(__file__).parents[1]
 START = 120  # seconds for ranks to come up on a busy machine
 ALIKE = 0.5  # seconds for the other ranks to fail or leave as the first one did
+SERVE = "import sys; from ranks.main import serve; serve(sys.argv[1])"
 DUMP = signal.SIGUSR2  # has a rank write its stacks, wherever it hangs
 
 
@@ -29,9 +29,12 @@ class JobFailed(AssertionError):
 class Pool:
     """So many ranks, started by launch() or by the first job."""
 
-    def __init__(self, size, mpiexec, environment):
-        """`environment` returns the variables that a program started now would get."""
-        self.size, self.mpiexec, self.environment = size, mpiexec, environment
+    def __init__(self, size, mpiexec, python, environment):
+        """`environment` returns the variables that a program started now would get.
+
+        `python` returns the command that runs a piece of code.
+        """
+        self.size, self.mpiexec, self.python, self.environment = size, mpiexec, python, environment
         self.process = None
 
     def __enter__(self):
@@ -81,7 +84,7 @@ class Pool:
         """Start the ranks, and do not wait for them."""
         self.folder = Path(tempfile.mkdtemp(prefix="gan-mpi-ranks-"))
         self.pids, self.connections, at = (), (), str(self.folder / "socket")
-        command = [*self.mpiexec, "-n", str(self.size), sys.executable, "-m", "ranks.main", at]
+        command = [*self.mpiexec, "-n", str(self.size), *self.python(SERVE), at]
         self.server = socket.socket(socket.AF_UNIX)
         self.server.bind(at)
         self.server.listen()
