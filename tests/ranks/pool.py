@@ -69,7 +69,8 @@ class Pool:
         return found
 
     def kill(self):
-        """End mpiexec and the ranks, whatever they do."""
+        """End mpiexec and the ranks, whatever they do, and remove the memory that they share."""
+        shared = {path for pid in self.pids for path in _shared_memory(pid)}
         for kill, number in ((os.killpg, self.process.pid), *((os.kill, n) for n in self.pids)):
             with contextlib.suppress(ProcessLookupError):
                 kill(number, signal.SIGKILL)
@@ -78,6 +79,8 @@ class Pool:
             connection.close()
         self.server.close()
         shutil.rmtree(self.folder)
+        for path in shared:
+            path.unlink(missing_ok=True)
         self.process = None
 
     def launch(self):
@@ -164,3 +167,11 @@ class Pool:
             text = self._text(rank, "stacks")
             time.sleep(0.1)
         return text
+
+
+def _shared_memory(pid):
+    """Return the files in /dev/shm that a process has mapped, which MPICH leaves if killed."""
+    with contextlib.suppress(OSError):
+        words = (line.split() for line in Path(f"/proc/{pid}/maps").read_text().splitlines())
+        return {Path(each[-1]) for each in words if each[-1].startswith("/dev/shm/mpich")}
+    return set()
