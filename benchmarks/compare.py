@@ -57,7 +57,8 @@ def main(terms: Terms, peers: str, device: str) -> None:
     if device != "cpu" and "each_tensor" in peers:
         raise click.UsageError("each_tensor gives MPI the gradients, which are not on the host.")
     what = terms.preset, terms.batch, terms.count, terms.datadir
-    contestants = [Contestant("gan-mpi", gan_mpi(*what, TOP, ["--device", device]))]
+    more = ["--device", device] + ["--graphs"] * (device != "cpu")
+    contestants = [Contestant("gan-mpi", gan_mpi(*what, TOP, more))]
     chosen = peers.split(",")
     if unknown := [name for name in chosen if name not in LAUNCH]:
         raise click.BadParameter(

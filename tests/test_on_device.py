@@ -1,12 +1,20 @@
 """What a GPU would do: nothing crosses that need not, and what is not finite changes nothing."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from conftest import MAIN
 
+from gan_mpi.config.presets import PRESETS
+from gan_mpi.config.resolve import new_config
 from gan_mpi.game.device_optimizers import ON_DEVICE
+from gan_mpi.game.host import Host
 from gan_mpi.game.optimizers import ON_HOST, apply_update, load_optimizer, make_optimizer
 from gan_mpi.parallel.bucket import Averages
 from gan_mpi.training.books import Books
+from gan_mpi.training.captured import WARM, why_not
+from gan_mpi.training.state import RunState
 
 OPTIMIZERS = {
     "adam": {"lr": 0.01, "beta1": 0.5, "beta2": 0.9, "epsilon": 1e-8},
@@ -16,6 +24,7 @@ OPTIMIZERS = {
 SMALL = {"precision": "fp64", "batch": 6}
 BASIC = {"batch": 8, "latent_dim": 10}
 ALL = {"instance_noise": 0.2, "replay": 2, "real_targets": "0.7-1.2", "gradient_penalty": 1.0}
+SCHEDULED = {"lr_schedule": "cosine", "warmup": 0.05, "ema": 0.1, "d_norm": "spectral"}
 COUNTED = {
     "basic": {"preset": "basic", "batch": 8},
     "dcgan": {"preset": "dcgan", "batch": 4},
@@ -33,6 +42,19 @@ KEPT = {
     "lightning": {"preset": "lightning", **SMALL},
     "balance": {**SMALL, **BASIC, "schedule": "balance"},
     "extras": {**SMALL, **BASIC, **ALL, "conditional": "projection"},
+}
+WHOLE_STEPS = [
+    name for name, preset in PRESETS.items() if "balance" not in preset.settings.values()
+]
+CAPTURED = {name: {"preset": name, "batch": 4} for name in WHOLE_STEPS} | {
+    "schedules": {**BASIC, "lr_schedule": "cosine", "warmup": 0.05, "ema": 0.1, "r1": 1.0},
+    "extras": {**BASIC, **ALL, **SCHEDULED, "conditional": "projection", "g_dropout": 0.2},
+    "adam": {**BASIC, "optimizer": "adam", "d_norm": "spectral", "lr_schedule": "linear"},
+    "sgd": {**BASIC, "optimizer": "sgd", "momentum": 0.5, "d_update": "separate", "flip": 0.1},
+    "two G": {**BASIC, "g_steps": 2, "g_latents": "repeated", "conditional": "auxiliary"},
+    "clipped": {**BASIC, "loss": "wasserstein", "clip": 0.1, "real_targets": "1"},
+    "penalty and norm": {"preset": "dcgan", "batch": 4, "gradient_penalty": 1.0},
+    "fp64": {**BASIC, "precision": "fp64", "replay": 3},
 }
 LEFT_OUT = [
     ({**BASIC, **ALL, "ema": 0.1}, "real"),
@@ -79,17 +101,28 @@ def test_numbers_that_stay_on_a_device_make_the_same_model(mpirun, options):
     assert found["often"], "reading figures earlier changes them"
 
 
+@pytest.mark.parametrize("options", quickly(CAPTURED, "extras"))
+def test_a_turn_that_is_recorded_is_to_the_bit_the_one_that_is_played(mpirun, options):
+    """20 steps, and 10 that another start goes on with."""
+    ((whole, rest, launched),) = mpirun(1, "captured", 20, [options])[0]
+    assert whole[0] == 0, f"{whole[1]} differs"
+    assert rest[0] == 0, f"{rest[1]} differs in a run that goes on"
+    filling = -(-options.get("replay", 0) // 2)  # steps, of two updates of D each
+    assert launched == 20 - filling - WARM - 1
+
+
 @pytest.mark.parametrize("updates", [1, 2, 3, 4, 8])
 def test_figures_wait_in_their_order_however_many_there_are(updates):
-    books, noted, expected = Books(), [], []
+    books, noted, expected = Books(Host()), [], []
     for step in range(600):
         for number in range(updates):
             figures = torch.tensor([float(step), float(number)]).double()
             averages = Averages(
                 ("a", "b"), figures, torch.zeros((), dtype=torch.double), False, False
             )
-            books.enter(averages, noted.append)
-            expected.append([float(step), float(number), 0.0])
+            books.step = step
+            books.enter(averages, lambda figures, step: noted.append([*figures, step]))
+            expected.append([float(step), float(number), 0.0, step])
         books.after(lambda step=step: noted.append(step))
         expected.append(step)
     books.settle()
@@ -136,3 +169,63 @@ def test_an_update_that_is_not_finite_and_all_after_it_change_nothing(mpirun, op
     ((changed, said, code),) = mpirun(1, "left_out", [(options, kind)])[0]
     assert changed == []
     assert code == 76 and "in step 4. The last checkpoint is kept" in said
+
+
+RECORDED = (
+    """
+from gan_mpi.parallel import bucket
+from gan_mpi.training import replicas
+from ranks.device import Tape
+bucket.is_host = lambda device: False
+replicas.graph_of = lambda device: Tape()
+"""
+    + MAIN
+)
+
+
+def test_a_run_on_a_device_that_launches_its_steps_is_the_one_that_plays_them(gan_mpi, tmp_path):
+    """By the command line, with evaluations, checkpoints, and a start that goes on."""
+    options = ("--glyphs", 60, "--batch", 12, "--checkpoint-every", 4, "--keep", "all")
+    for name, graphs in (("played", "--no-graphs"), ("launched", "--graphs")):
+        given = ("train", *options, "--ema", 0.1, "--run-dir", name, "--steps")
+        for steps in (9, 20):
+            done = gan_mpi(*given, steps, graphs, code=RECORDED)
+            assert done.returncode == 0, done.stderr
+            said = "after 3 steps one is recorded, and launched for each that follows."
+            assert (said in done.stdout) == (graphs == "--graphs")
+    for step in (0, 4, 8, 9, 12, 16, 20):
+        one, other = (
+            (tmp_path / name / f"checkpoint-{step:06d}.pt").read_bytes()
+            for name in ("played", "launched")
+        )
+        assert one == other, f"of step {step}"
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "why"),
+    [
+        (("--steps", 1), None, "steps are not recorded: this is for GPUs."),
+        (("--average", "weights"), 2, "Invalid value for '--graphs': it is for one rank, and"),
+    ],
+)
+def test_where_no_step_can_be_recorded_it_is_said(gan_mpi, options, size, why):
+    done = gan_mpi("train", "--glyphs", 20, "--batch", 4, "--graphs", *options, size=size)
+    assert why in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("ranks", "options", "explains", "why"),
+    [
+        (2, {}, False, "gradients are summed over ranks within a step"),
+        (1, {"preset": "paddle-mnist"}, False, "the host chooses who is trained"),
+        (1, {"schedule": "balance"}, False, "the host chooses who is trained"),
+        (1, {}, True, "each update is shown (--explain)"),
+        (1, {}, False, ""),
+    ],
+)
+def test_what_is_recorded_and_what_is_not(ranks, options, explains, why):
+    comm = SimpleNamespace(world_size=ranks)
+    game = SimpleNamespace(G=SimpleNamespace(bucket=SimpleNamespace(on_host=False)))
+    state = RunState(new_config(options), data=None, game=game)
+    found = why_not(comm, state, explains)
+    assert found.startswith(why) and bool(found) == bool(why)

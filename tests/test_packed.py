@@ -19,6 +19,7 @@ from test_packing import command, load, own_cache, pack  # noqa: F401
 from gan_mpi.arrays import map_of, read_ahead, take
 from gan_mpi.datasets import packed
 from gan_mpi.errors import UserError
+from gan_mpi.game.host import Host
 from gan_mpi.runs.checkpoint import read_checkpoint
 from gan_mpi.training import feed
 
@@ -195,7 +196,8 @@ def test_the_next_batch_is_read_while_this_one_is_trained_on(tmp_path, monkeypat
     config = SimpleNamespace(batch=6, seed=0, precision="fp32", range="unit")
     config.steps, config.images_per_step = 10, 6
     game = SimpleNamespace(G=SimpleNamespace(network=None), draws=())
-    state = SimpleNamespace(config=config, game=game, data=SimpleNamespace(label_counts=None))
+    data = SimpleNamespace(label_counts=None)
+    state = SimpleNamespace(config=config, game=game, data=data, host=Host())
     asked, taken = [], []
     monkeypatch.setattr(feed, "read_ahead", lambda images, rows: asked.append(rows.tolist()))
     monkeypatch.setattr(

@@ -101,7 +101,7 @@ def averages(means):
 def state_of(given):
     """Return the state of players that do nothing, and ranks that are none."""
     bucket = SimpleNamespace(gradients=torch.zeros(1))
-    player = SimpleNamespace(update=lambda lr, are_finite: None, bucket=bucket)
+    player = SimpleNamespace(update=lambda update: None, bucket=bucket)
     loss = SimpleNamespace(discriminator=lambda real, fake: real + fake)
     game = SimpleNamespace(G=player, D=player, loss=loss)
     comm = SimpleNamespace(clock=Clock(), alike=lambda function: function())

@@ -87,7 +87,7 @@ class Stage:
 
     def step(self) -> None:
         """Do one turn of the schedule.  Collective."""
-        Turn(self.comm, self.state, self.ranks.supply, self.stop).play()
+        self.ranks.play(Turn(self.comm, self.state, self.ranks.supply, self.stop))
         self.state.settle()  # the step ends when a device has done it
 
     def time(self, seconds: float) -> Steps:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -132,6 +132,41 @@ def carriable(array: Array, device: torch.device, dtype: torch.dtype | None = No
 def carried(array: Array, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
     """Return an array on a device, as another type if given, without waiting for the device."""
     return carriable(array, device, dtype).to(device, non_blocking=True)
+
+
+class DeviceGraph:
+    """What a GPU does, recorded once and launched as one: a CUDA graph, or one of ROCm."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._graph = torch.cuda.CUDAGraph()
+        self._stream = torch.cuda.Stream(device)
+        self._asides: list[Callable[[], None]] = []
+
+    def record(self, launch: Callable[[], object]) -> None:
+        """Record what `launch` has the GPU do, and launch it once.
+
+        Raises RuntimeError if it cannot be recorded.  Other threads may use the GPU meanwhile.
+        """
+        self._asides = []
+        mode = "thread_local"
+        with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode=mode):
+            launch()
+        for act in self._asides:
+            act()
+        self._graph.replay()
+
+    def aside(self, act: Callable[[], None]) -> None:
+        """Within record(), do something before the launch that is no part of it."""
+        self._asides.append(act)
+
+    def replay(self) -> None:
+        """Launch it again."""
+        self._graph.replay()
+
+
+def graph_of(device: torch.device) -> DeviceGraph:
+    """Return a graph of a device, to be recorded."""
+    return DeviceGraph(device)
 
 
 def room_for_data(device: torch.device, ranks: int) -> int:

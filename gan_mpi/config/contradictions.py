@@ -157,6 +157,11 @@ def check_sites(config: TrainConfig, given: Given) -> None:
             "overlap",
             "it hides sums of gradients, and --average weights sums none; leave it out",
         )
+    if by_sites and given.get("graphs"):
+        raise invalid_value(
+            "graphs",
+            "it is for one rank, and --average weights for several; leave it out",
+        )
     if by_sites and given.get("log_format", "plain") != "plain":
         raise invalid_value(
             "log_format",

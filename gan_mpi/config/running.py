@@ -80,6 +80,14 @@ class RunConfig:
         type=bool,
         shown_default="--overlap on several nodes; on one, ranks wait for one sum",
     )
+    graphs: bool | None = setting(
+        None,
+        "Running",
+        "Let a GPU do each step as one, which is recorded once and launched again, where one rank "
+        "trains; the result is the same to the bit with --no-graphs.",
+        type=bool,
+        shown_default="--no-graphs: it was never run on a card",
+    )
     time_limit: str | None = setting(
         None,
         "Running",

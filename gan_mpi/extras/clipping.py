@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+
+from gan_mpi.game.host import DeviceUpdate
 
 
 @dataclass(frozen=True)
@@ -14,10 +16,10 @@ class Clipping:
     size: float
 
     @torch.no_grad()
-    def __call__(self, are_finite: Tensor | None = None) -> None:
+    def __call__(self, update: DeviceUpdate | None = None) -> None:
         for parameter in self.network.parameters():
-            if are_finite is None:
+            if update is None:
                 parameter.clamp_(-self.size, self.size)
             else:
                 clipped = parameter.clamp(-self.size, self.size)
-                parameter.copy_(torch.where(are_finite, clipped, parameter))
+                parameter.copy_(update.choose(clipped, parameter))

@@ -3,9 +3,9 @@
 import copy
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from gan_mpi.game.device_optimizers import numbers
+from gan_mpi.game.host import DeviceUpdate
 from gan_mpi.networks.generator import Generator
 from gan_mpi.runs.checkpoint import SavedEMA
 
@@ -26,18 +26,22 @@ class GeneratorEMA:
         self.network = copy.deepcopy(generator).requires_grad_(False)
 
     @torch.no_grad()
-    def update(self, are_finite: Tensor | None = None) -> None:
-        """Move towards the generator as it is after an update, unless `are_finite` is false."""
+    def update(self, update: DeviceUpdate | None = None) -> None:
+        """Move towards the generator as it is after an update."""
+        averages, tensors = _tensors(self.network), _tensors(self.generator)
+        if update is None:
+            torch._foreach_lerp_(averages, tensors, self._next_weight())
+            return
+        (weight,) = update.numbers(tensors[0], 1, lambda: [(self._next_weight(), 0.0)])
+        steps = torch._foreach_sub(tensors, averages)
+        torch._foreach_mul_(steps, weight)
+        torch._foreach_add_(averages, steps)
+
+    def _next_weight(self) -> float:
+        """Count an update; return how far it moves the average."""
         self.updates += 1
         half_life = min(self.half_life, RAMP * self.updates * self.batch)
-        weight = 1.0 - 0.5 ** (self.batch / half_life)
-        averages, tensors = _tensors(self.network), _tensors(self.generator)
-        if are_finite is None:
-            torch._foreach_lerp_(averages, tensors, weight)
-            return
-        steps = torch._foreach_sub(tensors, averages)
-        torch._foreach_mul_(steps, numbers(tensors[0], are_finite, [(weight, 0.0)])[0])
-        torch._foreach_add_(averages, steps)
+        return 1.0 - 0.5 ** (self.batch / half_life)
 
     def restart(self) -> None:
         """Begin with the generator as it is now."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from gan_mpi.arrays import Array
 from gan_mpi.config.training import TrainConfig
 from gan_mpi.game.batch import Batch
+from gan_mpi.game.host import DeviceUpdate, Host
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.runs.checkpoint import SavedReplay
 from gan_mpi.streams import Purpose, shard, uniforms
@@ -26,7 +27,7 @@ class Replay:
     def __init__(self, comm: Communicator, config: TrainConfig) -> None:
         self.depth, self.seed = config.replay, config.seed
         self.lo, self.hi = shard(config.batch, comm.rank, comm.world_size)
-        self.count = 0  # batches seen
+        self.count = 0  # batches seen in updates that are done
         self.images = self.labels = torch.empty(0)
         self._coming: list[tuple[Tensor, Tensor, Tensor]] = []  # a pool, its rows, their values
 
@@ -43,15 +44,14 @@ class Replay:
 
         Those that go into the pool are there after commit().
         """
-        if not self.count:
+        if not len(self.images):
             room = self.depth, len(fake) if fake.share is None else fake.share
             self.images = fake.values.new_zeros(*room, *fake.values.shape[1:])
             kind = fake.values if fake.labels is None else fake.labels
             self.labels = kind.new_zeros(room)
-        self.count += fake.place == 0
         exchanged, depths = fake.drawn["exchanged"], fake.drawn["depths"]
-        if self.count <= self.depth:
-            exchanged, depths = torch.ones_like(exchanged), torch.full_like(depths, self.count - 1)
+        if not self.is_full:
+            exchanged, depths = torch.ones_like(exchanged), torch.full_like(depths, self.count)
         places = torch.arange(fake.place, fake.place + len(fake), device=depths.device)
         rows, old = depths * self.images.shape[1] + places, {}
         for name, pool in (("values", self.images), ("labels", self.labels)):
@@ -61,17 +61,25 @@ class Replay:
                 goes = exchanged.view(-1, *[1] * (new.dim() - 1))
                 old[name] = torch.where(goes, flat[rows], new)
                 self._coming.append((flat, rows, torch.where(goes, new, flat[rows])))
-        if self.count <= self.depth:
+        if not self.is_full:
             return fake
         return replace(fake, values=old["values"], labels=old.get("labels"))
 
-    def commit(self, are_finite: Tensor | None = None) -> None:
-        """Put into the pool what goes there with an update of D, unless `are_finite` is false."""
+    @property
+    def is_full(self) -> bool:
+        """Whether every place has a fake."""
+        return self.count >= self.depth
+
+    def commit(self, update: DeviceUpdate | None = None) -> None:
+        """Put into the pool what goes there with an update of D."""
         for flat, rows, new in self._coming:
-            if are_finite is not None:
-                new = torch.where(are_finite, new, flat[rows])
-            flat.index_copy_(0, rows, new)
+            flat.index_copy_(0, rows, new if update is None else update.choose(new, flat[rows]))
+        if self._coming:
+            (Host() if update is None else update.host).each_time(self._count)
         self._coming.clear()
+
+    def _count(self) -> None:
+        self.count += 1
 
     def gather(self, comm: Communicator) -> SavedReplay:
         """Return the whole pool on root, for a checkpoint.  Collective."""

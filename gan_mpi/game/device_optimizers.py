@@ -6,27 +6,16 @@ take others, which change nothing, without that anybody waits for it.
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from gan_mpi.game.host import Pair
 from gan_mpi.game.optimizers import FSAdaGrad, Kinds, OnDevice
 
 Tensors = list[Tensor] | tuple[Tensor, ...]
-Pair = tuple[float, float]  # a number of an update, and one with which nothing changes
-
-
-def numbers(like: Tensor, are_finite: Tensor | None, pairs: Sequence[Pair]) -> list[Tensor]:
-    """Return 0-d tensors of the first numbers of pairs; of the others where `are_finite` is false.
-
-    They are of the type of `like`, and where it is.
-    """
-    host = torch.tensor(pairs, dtype=torch.float64).to(like.dtype)
-    if like.is_cuda:
-        host = host.pin_memory()
-    first, other = host.to(like.device, non_blocking=True).unbind(1)
-    chosen = first if are_finite is None else torch.where(are_finite, first, other)
-    return list(chosen.unbind())
 
 
 class DeviceFSAdaGrad(OnDevice, FSAdaGrad):
@@ -37,15 +26,15 @@ class DeviceFSAdaGrad(OnDevice, FSAdaGrad):
         gradients = _gradients(parameters)
         variances = [state["variance"] for state in states]
         smoothed = [state["smoothed"] for state in states]
-        torch._foreach_add_([state["step"] for state in states], 1)
         b1, b2, batch = group["b1"], group["b2"], group["batch"]
-        correction = 1 - b2 ** float(states[0]["step"])
-        factor = math.sqrt(batch * correction)
-        keep1, new1, keep2, new2, scale, rate = numbers(
-            parameters[0],
-            self.are_finite,
-            [(b1, 1), (1 - b1, 0), (b2, 1), (1 - b2, 0), (factor, 1), (-group["lr"], 0)],
-        )
+
+        def reckon() -> list[Pair]:
+            torch._foreach_add_([state["step"] for state in states], 1)
+            correction = 1 - b2 ** float(states[0]["step"])
+            factor = math.sqrt(batch * correction)
+            return [(b1, 1), (1 - b1, 0), (b2, 1), (1 - b2, 0), (factor, 1), (-group["lr"], 0)]
+
+        keep1, new1, keep2, new2, scale, rate = self.update.numbers(parameters[0], 6, reckon)
         _move_average(variances, torch._foreach_mul(gradients, gradients), keep2, new2)
         scales = torch._foreach_sqrt(variances)
         torch._foreach_reciprocal_(scales)
@@ -74,7 +63,9 @@ class DeviceAdam(OnDevice, torch.optim.Adam):
             states = [self.state[parameter] for parameter in parameters]
             gradients, means = _gradients(parameters), [state["exp_avg"] for state in states]
             squares = [state["exp_avg_sq"] for state in states]
-            keep1, new1, keep2, new2, unbiased, rate = self._numbers(group["lr"], *group["betas"])
+            keep1, new1, keep2, new2, unbiased, rate = self.update.numbers(
+                parameters[0], 6, partial(self._reckon, group)
+            )
             _move_average(means, gradients, keep1, new1)
             _move_average(squares, torch._foreach_mul(gradients, gradients), keep2, new2)
             deviations = torch._foreach_sqrt(squares)
@@ -84,15 +75,13 @@ class DeviceAdam(OnDevice, torch.optim.Adam):
             torch._foreach_mul_(steps, rate)
             torch._foreach_add_(parameters, steps)
 
-    def _numbers(self, lr: float, b1: float, b2: float) -> list[Tensor]:
+    def _reckon(self, group: Mapping[str, Any]) -> list[Pair]:  # type: ignore[explicit-any]
         """Count an update of all; return its numbers."""
         steps = [kept["step"] for kept in self.state.values()]
         torch._foreach_add_(steps, 1)
-        done = float(steps[0])
-        unbiased, rate = (1 - b2**done) ** -0.5, -lr / (1 - b1**done)
-        (like,) = (group["params"][0] for group in self.param_groups)
-        pairs = [(b1, 1), (1 - b1, 0), (b2, 1), (1 - b2, 0), (unbiased, 1), (rate, 0)]
-        return numbers(like, self.are_finite, pairs)
+        (b1, b2), done = group["betas"], float(steps[0])
+        unbiased, rate = (1 - b2**done) ** -0.5, -group["lr"] / (1 - b1**done)
+        return [(b1, 1), (1 - b1, 0), (b2, 1), (1 - b2, 0), (unbiased, 1), (rate, 0)]
 
 
 class DeviceSGD(OnDevice, torch.optim.SGD):
@@ -104,9 +93,7 @@ class DeviceSGD(OnDevice, torch.optim.SGD):
         for group in self.param_groups:
             parameters, momentum = group["params"], group["momentum"]
             steps = gradients = _gradients(parameters)
-            keep, rate = numbers(
-                parameters[0], self.are_finite, [(momentum, 1.0), (-group["lr"], 0.0)]
-            )
+            keep, rate = self.update.numbers(parameters[0], 2, partial(_of_sgd, group))
             if momentum:
                 steps = [self._momentum(parameter) for parameter in parameters]
                 torch._foreach_mul_(steps, keep)
@@ -119,6 +106,10 @@ class DeviceSGD(OnDevice, torch.optim.SGD):
             state["momentum_buffer"] = torch.zeros_like(parameter)
         kept: Tensor = state["momentum_buffer"]
         return kept
+
+
+def _of_sgd(group: Mapping[str, float]) -> list[Pair]:
+    return [(group["momentum"], 1), (-group["lr"], 0)]
 
 
 def _gradients(parameters: Sequence[Tensor]) -> list[Tensor]:

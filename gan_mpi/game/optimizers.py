@@ -8,6 +8,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from gan_mpi.game.host import DeviceUpdate, Host
+
 
 def _spare_the_compiler() -> None:
     """Let torch's optimizers run without importing its compiler, which nothing here uses.
@@ -29,24 +31,29 @@ Kinds = Mapping[str, Callable[..., torch.optim.Optimizer]]  # type: ignore[expli
 
 
 class OnDevice:
-    """An optimizer of parameters on a device, which `are_finite`, 0-d bool, keeps from changing."""
+    """An optimizer of parameters on a device."""
 
-    are_finite: Tensor | None = None
+    update: DeviceUpdate  # the one that it does
 
 
 @torch.no_grad()
-def apply_update(optimizer: torch.optim.Optimizer, are_finite: Tensor | None = None) -> None:
+def apply_update(optimizer: torch.optim.Optimizer, update: DeviceUpdate | None = None) -> None:
     """Do optimizer.step(), without its wrappers that import the compiler.
 
     Every parameter is then known to have changed, which torch's fused Adam does not say by itself.
-    `are_finite` is for one that is OnDevice.
+    `update` is for one that is OnDevice; without it, it changes whatever comes.
     """
     if isinstance(optimizer, OnDevice):
-        optimizer.are_finite = are_finite
+        optimizer.update = update or DeviceUpdate(_true_beside(optimizer), Host())
     inspect.unwrap(type(optimizer).step)(optimizer)
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             torch.autograd.graph.increment_version(parameter)
+
+
+def _true_beside(optimizer: torch.optim.Optimizer) -> Tensor:
+    parameter: Tensor = optimizer.param_groups[0]["params"][0]
+    return torch.ones((), dtype=torch.bool, device=parameter.device)
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, object]) -> None:

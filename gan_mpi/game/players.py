@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from gan_mpi.config.optimizer import OptimizerConfig
 from gan_mpi.game.batch import Batch, Draw
 from gan_mpi.game.device_optimizers import ON_DEVICE
+from gan_mpi.game.host import DeviceUpdate
 from gan_mpi.game.losses import Loss
 from gan_mpi.game.optimizers import ON_HOST, apply_update, make_optimizer
 from gan_mpi.game.precision import Applied, Compute, plainly
@@ -40,8 +41,8 @@ class Penalty(Protocol):
 class AfterUpdate(Protocol):
     """What is done after each update of a player."""
 
-    def __call__(self, are_finite: Tensor | None, /) -> None:
-        """Do it; where 0-d `are_finite` is false, so that nothing changes."""
+    def __call__(self, update: DeviceUpdate | None, /) -> None:
+        """Do it; on a device as part of an update there."""
 
 
 @dataclass
@@ -53,24 +54,28 @@ class Player(Generic[Network]):
     optimizer: torch.optim.Optimizer
     after_update: list[AfterUpdate] = field(default_factory=list)
 
-    def update(self, lr: float, are_finite: Tensor | None = None) -> None:
+    def update(self, update: DeviceUpdate | None = None) -> None:
         """Apply the averaged gradients, and commit the running statistics of batch norm.
 
-        Where `are_finite`, 0-d bool on the device, is false, it changes nothing.
+        `update` is given where they are on a device.
         """
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        are_finite = None if update is None else update.are_finite
         if are_finite is not None:
             self.bucket.gradients.masked_fill_(~are_finite, 0.0)
-        apply_update(self.optimizer, are_finite)
+        apply_update(self.optimizer, update)
         commit_running_statistics(self.network, are_finite)
         for act in self.after_update:
-            act(are_finite)
+            act(update)
 
     @property
     def lr(self) -> float:
-        """The learning rate of the last update."""
+        """The learning rate of this turn, or of the last one."""
         return self.optimizer.param_groups[0]["lr"]
+
+    @lr.setter
+    def lr(self, lr: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
 
 
 def make_player(

@@ -121,7 +121,7 @@ class SpectralNorm(nn.Module):
         with one_thread():
             right = normalize(matrix.T @ self.u, dim=0)
             if self.training:
-                self.u = normalize(matrix @ right, dim=0)
+                self.u.copy_(normalize(matrix @ right, dim=0))
         return right
 
     def forward(self, weight: Tensor) -> Tensor:
@@ -129,7 +129,7 @@ class SpectralNorm(nn.Module):
         with torch.autocast(weight.device.type, enabled=False):
             right = self._iterate(matrix)
             # The average of sites' vectors is shorter than 1.
-            left = self.u if self.training else normalize(self.u, dim=0)
+            left = self.u.clone() if self.training else normalize(self.u, dim=0)
             return weight / (left @ (matrix @ right))
 
 

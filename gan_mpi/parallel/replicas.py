@@ -79,7 +79,7 @@ class Mirror:
         return found
 
     @torch.no_grad()
-    def __call__(self, are_finite: Tensor | None = None) -> None:
+    def __call__(self, update: object = None) -> None:
         """Send them as one message of bytes.  Collective."""
         tensors = [tensor.detach() for tensor in self.tensors()]
         hosts = [each.cpu().contiguous().view(-1).view(torch.uint8) for each in tensors]

@@ -133,7 +133,8 @@ def _fit(
             comm.raise_alike(
                 UserError(f"diverged: the loss is not finite in update {update}.", DIVERGED)
             )
-        player.update(LR * (1 - update / updates))
+        player.lr = LR * (1 - update / updates)
+        player.update()
         total, seen = total + averages.means["loss"], seen + 1
         epoch, before = (round(at * epochs / updates, 9) // 1 for at in (update + 1, update))
         if epoch > before:

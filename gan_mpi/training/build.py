@@ -30,10 +30,9 @@ from gan_mpi.parallel.linear import compute_linear
 from gan_mpi.parallel.replicas import broadcast_network
 from gan_mpi.runs.checkpoint import OTHER_NETWORKS, Checkpoint, unusable
 from gan_mpi.runs.record import DataRecord
-from gan_mpi.training.fit import fits_state
+from gan_mpi.training.fit import fits_state, listed, transfer
 from gan_mpi.training.start import Start
 from gan_mpi.training.state import RunState
-from gan_mpi.training.transfer import listed, transfer
 
 
 def build_state(

@@ -87,7 +87,7 @@ class Feed:
         self.images = dataset.images
         is_large = map_of(self.images) is not None and self.images.nbytes >= LARGE
         self.reads_ahead = is_large and device.type == "cpu"
-        self.draws = state.game.draws
+        self.draws, self.host = state.game.draws, state.host
         self.kept = keep_on(device, self.images, room)
         self.label_counts = state.data.label_counts
         self.labels = dataset.labels if self.label_counts else None
@@ -128,7 +128,7 @@ class Feed:
         Its values are (n, *shape), in the range of the run.  On a CPU the rows of a large map that
         the batch after it has, if there is one, are read meanwhile.
         """
-        drawn = (self._reals or self._draw_next_reals)(position, lo, hi)
+        drawn = self._bring(self._reals or self._draw_next_reals, "images", position, lo, hi)
         following = position + self.config.batch
         if self.reads_ahead and following < self.config.steps * self.config.images_per_step:
             read_ahead(self.images, self.rows(following, lo, hi))
@@ -140,7 +140,7 @@ class Feed:
         Its values are (n, latent_dim), and masks of dropout; labels are drawn as often as the
         data have them.
         """
-        drawn = (self._latents or self._draw_next_latents)(position, lo, hi)
+        drawn = self._bring(self._latents or self._draw_next_latents, "latents", position, lo, hi)
         return self._part(self._of_latents(drawn, position + lo), lo)
 
     def reals(self, images: Array, labels: Array | None, first: int) -> Batch:
@@ -149,14 +149,14 @@ class Feed:
         It has nothing for extras.
         """
         pixels = {"images": carriable(images, self.device)}
-        return self._of_reals(pixels | self._carriable(labels=labels), first)
+        return self._of_reals(self._there(pixels | self._carriable(labels=labels)), first)
 
     def latents(self, purposes: tuple[Purpose, Purpose, Purpose], first: int, last: int) -> Batch:
         """Return numbers first..last of streams of latents, of masks and of labels.
 
         There is nothing for extras.
         """
-        return self._of_latents(self._draw_latents(purposes, first, last), first)
+        return self._of_latents(self._there(self._draw_latents(purposes, first, last)), first)
 
     def _draw_next_reals(self, position: int, lo: int, hi: int) -> Drawn:
         """Return images, or their rows in what the device keeps, labels, and what extras want."""
@@ -208,16 +208,19 @@ class Feed:
         """Return what was drawn on the device, without waiting for it."""
         return {name: each.to(self.device, non_blocking=True) for name, each in drawn.items()}
 
-    def _of_reals(self, drawn: Drawn, first: int) -> Batch:
+    def _bring(self, draw: Draw, stream: str, position: int, lo: int, hi: int) -> Drawn:
+        """Return on the device what a batch from a position of a stream on needs."""
+        moved = self.host.moved
+        return self.host.bring(lambda: draw(position + moved[stream], lo, hi), self.device)
+
+    def _of_reals(self, there: Drawn, first: int) -> Batch:
         """Return images (n, *shape), or rows of those that are kept, as a batch."""
-        there = self._there(drawn)
         if "rows" in there and self.kept is not None:
             there["images"] = self.kept.index_select(0, there.pop("rows"))
         values = to_range(there.pop("images"), self.dtype, self.config.range)
         return Batch("real", values, first, there.pop("labels", None), drawn=there)
 
-    def _of_latents(self, drawn: Drawn, first: int) -> Batch:
-        there = self._there(drawn)
+    def _of_latents(self, there: Drawn, first: int) -> Batch:
         return Batch("fake", there.pop("values"), first, there.pop("labels", None), drawn=there)
 
     def _part(self, batch: Batch, lo: int) -> Batch:

@@ -1,8 +1,10 @@
 """Ranks as replicas of one model, which average the gradients of every update."""
 
+from functools import partial
+
 import torch
 
-from gan_mpi.cluster.device import room_for_data
+from gan_mpi.cluster.device import graph_of, room_for_data
 from gan_mpi.datasets.dataset import Dataset
 from gan_mpi.lifecycle.phases import Phases
 from gan_mpi.mpi.comm import Communicator
@@ -10,6 +12,7 @@ from gan_mpi.parallel.data import share_dataset
 from gan_mpi.parallel.replicas import Mirror, compute_alike
 from gan_mpi.runs.segments import Segment
 from gan_mpi.training.build import build_state
+from gan_mpi.training.captured import WARM, Captured, why_not
 from gan_mpi.training.explain import ExplainedTurn, Watch
 from gan_mpi.training.feed import Feed
 from gan_mpi.training.run import Run
@@ -29,6 +32,7 @@ class Replicas:
     def __init__(self, comm: Communicator, start: Start) -> None:
         self.comm, self.start = comm, start
         self.watch: Watch | None = None  # if turns are explained
+        self.captured: Captured | None = None  # if a device does each as one
 
     def open(self, device: torch.device, phases: Phases) -> RunState:
         """Read the data once a node, and return the state, alike on all ranks.  Collective."""
@@ -43,6 +47,9 @@ class Replicas:
         room = room_for_data(device, comm.local_size)
         feed = Feed(comm, self.state, self.dataset, device, micro_batch=parts, room=room)
         self.supply = Supply(comm, self.state.game, feed, start.overlap, start.explains)
+        self.not_captured = why_not(comm, self.state, start.explains)
+        if start.graphs and not self.not_captured:
+            self.captured = Captured(self.state, partial(graph_of, device))
         phases.end("networks")
         return self.state
 
@@ -70,6 +77,10 @@ class Replicas:
                 + "".join(f", but for what {player} computes" for player in overlap.blocked)
                 + "."
             )
+        if self.captured is not None:
+            lines.append(f"after {WARM} steps one is recorded, and launched for each that follows.")
+        elif self.start.graphs:
+            lines.append(f"steps are not recorded: {self.not_captured}.")
         if self.mirrored:
             lines.append(
                 "the ranks' processors do not compute alike: after every update all get the "
@@ -90,9 +101,13 @@ class Replicas:
         """Do one turn of the schedule; return whether to stop.  Collective."""
         turn = run.comm, self.state, self.supply, run.stop
         if not run.options.explain:
-            return Turn(*turn, run.pauses_after(self.state.progress.step + 1)).play()
+            return self.play(Turn(*turn, run.pauses_after(self.state.progress.step + 1)))
         self.watch = self.watch or Watch(self.state)
         return ExplainedTurn(*turn, run.log, self.watch).play()
+
+    def play(self, turn: Turn) -> bool:
+        """Play a turn; return whether to stop.  Collective."""
+        return turn.play() if self.captured is None else self.captured.play(turn)
 
 
 def _mirror(comm: Communicator, state: RunState) -> None:

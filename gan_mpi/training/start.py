@@ -48,6 +48,7 @@ class Start:
     remembered: dict[str, OptionValue] = field(default_factory=dict)
     micro_batch: int | None = None  # images that pass through the networks at once
     overlap: bool | None = None  # whether ranks compute while gradients are summed; None: by nodes
+    graphs: bool = False  # whether a device does each step as one
     explains: bool = False
     linear: str = MKL  # the library that computes linear layers, as root's processor has it
     linear_here: str = MKL  # that of a run which begins now
@@ -111,6 +112,7 @@ def find_start(given: Given) -> Start:
         linear_here=here,
         micro_batch=number_of(given, "micro_batch"),
         overlap=flag_of(given, "overlap"),
+        graphs=flag_of(given, "graphs") or False,
         explains=flag_of(given, "explain") or False,
     )
 

@@ -12,6 +12,7 @@ from gan_mpi.config.training import TrainConfig
 from gan_mpi.extras.ema import GeneratorEMA
 from gan_mpi.extras.replay import Replay
 from gan_mpi.game.balance import Balance
+from gan_mpi.game.host import Host
 from gan_mpi.game.optimizers import load_optimizer
 from gan_mpi.game.players import Game
 from gan_mpi.mpi.comm import Communicator
@@ -89,12 +90,20 @@ class RunState:
     ema: GeneratorEMA | None = None
     replay: Replay | None = None
     progress: Progress = field(default_factory=Progress)
-    books: Books = field(default_factory=Books)
+    host: Host = field(default_factory=Host)
     noted: Window = field(default_factory=Window)  # without what waits in the books
     noted_losses: dict[str, float] = field(default_factory=dict)
     balance: Balance = field(default_factory=Balance)
     round_figures: Mapping[str, object] = field(default_factory=dict)
     linear: str = MKL  # the library that computes linear layers
+
+    def __post_init__(self) -> None:
+        self.books = Books(self.host)
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether the next turn computes with numbers as this one does, and with nothing else."""
+        return self.replay is None or self.replay.is_full
 
     @property
     def sampler(self) -> Generator:

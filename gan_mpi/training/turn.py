@@ -51,13 +51,20 @@ class Turn:
         self.comm, self.state, self.supply, self.stop = comm, state, supply, stop
         self.pauses = pauses
         self.rest: tuple[str, ...] = ()  # who is still to be trained after this update
-        self.lr = {p: learning_rate(state.config, p, state.progress) for p in "GD"}
         self.latents_G: int | None = None  # where their batch begins
         self.stopping = False
+
+    def begin(self) -> None:
+        """Say which step this is, and how far it goes."""
+        state = self.state
+        state.books.step = state.progress.step + 1
+        for name, player in (("G", state.game.G), ("D", state.game.D)):
+            player.lr = learning_rate(state.config, name, state.progress)
 
     def play(self) -> bool:
         """Train whom the schedule says; return whether to stop.  Collective."""
         state = self.state
+        self.begin()
         if state.config.schedule == "balance":
             self.train_the_worse()
         else:
@@ -162,9 +169,8 @@ class Turn:
         """Update a player, G or D, by the averages just taken, whose means are to be noted."""
         state = self.state
         player = state.game.G if name == "G" else state.game.D
-        step = state.progress.step + 1
 
-        def enter(figures: list[float]) -> None:
+        def enter(figures: list[float], step: int) -> None:
             *means, norm = figures
             named = dict(zip(averages.names, means, strict=True))
             self.comm.alike(lambda: check_finite(name, {**named, "gradient": norm}, step))
@@ -172,9 +178,9 @@ class Turn:
             state.noted.add({f"gradient_{name}": norm})
             note(named)
 
-        are_finite = state.books.enter(averages, enter)
+        update = state.books.enter(averages, enter)
         with self.comm.clock.phase("optimizer"):
-            player.update(self.lr[name], are_finite)
+            player.update(update)
         self.stopping |= averages.stop
 
 

@@ -175,10 +175,12 @@ def paths(check: Check) -> None:
     def to_the_bit() -> None:
         check.run("20 steps", *check.train("a", *twenty, *extras))
         check.run("the same again", *check.train("c", *twenty, *extras))
+        check.run("20 steps, launched as one", *check.train("l", *twenty, *extras, "--graphs"))
         check.run("10 steps", *check.train("b", *ten, *extras))
         check.run("10 more, resumed", *resume("b", 20))
         check.run("resumed to the bit", *same("a", "b"))
         check.run("run again to the bit", *same("a", "c"))
+        check.run("launched as one to the bit", *same("a", "l"))
         check.run("on with the CPU", *resume("b", 22, device="cpu"))
         check.run("from the CPU on with the device", *resume("b", 24))
 

@@ -183,7 +183,8 @@ def weighted_average(comm, kind):
     for player in (game.G, game.D):
         for parameter in player.network.parameters():
             parameter.grad.fill_(1.0)
-        player.update(0.1)
+        player.lr = 0.1
+        player.update()
     with torch.no_grad():
         for player in (game.G, game.D):
             for tensor in player.network.state_dict().values():
