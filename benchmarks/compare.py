@@ -29,14 +29,14 @@ LAUNCH: dict[str, Callable[[int], list[str]]] = {
 
 
 def peer(
-    name: str, preset: str, batch: int, count: int, datadir: str | None, device: str
+    name: str, preset: str, batch: int, count: int, datadir: str | None, where: list[str]
 ) -> Callable[[int], float]:
     """Return what trains a preset by the program of that name."""
     data = [] if datadir is None else ["--datadir", datadir]
 
     def run(steps: int) -> float:
         options = ["--preset", preset, "--batch", str(batch), "--steps", str(steps), *data]
-        options += ["--device", device]
+        options += where
         said = call([*LAUNCH[name](count), str(PEERS / f"{name}.py"), *options])
         return json.loads(said.splitlines()[-1])["seconds_per_step"]
 
@@ -47,17 +47,19 @@ def peer(
 @contest_options
 @click.option("--peers", default="ddp", show_default=True, help="Those of benchmarks/peers.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
-def main(terms: Terms, peers: str, device: str) -> None:
+@click.option("--precision", type=click.Choice(["fp32", "tf32"]), default="fp32", show_default=True)
+def main(terms: Terms, peers: str, device: str, precision: str) -> None:
     """Train a preset by gan-mpi and by its peers in turn, on ranks of one thread.
 
-    On a GPU there is one rank, in float32 without TF32.
+    On a GPU there is one rank.
     """
     if device != "cpu" and terms.count != 1:
         raise click.UsageError("--device cuda compares one rank; give --ranks 1.")
     if device != "cpu" and "each_tensor" in peers:
         raise click.UsageError("each_tensor gives MPI the gradients, which are not on the host.")
     what = terms.preset, terms.batch, terms.count, terms.datadir
-    more = ["--device", device] + ["--graphs"] * (device != "cpu")
+    where = ["--device", device, "--precision", precision]
+    more = where + ["--graphs"] * (device != "cpu")
     contestants = [Contestant("gan-mpi", gan_mpi(*what, TOP, more))]
     chosen = peers.split(",")
     if unknown := [name for name in chosen if name not in LAUNCH]:
@@ -67,7 +69,7 @@ def main(terms: Terms, peers: str, device: str) -> None:
     for name in chosen:
         if name == "plain" and terms.count != 1:
             raise click.UsageError("plain is one process; --ranks 1 would do.")
-        contestants.append(Contestant(name, peer(name, *what, device)))
+        contestants.append(Contestant(name, peer(name, *what, where)))
     on = f", {torch.cuda.get_device_name()}" if device == "cuda" else ""
     hold(terms, contestants, f"{terms.count} rank(s) of one thread{on}")
 

@@ -20,17 +20,27 @@ on() { # on RANKS NAME OPTIONS OF TRAIN...
   shift 2
   printf '\n== %s: mpiexec -n %s gan-mpi train %s\n' "$name" "$ranks" "$*"
   mpiexec -n "$ranks" gan-mpi train "$@" --run-dir "$name" | grep -E "^(done|stopped)|finished"
-  measured "$name"
+  if [[ " $* " == *" --datadir "* ]]; then measured "$name" --datadir mnist; else measured "$name"; fi
 }
 
 measured() { # measured RUN OPTIONS OF EVALUATE...
-  mpiexec -n 2 gan-mpi evaluate "$@" --datadir mnist \
+  mpiexec -n 2 gan-mpi evaluate "$@" \
     2> >(grep -v "was trained on .* and is compared with" >&2) |
     grep -E "^(step|Frechet|kernel|precision|recall|class |classifier |share|judged|missing)"
 }
 
-small() {
+small() { # with other options on one rank: MNIST, and drawn glyphs
+  local options name
   on 2 small-mnist --preset small --datadir mnist
+  on 2 small-glyphs --preset small
+  for options in "" "--beta1 0.5 --r1 1" "--r1 1" "--r1 1 --beta2 0.99"; do
+    name="small-1$(tr -c 'a-z0-9\n' '-' <<<"${options:+ $options}")"
+    # shellcheck disable=SC2086  # options and their values
+    on 1 "$name-mnist" --preset small --datadir mnist $options
+    # shellcheck disable=SC2086
+    on 1 "$name-glyphs" --preset small $options
+  done
+  on 1 small-1--r1-1---beta2-0-99-seed-1 --preset small --r1 1 --beta2 0.99 --seed 1
 }
 
 federated() {
@@ -63,7 +73,7 @@ PYTHON
     run="dcgan-$1-$seed$(tr -c 'a-z0-9\n' '-' <<<"$options")"
     if [ "$options" = "--ema 0" ]; then # of the same run, G's own weights
       printf '\n== %s: gan-mpi evaluate dcgan-%s-%s --no-ema\n' "$run" "$1" "$seed"
-      measured "dcgan-$1-$seed" --no-ema </dev/null
+      measured "dcgan-$1-$seed" --no-ema --datadir mnist </dev/null
       continue
     fi
     # shellcheck disable=SC2086  # options and their values

@@ -1,8 +1,11 @@
-"""Training in bfloat16: near fp32 on any number of ranks, and resumed to the bit."""
+"""Training in bfloat16: near fp32 on any number of ranks, and resumed to the bit; and in TF32."""
 
 import pytest
+import torch
+from conftest import MAIN
 
 from gan_mpi.cluster import processors
+from gan_mpi.runs.checkpoint import read_checkpoint
 
 SMALL = {"batch": 12}
 CASES = {
@@ -62,3 +65,45 @@ def test_a_processor_without_it_is_warned_of(gan_mpi, tmp_path, monkeypatch, fla
     assert done.returncode == 0, done.stderr
     warned = "without instructions for bfloat16"
     assert done.stderr.count(warned) == ("bf16" not in flags)
+
+
+def test_tf32_is_fp32_on_a_cpu_which_is_said_once(gan_mpi, tmp_path):
+    for precision, size in (("fp32", None), ("tf32", 2)):
+        command = ("train", "--glyphs", 60, "--batch", 12, "--steps", 3, "--run-dir", precision)
+        done = gan_mpi(*command, "--precision", precision, size=size)
+        assert done.returncode == 0, done.stderr
+        said = "--precision tf32 is for GPUs; on a CPU it is fp32"
+        assert done.stderr.count(said) == (precision == "tf32")
+    weights = [
+        read_checkpoint(tmp_path / p / "checkpoint-000003.pt")["G"] for p in ("fp32", "tf32")
+    ]
+    for name, weight in weights[0].items():
+        assert torch.allclose(weight, weights[1][name], rtol=0, atol=1e-6), name
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32"])
+def test_a_gpu_rounds_to_tf32_in_the_turns_of_such_a_run_alone(gan_mpi, precision):
+    """Forward, backward and update are within; a sample is not."""
+    code = (
+        """
+import torch
+from gan_mpi.game import updates
+from gan_mpi.recording.gallery import Gallery
+def told(place, name):
+    plain = getattr(place, name)
+    def say(*arguments, **more):
+        flags = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        print(name, *map(int, flags))
+        return plain(*arguments, **more)
+    setattr(place, name, say)
+told(updates, "_backward")
+told(Gallery, "samples")
+"""
+        + MAIN
+    )
+    command = ("train", "--glyphs", 60, "--batch", 12, "--steps", 1, "--precision", precision)
+    done = gan_mpi(*command, code=code)
+    assert done.returncode == 0, done.stderr
+    flags = "1 1" if precision == "tf32" else "0 0"
+    assert done.stdout.count(f"_backward {flags}\n") == 5
+    assert done.stdout.count("samples 0 0\n") == 2

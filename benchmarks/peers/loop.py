@@ -48,6 +48,7 @@ def options() -> Options:
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--datadir")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--precision", choices=("fp32", "tf32"), default="fp32")
     given = parser.parse_args()
     config = new_config({"preset": given.preset, "batch": given.batch, "steps": given.steps})
     if (
@@ -60,8 +61,9 @@ def options() -> Options:
         raise SystemExit(f"{given.preset} has a schedule, loss or labels that this loop has not")
     glyphs = 2000 if given.datadir is None else None
     data = load_dataset(Source(given.datadir, glyphs))
-    torch.backends.cudnn.allow_tf32 = False  # as products are: both sides compute in float32
     device = torch.device(given.device)
+    torch.backends.cuda.matmul.allow_tf32 = given.precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = given.precision == "tf32"
     return Options(config, torch.from_numpy(data.images.copy()).to(device), given.steps, device)
 
 

@@ -109,11 +109,15 @@ def _identity(device: torch.device) -> str:
     return str(getattr(torch.cuda.get_device_properties(device), "uuid", device))
 
 
-def without_bfloat16(comm: Communicator, device: torch.device) -> str:
-    """Warn where a CPU that ranks compute on has no instructions for bfloat16, else "".
+def without(precision: str, comm: Communicator, device: torch.device) -> str:
+    """Warn where what ranks compute on has no instructions for a precision, else "".  Collective.
 
-    Collective.
+    TF32 is for GPUs, and of CPUs not all have bfloat16.
     """
+    if precision == "tf32" and device.type == "cpu":
+        return "--precision tf32 is for GPUs; on a CPU it is fp32"
+    if precision != "bf16":
+        return ""
     slow = comm.allgather(device.type == "cpu" and not has_bfloat16())
     if not any(slow):
         return ""

@@ -130,8 +130,9 @@ class TrainConfig:
         "fp32",
         "Running",
         "Arithmetic of the networks and of the sums over ranks; in bf16 the matrix products and "
-        "convolutions of training are in bfloat16, and all else in fp32.",
-        choices=("fp32", "fp64", "bf16"),
+        "convolutions of training are in bfloat16, in tf32 a GPU rounds their factors to TF32, and "
+        "all else is in fp32.",
+        choices=("fp32", "tf32", "fp64", "bf16"),
     )
     G: OptimizerConfig = DEFAULT
     D: OptimizerConfig = DEFAULT

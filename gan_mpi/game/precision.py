@@ -1,5 +1,7 @@
 """What the networks compute in."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import torch
@@ -38,5 +40,26 @@ def in_bfloat16(network: Applied, *inputs: Tensor) -> Tensor:
     return outputs.to(inputs[0].dtype)
 
 
-DTYPES = {"fp32": torch.float32, "fp64": torch.float64, "bf16": torch.float32}  # of weights
-COMPUTE: dict[str, Compute] = {"fp32": plainly, "fp64": plainly, "bf16": in_bfloat16}
+# Of weights, by the names of --precision.
+DTYPES = {
+    "fp32": torch.float32,
+    "tf32": torch.float32,
+    "fp64": torch.float64,
+    "bf16": torch.float32,
+}
+COMPUTE: dict[str, Compute] = dict.fromkeys(DTYPES, plainly) | {"bf16": in_bfloat16}
+
+
+@contextmanager
+def training_in(precision: str) -> Iterator[None]:
+    """Let a GPU round the factors of float32 products to TF32 meanwhile, if that is the precision.
+
+    A forward, and the backward that follows, are within.
+    """
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = products.allow_tf32, convolutions.allow_tf32
+    products.allow_tf32 = convolutions.allow_tf32 = precision == "tf32"
+    try:
+        yield
+    finally:
+        products.allow_tf32, convolutions.allow_tf32 = before

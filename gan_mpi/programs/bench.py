@@ -13,7 +13,7 @@ from gan_mpi.bench.steps import (
     allreduce_times,
     far_allreduce_times,
 )
-from gan_mpi.cluster.device import crowding, place, without_bfloat16
+from gan_mpi.cluster.device import crowding, place, without
 from gan_mpi.cluster.facts import require_agreement
 from gan_mpi.config.given import Given, text_of
 from gan_mpi.config.training import TrainConfig
@@ -42,8 +42,7 @@ def bench(
     comm.alike(lambda: _require_measurable(start, "" if oversubscribe else crowd))
     placement = place(comm, text_of(given, "device") or "auto")
     warnings = [*start.warnings, *placement.warnings]
-    if start.config.precision == "bf16":
-        warnings += filter(None, [without_bfloat16(comm, placement.device)])
+    warnings += filter(None, [without(start.config.precision, comm, placement.device)])
     for warning in warnings if comm.is_root else ():
         warn(warning)
     lines, whole = _time_all(comm, start, placement.device, sweep, seconds)

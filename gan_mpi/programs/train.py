@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gan_mpi.cluster.deadline import End, job_name
-from gan_mpi.cluster.device import Placement, place, without_bfloat16
+from gan_mpi.cluster.device import Placement, place, without
 from gan_mpi.cluster.facts import require_agreement
 from gan_mpi.cluster.memory import keep_freed_memory, return_freed_memory
 from gan_mpi.config.given import Given, text_of
@@ -135,7 +135,7 @@ def _open(
         log.line(f"no room in shared memory{where}: each rank keeps its own copy of the data")
     for warning in [*placement.warnings, *about_grid(options, state)]:
         log.warning(warning)
-    if state.config.precision == "bf16" and (slow := without_bfloat16(comm, placement.device)):
+    if slow := without(state.config.precision, comm, placement.device):
         log.warning(slow)
     about = segment(comm, state.progress.step, placement, ranks.facts())
     reference = _reference(comm, ranks, start, options, placement, phases)

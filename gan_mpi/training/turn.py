@@ -10,6 +10,7 @@ from gan_mpi.config.training import TrainConfig
 from gan_mpi.errors import DIVERGED, UserError
 from gan_mpi.game.batch import Batch
 from gan_mpi.game.optimizers import schedule_factor
+from gan_mpi.game.precision import training_in
 from gan_mpi.game.updates import (
     Figures,
     Pair,
@@ -65,15 +66,19 @@ class Turn:
         """Train whom the schedule says; return whether to stop.  Collective."""
         state = self.state
         self.begin()
-        if state.config.schedule == "balance":
-            self.train_the_worse()
-        else:
-            for number, player in enumerate(state.config.turn, 1):
-                self.rest = state.config.turn[number:]
-                self.train_D() if player == "D" else self.train_G()
+        with training_in(state.config.precision):
+            self._train()
         state.books.after(state.note_step)
         state.progress.advance(step=1)
         return self.stopping
+
+    def _train(self) -> None:
+        if self.state.config.schedule == "balance":
+            self.train_the_worse()
+            return
+        for number, player in enumerate(self.state.config.turn, 1):
+            self.rest = self.state.config.turn[number:]
+            self.train_D() if player == "D" else self.train_G()
 
     def train_D(self) -> None:
         """Train D on the next reals and latents.  Collective."""

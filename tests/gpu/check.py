@@ -25,11 +25,13 @@ TOP = HERE.parents[1]
 LONGEST = {"cuda": 150, "cpu": 600}  # seconds of a command
 AT_ONCE = max(1, min(4, (os.cpu_count() or 1) // 4))  # commands
 MNIST = [TOP / ".gpu" / "mnist", Path(os.environ.get("GAN_MPI_DATA", "/nowhere")) / "mnist"]
-CONTESTS = (  # preset, batch, steps, how many times as fast as the better peer it should be
-    ("basic", 1024, 1000, 5.0),
-    ("lightning", 64, 3000, 5.0),
-    ("dcgan", 128, 500, 1.0),
-    ("dcgan-206b", 128, 500, 1.0),
+# Preset, batch, precision, steps, how many times as fast as the better peer it should be.
+CONTESTS = (
+    ("basic", 1024, "fp32", 1000, 5.0),
+    ("lightning", 64, "fp32", 3000, 5.0),
+    ("dcgan", 128, "fp32", 500, 1.0),
+    ("dcgan-206b", 128, "fp32", 500, 1.0),
+    ("dcgan-206b", 128, "tf32", 500, 1.0),
 )
 
 
@@ -228,13 +230,14 @@ def speed(check: Check) -> None:
     compare = (TOP / "benchmarks" / "compare.py", "--device", check.device, "--ranks", 1)
     mnist = check.mnist()
     data = () if mnist is None else ("--datadir", mnist)
-    for preset, batch, steps, wanted in CONTESTS:
-        as_file = check.out / f"speed-{preset}.json"
+    for preset, batch, precision, steps, wanted in CONTESTS:
+        as_file = check.out / f"speed-{preset}-{precision}.json"
         steps = check.steps if check.device == "cpu" else steps
         length = ("--pairs", 1, "--steps", steps, "--seconds", 0)
-        what = ("--preset", preset, "--batch", batch, "--peers", "ddp,lightning_ddp")
-        words = (*compare, *what, *length, "--json", as_file, *data)
-        check.run(f"{preset}, batch {batch}", sys.executable, *words)
+        what = ("--preset", preset, "--batch", batch, "--precision", precision)
+        peers = ("--peers", "ddp,lightning_ddp")
+        words = (*compare, *what, *peers, *length, "--json", as_file, *data)
+        check.run(f"{preset}, batch {batch}, {precision}", sys.executable, *words)
         if as_file.exists():
             found = json.loads(as_file.read_text())["contestants"]
             times = {name: round(each["median_times_the_first"], 2) for name, each in found.items()}
@@ -245,7 +248,7 @@ def speed(check: Check) -> None:
                 "wanted": wanted,
                 "passed": check.device == "cpu" or least >= wanted,
             }
-    each = [f"{preset}:{batch}" for preset, batch, *_ in CONTESTS]
+    each = dict.fromkeys(f"{preset}:{batch}" for preset, batch, *_ in CONTESTS)
     output = check.run(
         "profiles", sys.executable, HERE / "steps.py", check.device, check.steps, *each
     )
