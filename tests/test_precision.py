@@ -88,7 +88,7 @@ def test_a_gpu_rounds_to_tf32_in_the_turns_of_such_a_run_alone(gan_mpi, precisio
         """
 import torch
 from gan_mpi.game import updates
-from gan_mpi.recording.gallery import Gallery
+from gan_mpi.recording import gallery
 def told(place, name):
     plain = getattr(place, name)
     def say(*arguments, **more):
@@ -97,7 +97,7 @@ def told(place, name):
         return plain(*arguments, **more)
     setattr(place, name, say)
 told(updates, "_backward")
-told(Gallery, "samples")
+told(gallery, "generate")
 """
         + MAIN
     )
@@ -106,4 +106,4 @@ told(Gallery, "samples")
     assert done.returncode == 0, done.stderr
     flags = "1 1" if precision == "tf32" else "0 0"
     assert done.stdout.count(f"_backward {flags}\n") == 5
-    assert done.stdout.count("samples 0 0\n") == 2
+    assert done.stdout.count("generate 0 0\n") == 2
