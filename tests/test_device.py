@@ -1,13 +1,17 @@
 """Threads of a rank, and the warning about idle cores."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from gan_mpi.cluster import cores, device
+from gan_mpi.cluster import cards, cores, device
+from gan_mpi.cluster.cards import Card, choose
+from gan_mpi.cluster.cores import numbers_of
+from gan_mpi.errors import UserError
 from gan_mpi.mpi import launcher
-from gan_mpi.programs import plan
+from gan_mpi.programs import doctor, plan
 
 NODE, LOCAL = launcher.node_name(), launcher.LOCAL_VARIABLES
 HYDRA = {"PMI_SIZE": "2", "MPI_LOCALNRANKS": "2"}
@@ -113,3 +117,79 @@ class Node:
 def test_gpus_are_told_apart_by_their_uuids(uuids, said, monkeypatch):
     monkeypatch.setattr(device, "_identity", lambda _: uuids[0])
     assert device.sharing(Node(uuids), torch.device("cuda", 0)) == said
+
+
+A, B = Card("a", near=LEFT), Card("b", near=RIGHT)
+FAR_A, FAR_B = Card("a"), Card("b")  # of which nobody knows where they are
+
+
+@pytest.mark.parametrize(
+    ("shown", "masks", "taken"),
+    [
+        ([[A, B]] * 2, [LEFT, RIGHT], [0, 1]),
+        ([[A, B]] * 2, [RIGHT, LEFT], [1, 0]),  # not that of its number
+        ([[A, B]] * 4, [LEFT, LEFT, RIGHT, RIGHT], [0, 1, 1, 0]),
+        ([[A, B]] * 2, [ALL, ALL], [0, 1]),
+        ([[FAR_A, FAR_B]] * 4, [LEFT, RIGHT, LEFT, RIGHT], [0, 1, 0, 1]),
+        ([[A], [B]], [RIGHT, LEFT], [0, 0]),  # each is shown one, by the launcher
+        ([[A]] * 3, [ALL] * 3, [0, 0, 0]),
+        ([[], []], [ALL, ALL], [0, 0]),
+    ],
+)
+def test_a_rank_takes_a_gpu_that_fewest_have_near_its_cores(shown, masks, taken):
+    assert [choose(shown, masks, rank) for rank in range(len(shown))] == taken
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [("0-3,8", [0, 1, 2, 3, 8]), ("5", [5]), ("", []), ("0-", []), ("none", [])],
+)
+def test_lists_of_cores_are_those_of_the_kernel(text, numbers):
+    assert numbers_of(text) == numbers
+
+
+def test_what_a_gpu_is_and_what_is_near_it(monkeypatch, tmp_path):
+    at = tmp_path / "0000:3b:00.0"
+    at.mkdir()
+    for name, text in (
+        ("local_cpulist", "0-3"),
+        ("current_link_speed", "32.0 GT/s PCIe"),
+        ("current_link_width", "16"),
+    ):
+        (at / name).write_text(f"{text}\n")
+    known = {"name": "NVIDIA H200", "total_memory": 140 << 30, "uuid": "GPU-1"}
+    place = {"pci_domain_id": 0, "pci_bus_id": 0x3B, "pci_device_id": 0}
+    found = [SimpleNamespace(**known, **place), SimpleNamespace(**known)]
+    monkeypatch.setattr(cards, "PCI", tmp_path)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(found))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", found.__getitem__)
+    whole, without = cards.cards()
+    assert whole == Card("GPU-1", "NVIDIA H200", 140 << 30, "32.0 GT/s PCIe x16", LEFT)
+    assert without == Card("GPU-1", "NVIDIA H200", 140 << 30)
+    assert device.capability(torch.device("cuda", 1)) == "NVIDIA H200 (140 GiB)"
+
+
+def test_gpus_of_nodes_are_told_once_for_each_kind():
+    def rank(host, *cards):
+        return SimpleNamespace(host=host, cards=cards)
+
+    two = [Card(name, "H200", 140 << 30, "PCIe x16", LEFT) for name in "ab"]
+    other = Card("c", "A100", 40 << 30)
+    assert doctor.about_cards([rank("n1", *two), rank("n1", *two)]) == [
+        "GPU 0-1: H200, 140 GiB, PCIe x16, near cores 0-3"
+    ]
+    assert doctor.about_cards([rank("n1", two[0]), rank("n2", other), rank("n3", other)]) == [
+        "n1, GPU 0: H200, 140 GiB, PCIe x16, near cores 0-3",
+        "n2 and others, GPU 0: A100, 40 GiB",
+    ]
+    assert doctor.about_cards([rank("n1"), rank("n2")]) == []
+
+
+@pytest.mark.parametrize("without", [[], [0, 1, 2], [1]])
+def test_ranks_with_and_without_a_gpu_do_not_train_together(without):
+    kinds = [("cpu" if rank in without else "cuda", f"n{rank}") for rank in range(3)]
+    if without != [1]:
+        device._require_one_kind(kinds)
+        return
+    with pytest.raises(UserError, match="auto, but rank 1 on n1 sees no GPU and others do"):
+        device._require_one_kind(kinds)

@@ -123,7 +123,7 @@ def test_a_run_directory_that_cannot_be_written():
 
 def test_many_ranks_are_a_line_a_node():
     facts = [
-        Facts(rank, f"n{rank // 8}", (0, 1, 2, 5), 2, "", 0, {}, "", "", ()) for rank in range(80)
+        Facts(rank, f"n{rank // 8}", (0, 1, 2, 5), 2, "", (), {}, "", "", ()) for rank in range(80)
     ]
     lines = table(facts)
     assert lines[0] == "the first rank of each of 10 nodes, of 80 ranks:"
@@ -140,7 +140,7 @@ def test_ranks_that_share_cores_are_named():
 
     def of(*masks, available=0):
         facts = [
-            Facts(rank, "n1", mask, 1, "", 0, {}, "", "", (), available)
+            Facts(rank, "n1", mask, 1, "", (), {}, "", "", (), available)
             for rank, mask in enumerate(masks)
         ]
         return shared_cores(facts)

@@ -103,8 +103,9 @@ class Bench:
 def report_lines(found: Bench) -> list[str]:
     """Return what was measured, for people."""
     ranks, threads = found.steps.ranks, found.placement.threads
-    where = str(found.placement.device)
-    where += f", {capability()}, {threads} thread(s) a rank" if where == "cpu" else ""
+    device = found.placement.device
+    where = f"{device}, {capability(device)}"
+    where += f", {threads} thread(s) a rank" if device.type == "cpu" else ""
     lines = [*config_lines(found.config, ranks), f"device: {where}; {library_name()}"]
     lines += [*found.said, ""]
     if found.crowded:
@@ -220,7 +221,7 @@ def as_json(found: Bench) -> bytes:
         {
             "config": asdict(found.config),
             "device": str(found.placement.device),
-            "processor": capability(),
+            "processor": capability(found.placement.device),
             "threads": found.placement.threads,
             "mpi": library_name(),
             "data": found.data,

@@ -21,6 +21,14 @@ def thread_count(masks: list[frozenset[int]], local_rank: int) -> int:
     return max(1, int(sum(Fraction(1, ranks_on[core]) for core in masks[local_rank])))
 
 
+def numbers_of(ranges: str) -> list[int]:
+    """Return numbers of a list such as 0-3,8 of the kernel's; of anything else none."""
+    if not re.fullmatch(r"\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*", ranges):
+        return []
+    parts = [part.split("-") for part in ranges.split(",")]
+    return [n for ends in parts for n in range(int(ends[0]), int(ends[-1]) + 1)]
+
+
 def launcher_cores() -> int:
     """Return how many cores of this node the program that started this one may use."""
     cores = len(os.sched_getaffinity(os.getppid()))

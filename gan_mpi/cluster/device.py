@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from gan_mpi.arrays import Array
+from gan_mpi.cluster.cards import cards, choose
 from gan_mpi.cluster.cores import idle_cores, oversubscribed, thread_count
 from gan_mpi.cluster.processors import has_bfloat16, processor
 from gan_mpi.errors import invalid_value
+from gan_mpi.mpi import launcher
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.mpi.world import has_threads
 
@@ -30,19 +32,27 @@ class Placement:
     warnings: tuple[str, ...] = ()
 
 
-def capability() -> str:
-    """Return this processor's name, and the instruction set that torch uses of it."""
+def capability(device: torch.device) -> str:
+    """Return the name of a GPU and its memory, or of this processor and what torch uses of it."""
+    if device.type == "cuda":
+        card = cards()[device.index]
+        return f"{card.name} ({card.memory / 2**30:.0f} GiB)"
     return f"{processor()} ({torch.backends.cpu.get_cpu_capability()})"
 
 
 def place(comm: Communicator, requested: str) -> Placement:
     """Choose this rank's device and make torch ready for it.  Collective.
 
-    `requested` is auto, cpu, cuda or cuda:N.  auto is the GPU whose number is the local rank
-    modulo the GPUs of the node, or the CPU with the node's cores divided among its ranks.
+    `requested` is auto, cpu, cuda or cuda:N.  auto is a GPU that fewest ranks of the node have, one
+    near this rank's cores if that is known, or the CPU with the node's cores divided among its
+    ranks.  Raises UserError if some ranks have a GPU and others none.
     """
-    device = comm.agree(lambda: _choose_device(comm, requested))
     masks = comm.node_allgather(frozenset(os.sched_getaffinity(0)))
+    mine = cards() if requested != "cpu" else []
+    nearest = choose(comm.node_allgather(mine), masks, comm.local_rank)
+    device = comm.agree(lambda: _choose_device(requested, len(mine), nearest))
+    kinds = comm.allgather((device.type, launcher.node_name()))
+    comm.alike(lambda: _require_one_kind(kinds))
     threads = thread_count(masks, comm.local_rank)
     torch.set_num_threads(threads)
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -71,8 +81,19 @@ def _first(comm: Communicator, said: str) -> str:
     return next(filter(None, comm.allgather(said)), "")
 
 
-def _choose_device(comm: Communicator, requested: str) -> torch.device:
-    gpus = torch.cuda.device_count() if requested != "cpu" else 0
+def _require_one_kind(kinds: list[tuple[str, str]]) -> None:
+    """Raise UserError unless the devices of all ranks, with their hosts, are of one kind."""
+    without = [f"rank {rank} on {host}" for rank, (kind, host) in enumerate(kinds) if kind == "cpu"]
+    if without and len(without) < len(kinds):
+        raise invalid_value(
+            "device",
+            f"auto, but {without[0]} sees no GPU and others do; ask the scheduler for GPUs on all "
+            "nodes, or give --device cpu",
+            exit_code=1,
+        )
+
+
+def _choose_device(requested: str, gpus: int, nearest: int) -> torch.device:
     if requested == "cpu" or (requested == "auto" and not gpus):
         return torch.device("cpu")
     if not gpus:
@@ -84,7 +105,7 @@ def _choose_device(comm: Communicator, requested: str) -> torch.device:
             "--device cpu does without",
             exit_code=1,
         )
-    index = comm.local_rank % gpus
+    index = nearest
     if requested.startswith("cuda:"):
         index = int(requested.removeprefix("cuda:"))
     if index >= gpus:

@@ -7,12 +7,16 @@ import sys
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gan_mpi import __version__
 from gan_mpi.cluster.cores import idle_cores, launcher_cores, thread_count
 from gan_mpi.errors import UserError
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.mpi.world import library_name, network_name
+
+if TYPE_CHECKING:
+    from gan_mpi.cluster.cards import Card
 
 PACKAGE = Path(__file__).parents[1]
 LIBRARIES = ("torch", "numpy", "mpi4py")
@@ -27,7 +31,7 @@ class Facts:
     cores: tuple[int, ...]
     threads: int
     idle: str  # what the launcher's binding leaves unused, if much
-    gpus: int
+    cards: "tuple[Card, ...]"  # that it is shown
     versions: dict[str, str]
     code: str
     package: str
@@ -49,7 +53,7 @@ def collect_facts(comm: Communicator) -> list[Facts]:
         cores=tuple(sorted(masks[comm.local_rank])),
         threads=threads,
         idle=idle_cores(masks, comm.node_allgather(threads)),
-        gpus=_gpu_count(),
+        cards=_cards(),
         versions={
             "gan-mpi": __version__,
             "python": platform.python_version(),
@@ -80,13 +84,13 @@ def _digest() -> str:
     return digest.hexdigest()[:12]
 
 
-def _gpu_count() -> int:
+def _cards() -> "tuple[Card, ...]":
     """Return the GPUs that torch sees; without a driver, torch need not be imported."""
     if not (Path("/proc/driver/nvidia").exists() or Path("/dev/kfd").exists()):
-        return 0
-    import torch
+        return ()
+    from gan_mpi.cluster.cards import cards
 
-    return torch.cuda.device_count()
+    return tuple(cards())
 
 
 def disagreements(facts: list[Facts]) -> list[str]:

@@ -36,6 +36,7 @@ def doctor(comm: Communicator, run_dir: Path, signals: SignalProbe, phases: Phas
     if comm.is_root:
         lines = [
             *table(facts),
+            *about_cards(facts),
             _about_mpi(facts),
             _about_sums(facts, seconds),
             _about_clocks(ahead),
@@ -61,10 +62,33 @@ def table(facts: list[Facts]) -> list[str]:
         before = f"the first rank of each of {len(shown)} nodes, of {len(facts)} ranks:"
     lines += [
         f"{fact.rank:6d}  {fact.host:20}  {ranges(fact.cores):16}  {fact.threads:7d}  "
-        f"{fact.gpus:4d}"
+        f"{len(fact.cards):4d}"
         for fact in shown
     ]
     return [before, *lines] if before else lines
+
+
+def about_cards(facts: list[Facts]) -> list[str]:
+    """Return a line for each kind of GPU that a node has, with their numbers there.
+
+    Nodes with the same are one.
+    """
+    nodes: dict[tuple[str, ...], list[str]] = {}
+    for node in _by_node(facts)[:LISTED]:
+        there = {card.identity: card for fact in node for card in fact.cards}
+        kinds: dict[str, list[int]] = {}
+        for number, card in enumerate(there.values()):
+            near = f", near cores {ranges(tuple(sorted(card.near)))}" if card.near else ""
+            link = f", {card.link}" if card.link else ""
+            said = f"{card.name}, {card.memory / 2**30:.0f} GiB{link}{near}"
+            kinds.setdefault(said, []).append(number)
+        lines = tuple(f"GPU {ranges(tuple(numbers))}: {said}" for said, numbers in kinds.items())
+        nodes.setdefault(lines, []).append(node[0].host)
+    return [
+        line if len(nodes) == 1 else f"{hosts[0]}{' and others' * (len(hosts) > 1)}, {line}"
+        for lines, hosts in nodes.items()
+        for line in lines
+    ]
 
 
 def ranges(numbers: tuple[int, ...]) -> str:
@@ -127,7 +151,7 @@ def _cores(cores: tuple[int, ...]) -> str:
 
 def uneven_gpus(facts: list[Facts]) -> list[str]:
     """Name a node without a GPU where others have one."""
-    without = [fact for fact in facts if not fact.gpus]
+    without = [fact for fact in facts if not fact.cards]
     if len(without) in (0, len(facts)):
         return []
     return [
@@ -161,7 +185,7 @@ def little_room(comm: Communicator, run_dir: Path) -> list[str]:
 def _about_mpi(facts: list[Facts]) -> str:
     kinds = memory_kinds()
     gpus = ""
-    if facts[0].gpus:
+    if facts[0].cards:
         aware = "cuda" in kinds or "rocm" in kinds
         gpus = (
             f"; it says that it {'reads' if aware else 'does not read'} GPU memory, and gradients "

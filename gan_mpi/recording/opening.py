@@ -77,7 +77,8 @@ def segment(comm: Communicator, step: int, placement: Placement, of_ranks: Segme
 
     `of_ranks` is what the ranks say of how they compute.
     """
-    mine = platform.node(), str(placement.device), placement.threads, capability()
+    computes = capability(placement.device)
+    mine = platform.node(), str(placement.device), placement.threads, computes
     hosts = comm.allgather(mine)
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
