@@ -50,6 +50,8 @@ def opening_lines(
     hosts = list(dict.fromkeys(comm.allgather(platform.node())))
     named = ", ".join(hosts[:4]) + (", ..." if len(hosts) > 4 else "")
     in_turns = f"; {placement.crowded}, in turns" if placement.crowded else ""
+    device = str(placement.device)
+    device += "" if device == "cpu" else f", {capability(placement.device)}"
     drawn, *about_data = data_lines(state.data)
     return [
         *([drawn] if drawn else []),
@@ -57,7 +59,7 @@ def opening_lines(
         *about_data,
         *dict.fromkeys(note for each in comm.allgather(notes) for note in each),
         f"ranks: {comm.world_size} on {len(hosts)} host(s) ({named}), {library_name()}",
-        f"device: {placement.device}, {placement.threads} thread(s) a rank{in_turns}",
+        f"device: {device}, {placement.threads} thread(s) a rank{in_turns}",
         *config_lines(state.config, comm.world_size),
     ]
 
