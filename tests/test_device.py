@@ -1,10 +1,12 @@
 """Threads of a rank, and the warning about idle cores."""
 
 import os
+import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import MAIN
 
 from gan_mpi.cluster import cards, cores, device
 from gan_mpi.cluster.cards import Card, choose
@@ -12,6 +14,7 @@ from gan_mpi.cluster.cores import numbers_of
 from gan_mpi.errors import UserError
 from gan_mpi.mpi import launcher
 from gan_mpi.programs import doctor, plan
+from gan_mpi.runs.segments import read_segments
 
 NODE, LOCAL = launcher.node_name(), launcher.LOCAL_VARIABLES
 HYDRA = {"PMI_SIZE": "2", "MPI_LOCALNRANKS": "2"}
@@ -193,3 +196,64 @@ def test_ranks_with_and_without_a_gpu_do_not_train_together(without):
         return
     with pytest.raises(UserError, match="auto, but rank 1 on n1 sees no GPU and others do"):
         device._require_one_kind(kinds)
+
+
+class NVML:
+    """Counts energy as NVML does, in mJ, of one card; others it does not know."""
+
+    class NVMLError(Exception):
+        pass
+
+    def __init__(self):
+        self.asked, self.total = [], 5_000_000
+
+    def nvmlInit(self):
+        pass
+
+    def nvmlDeviceGetHandleByUUID(self, uuid):
+        self.asked.append(uuid)
+        if uuid != "GPU-1":
+            raise self.NVMLError
+        return uuid
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle):
+        return self.total
+
+
+@pytest.mark.parametrize("identity", ["1", "GPU-1", "2"])
+def test_the_energy_of_a_gpu_is_what_it_has_taken_since(monkeypatch, identity):
+    nvml = NVML()
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    monkeypatch.setattr(cards, "cards", lambda: [Card(identity)])
+    meter = cards.Meter(torch.device("cuda", 0))
+    nvml.total += 250_500
+    assert meter.joules() == (None if identity == "2" else 250.5)
+    monkeypatch.setitem(sys.modules, "pynvml", None)  # not installed
+    assert cards.Meter(torch.device("cuda", 0)).joules() is None
+    assert cards.Meter(torch.device("cpu")).joules() is None
+
+
+@pytest.mark.parametrize(
+    ("everyone", "joules"),
+    [
+        ([("n1", "a", 5.0), ("n1", "a", 5.0), ("n1", "b", 2.0), ("n2", "a", 1.0)], 8.0),
+        ([("n1", "a", 5.0), ("n1", "b", None)], None),
+        ([("n1", "", None), ("n1", "", None)], None),
+    ],
+)
+def test_the_energy_of_ranks_counts_each_card_once(everyone, joules):
+    comm = SimpleNamespace(allgather=lambda mine: everyone)
+    assert cards.energy(comm, cards.Meter(torch.device("cpu"))) == joules
+
+
+def test_what_gpus_took_is_kept_and_shown(gan_mpi, tmp_path):
+    code = (
+        "from gan_mpi.recording import journal; journal.energy = lambda comm, meter: 7.2e6\n" + MAIN
+    )
+    given = ("train", "--glyphs", 20, "--batch", 4, "--steps", 2, "--run-dir", "run")
+    assert gan_mpi(*given, code=code).returncode == 0
+    (segment,) = read_segments(tmp_path / "run")
+    assert segment["gpu_joules"] == 7.2e6
+    assert "node-hours  2 kWh of GPUs  done" in gan_mpi("status", "run").stdout
+    assert gan_mpi("train", "--resume", "run", "--steps", 4).returncode == 0
+    assert "gpu_joules" not in read_segments(tmp_path / "run")[1], "a CPU's is not known"

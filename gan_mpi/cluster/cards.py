@@ -1,5 +1,6 @@
-"""The GPUs of a node: what they are, which cores are near them, and which rank takes which."""
+"""The GPUs of a node: what they are and take, and which rank has which."""
 
+import platform
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 import torch
 
 from gan_mpi.cluster.cores import numbers_of
+from gan_mpi.mpi.comm import Communicator
 
 PCI = Path("/sys/bus/pci/devices")
 
@@ -57,6 +59,43 @@ def _read(path: Path) -> str:
         return path.read_text().strip()
     except OSError:
         return ""
+
+
+class Meter:
+    """The energy that this rank's GPU takes from now on, where NVML tells it."""
+
+    def __init__(self, device: torch.device) -> None:
+        """It needs the package nvidia-ml-py."""
+        self.identity = cards()[device.index].identity if device.type == "cuda" else ""
+        self._began = self._read()
+
+    def joules(self) -> float | None:
+        """Return what the GPU has taken since, for whatever rank; None if that is not known."""
+        now = self._read()
+        return None if now is None or self._began is None else now - self._began
+
+    def _read(self) -> float | None:
+        if not self.identity:
+            return None
+        try:
+            import pynvml
+        except ImportError:
+            return None
+        try:
+            pynvml.nvmlInit()
+            uuid = self.identity if self.identity.startswith("GPU-") else f"GPU-{self.identity}"
+            handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+            return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000
+        except pynvml.NVMLError:  # of a card, or a part of one, that does not count
+            return None
+
+
+def energy(comm: Communicator, meter: Meter) -> float | None:
+    """Return the joules of all GPUs of the ranks, None unless all are known.  Collective."""
+    everyone = comm.allgather((platform.node(), meter.identity, meter.joules()))
+    by_card = {(host, identity): joules for host, identity, joules in everyone if identity}
+    known = [joules for joules in by_card.values() if joules is not None]
+    return sum(known) if known and len(known) == len(by_card) else None
 
 
 def choose(shown: Sequence[Sequence[Card]], masks: Sequence[frozenset[int]], rank: int) -> int:

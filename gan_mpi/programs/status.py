@@ -133,10 +133,12 @@ def _progress(status: Status) -> str:
 def _segment(segment: Segment) -> str:
     where = f"{segment['ranks']} rank(s) on {len(segment['hosts'])} host(s)"
     last = segment["last_step"] or ""
+    joules = segment.get("gpu_joules")
+    energy = "" if joules is None else f"{joules / 3.6e6:.3g} kWh of GPUs  "
     return (
         f"{segment['date'][:16].replace('T', ' ')}  steps {segment['first_step']}-{last}  {where}  "
         f"{duration(segment['seconds'])}  {segment['node_hours']:.2f} node-hours  "
-        f"{segment['state']}"
+        f"{energy}{segment['state']}"
     )
 
 

@@ -4,7 +4,7 @@ import math
 import time
 
 from gan_mpi.lifecycle.phases import Phases
-from gan_mpi.runs.segments import read_segments, update_segment
+from gan_mpi.runs.segments import Segment, read_segments, update_segment
 from gan_mpi.training.run import Run
 
 REWRITTEN = 10.0  # seconds at most after which a start that runs says how far it is
@@ -22,6 +22,7 @@ class History:
         self.slowest_save = max(saves, default=0.0)
         self.id = before[-1].get("id", 0) if before else 0
         self.state, self.written = "starting", -math.inf  # of time.monotonic
+        self.energy = Segment()  # if it is known
 
     def begin(self, phases: Phases, seconds_to_start: float) -> None:
         """Note how long the start took; `phases` count on."""
@@ -30,6 +31,11 @@ class History:
     def note_save(self, seconds: float) -> None:
         """Note how long a checkpoint took."""
         self.slowest_save = max(self.slowest_save, seconds)
+
+    def note_energy(self, joules: float | None) -> None:
+        """Note what the ranks' GPUs have taken."""
+        if joules is not None:
+            self.energy = Segment(gpu_joules=round(joules, 1))
 
     def go_on(self, saved: bool = False) -> None:
         """Write how far this start is that runs, unless that was done a moment ago; on root.
@@ -54,4 +60,5 @@ class History:
             node_hours=round(seconds * self.run.comm.node_count / 3600, 4),
             seconds_of_a_save=round(self.slowest_save, 2),
             state=state,
+            **self.energy,
         )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from gan_mpi.clock import between
+from gan_mpi.cluster.cards import Meter, energy
 from gan_mpi.files import append_line
 from gan_mpi.lifecycle.phases import Phases
 from gan_mpi.parallel.replicas import check_finite, check_replicas
@@ -41,6 +42,7 @@ class Journal:
     def __init__(self, run: Run, monitor: Monitor) -> None:
         self.run, self.monitor = run, monitor
         self.history = History(run)
+        self.meter = Meter(run.state.game.G.bucket.buffer.device)
         writes_board = run.options.tensorboard and run.comm.is_root
         step = run.state.progress.step
         self.board = Board(run.directory if writes_board else None, step)
@@ -164,6 +166,7 @@ class Journal:
             gathered = run.state.gather(run.comm)
             run.comm.on_root(lambda: self._save(gathered))
         self.history.note_save(time.perf_counter() - begin)
+        self.history.note_energy(energy(run.comm, self.meter))
         self.saved_step = run.state.progress.step
 
     def _save(self, gathered: Checkpoint) -> None:

@@ -32,6 +32,7 @@ class Segment(TypedDict, total=False):
     seconds_to_start: Amount
     seconds_of_a_save: Amount
     node_hours: Amount
+    gpu_joules: Amount  # of all GPUs of the ranks, up to the last checkpoint
 
 
 NEEDED = "date", "first_step", "ranks", "hosts", "devices", "versions"
