@@ -156,8 +156,8 @@ def test_what_a_gpu_is_and_what_is_near_it(monkeypatch, tmp_path):
     at.mkdir()
     for name, text in (
         ("local_cpulist", "0-3"),
-        ("current_link_speed", "32.0 GT/s PCIe"),
-        ("current_link_width", "16"),
+        ("max_link_speed", "32.0 GT/s PCIe"),
+        ("max_link_width", "16"),
     ):
         (at / name).write_text(f"{text}\n")
     known = {"name": "NVIDIA H200", "total_memory": 140 << 30, "uuid": "GPU-1"}

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from gan_mpi.cluster.cores import numbers_of
+from gan_mpi.errors import UserError
 from gan_mpi.mpi.comm import Communicator
 
 PCI = Path("/sys/bus/pci/devices")
@@ -26,15 +27,26 @@ class Card:
 
 
 def cards() -> list[Card]:
-    """Return the GPUs that torch shows this rank, by their numbers."""
-    return [_card(number) for number in range(torch.cuda.device_count())]
+    """Return the GPUs that torch shows this rank, by their numbers.
+
+    Raises UserError if there are some that it cannot use.
+    """
+    count = torch.cuda.device_count()
+    try:
+        return [_card(number) for number in range(count)]
+    except RuntimeError as error:
+        reason = "".join(str(error).splitlines()[:1]).rstrip(".")
+        raise UserError(
+            f"torch sees {count} GPU(s) and cannot use them: {reason}. Ask the administrator, or "
+            "give --device cpu."
+        ) from error
 
 
 def _card(number: int) -> Card:
     known = torch.cuda.get_device_properties(number)
     at = PCI / _address(known)
     near = numbers_of(_read(at / "local_cpulist"))
-    speed, width = _read(at / "current_link_speed"), _read(at / "current_link_width")
+    speed, width = _read(at / "max_link_speed"), _read(at / "max_link_width")  # it may be asleep
     return Card(
         identity=str(getattr(known, "uuid", number)),
         name=known.name,

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ from gan_mpi.errors import invalid_value
 from gan_mpi.mpi import launcher
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.mpi.world import has_threads
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ def place(comm: Communicator, requested: str) -> Placement:
     ranks.  Raises UserError if some ranks have a GPU and others none.
     """
     masks = comm.node_allgather(frozenset(os.sched_getaffinity(0)))
-    mine = cards() if requested != "cpu" else []
+    mine = comm.agree(lambda: cards() if requested != "cpu" else [])
     nearest = choose(comm.node_allgather(mine), masks, comm.local_rank)
     device = comm.agree(lambda: _choose_device(requested, len(mine), nearest))
     kinds = comm.allgather((device.type, launcher.node_name()))
@@ -135,8 +138,14 @@ def without(precision: str, comm: Communicator, device: torch.device) -> str:
 
     TF32 is for GPUs, and of CPUs not all have bfloat16.
     """
-    if precision == "tf32" and device.type == "cpu":
-        return "--precision tf32 is for GPUs; on a CPU it is fp32"
+    if precision == "tf32":
+        knows = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+        everyone = comm.allgather(knows)
+        on = "a CPU" if device.type == "cpu" else "an older one"
+        said = (
+            f"--precision tf32 is for GPUs of compute capability 8.0 and more; on {on} it is fp32"
+        )
+        return "" if all(everyone) else said
     if precision != "bf16":
         return ""
     slow = comm.allgather(device.type == "cpu" and not has_bfloat16())
@@ -146,6 +155,12 @@ def without(precision: str, comm: Communicator, device: torch.device) -> str:
         f"{sum(slow)} of {len(slow)} ranks are on processors without instructions for bfloat16, "
         "where --precision bf16 takes 3 (AVX-512) to 20 times (AVX2) as long as fp32"
     )
+
+
+def use_in_thread(device: torch.device) -> None:
+    """Let what this thread asks of GPUs be asked of this one."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
 
 
 def carriable(array: Array, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
@@ -163,19 +178,34 @@ class DeviceGraph:
     """What a GPU does, recorded once and launched as one: a CUDA graph, or one of ROCm."""
 
     def __init__(self, device: torch.device) -> None:
+        self.device = device
         self._graph = torch.cuda.CUDAGraph()
         self._stream = torch.cuda.Stream(device)
         self._asides: list[Callable[[], None]] = []
 
+    def warm(self, launch: Callable[[], T]) -> T:
+        """Let the GPU do what `launch` has it do on the stream that is recorded."""
+        usual = torch.cuda.current_stream(self.device)
+        self._stream.wait_stream(usual)
+        with torch.cuda.stream(self._stream):
+            done = launch()
+        usual.wait_stream(self._stream)
+        return done
+
     def record(self, launch: Callable[[], object]) -> None:
         """Record what `launch` has the GPU do, and launch it once.
 
-        Raises RuntimeError if it cannot be recorded.  Other threads may use the GPU meanwhile.
+        Raises RuntimeError, before the GPU does anything, if it cannot be recorded.  Other threads
+        may use the GPU meanwhile.
         """
-        self._asides = []
-        mode = "thread_local"
-        with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode=mode):
-            launch()
+        self._asides, mode = [], "thread_local"
+        usual = torch.cuda.current_stream(self.device)
+        try:
+            with torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode=mode):
+                launch()
+        except RuntimeError:
+            torch.cuda.set_stream(usual)  # which torch leaves undone then
+            raise
         for act in self._asides:
             act()
         self._graph.replay()

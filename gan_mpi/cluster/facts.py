@@ -37,14 +37,19 @@ class Facts:
     package: str
     options: tuple[str, ...]
     available: int = 0  # cores of the node that the launcher may use
+    wrong: str = ""  # with the GPUs
 
     @property
     def name(self) -> str:
         return f"rank {self.rank} on {self.host}"
 
 
-def collect_facts(comm: Communicator) -> list[Facts]:
-    """Return what every rank says of itself, on every rank.  Collective."""
+def collect_facts(comm: Communicator, with_cards: bool = False) -> list[Facts]:
+    """Return what every rank says of itself, on every rank.  Collective.
+
+    To be asked for their names GPUs have to be begun with, which takes memory of each.
+    """
+    shown, wrong = _cards() if with_cards else ((), "")
     masks = comm.node_allgather(frozenset(os.sched_getaffinity(0)))
     threads = thread_count(masks, comm.local_rank)
     mine = Facts(
@@ -53,7 +58,7 @@ def collect_facts(comm: Communicator) -> list[Facts]:
         cores=tuple(sorted(masks[comm.local_rank])),
         threads=threads,
         idle=idle_cores(masks, comm.node_allgather(threads)),
-        cards=_cards(),
+        cards=shown,
         versions={
             "gan-mpi": __version__,
             "python": platform.python_version(),
@@ -64,6 +69,7 @@ def collect_facts(comm: Communicator) -> list[Facts]:
         package=str(PACKAGE),
         options=tuple(sys.argv[1:]),
         available=launcher_cores(),
+        wrong=wrong,
     )
     return comm.allgather(mine)
 
@@ -84,13 +90,19 @@ def _digest() -> str:
     return digest.hexdigest()[:12]
 
 
-def _cards() -> "tuple[Card, ...]":
-    """Return the GPUs that torch sees; without a driver, torch need not be imported."""
+def _cards() -> "tuple[tuple[Card, ...], str]":
+    """Return the GPUs that torch sees, and what is wrong with them.
+
+    Without a driver, torch need not be imported.
+    """
     if not (Path("/proc/driver/nvidia").exists() or Path("/dev/kfd").exists()):
-        return ()
+        return (), ""
     from gan_mpi.cluster.cards import cards
 
-    return tuple(cards())
+    try:
+        return tuple(cards()), ""
+    except UserError as error:
+        return (), str(error)
 
 
 def disagreements(facts: list[Facts]) -> list[str]:

@@ -84,7 +84,7 @@ class RunConfig:
         None,
         "Running",
         "Let a GPU do each step as one, which is recorded once and launched again, where one rank "
-        "trains; the result is the same to the bit with --no-graphs.",
+        "trains.",
         type=bool,
         shown_default="--no-graphs: it was never run on a card",
     )

@@ -78,6 +78,10 @@ class Replay:
             (Host() if update is None else update.host).each_time(self._count)
         self._coming.clear()
 
+    def forget(self) -> None:
+        """Leave out what was to go there with an update that is not done."""
+        self._coming.clear()
+
     def _count(self) -> None:
         self.count += 1
 

@@ -1,8 +1,8 @@
 """What the host does for a turn on a device: once, or for each launch of one that was recorded."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -10,10 +10,14 @@ from torch import Tensor
 Act = Callable[[], None]
 Arrays = Mapping[str, Tensor]  # by name, on the host
 Pair = tuple[float, float]  # a number of an update, and one with which nothing changes
+T = TypeVar("T")
 
 
 class Graph(Protocol):
     """What a device does, recorded once and launched as one."""
+
+    def warm(self, launch: Callable[[], T]) -> T:
+        """Let the device do what `launch` has it do, as it will be recorded; return its answer."""
 
     def record(self, launch: Callable[[], object]) -> None:
         """Record what `launch` has the device do, and let it be done once."""
@@ -28,37 +32,42 @@ class Graph(Protocol):
 class Host:
     """Brings numbers to a device without waiting for it, and counts what it does.
 
-    What is done in record() is noted; repeat() does it again, with the numbers of that time in the
-    places of those before them.
+    rehearse() keeps the places of what is brought, and record() has them filled anew, so that no
+    place is of the graph's own memory, which it uses for one thing after another.  prepare() then
+    does for another launch what was done for the recorded one.
     """
 
     def __init__(self) -> None:
         self.moved = {"images": 0, "latents": 0}  # how far streams are on since record()
         self._graph: Graph | None = None
+        self._kept: list[dict[str, Tensor]] | None = None  # places, in the order of a turn
+        self._coming: Iterator[dict[str, Tensor]] = iter(())
         self._before: list[Act] = []
         self._after: list[Act] = []
 
     def bring(self, draw: Callable[[], Arrays], device: torch.device) -> dict[str, Tensor]:
         """Return on a device what is drawn on the host, and looks the same each time."""
-        if self._graph is None:
-            return {name: each.to(device, non_blocking=True) for name, each in draw().items()}
-        there = {
-            name: torch.empty(each.shape, dtype=each.dtype, device=device)
-            for name, each in draw().items()
-        }
-        self.each_time(lambda: _fill(there, draw()))
+        if self._graph is not None:
+            there = next(self._coming)
+            self.each_time(lambda: _fill(there, draw()))
+            return dict(there)
+        drawn = draw()
+        there = {name: each.to(device, non_blocking=True) for name, each in drawn.items()}
+        if self._kept is not None:
+            there = {name: each.clone() for name, each in there.items()}
+            self._kept.append(there)
         return dict(there)
 
     def numbers(self, like: Tensor, count: int, reckon: Callable[[], Sequence[Pair]]) -> Tensor:
         """Return pairs (count, 2), reckoned in float64, of the type of `like` and beside it."""
-        there = like.new_empty(count, 2)
 
-        def fill() -> None:
+        def draw() -> Arrays:
             pairs = torch.tensor(reckon(), dtype=torch.float64).to(like.dtype)
-            _fill({"": there}, {"": pairs.pin_memory() if like.is_cuda else pairs})
+            return {"pairs": pairs.pin_memory() if like.is_cuda else pairs}
 
-        self.each_time(fill)
-        return there
+        pairs = self.bring(draw, like.device)["pairs"]
+        assert len(pairs) == count, "as many as are wanted"
+        return pairs
 
     def each_time(self, act: Act) -> None:
         """Do something on the host before what comes."""
@@ -75,23 +84,36 @@ class Host:
         else:
             self._after.append(act)
 
+    def rehearse(self, launch: Callable[[], T]) -> T:
+        """Do what `launch` does, and keep the places of what it brings."""
+        self._kept = []
+        try:
+            return launch()
+        finally:
+            self._coming, self._kept = iter(self._kept), None
+
     def record(self, graph: Graph, launch: Callable[[], object]) -> None:
-        """Do what `launch` does, so that it can be repeated."""
+        """Do what `launch` does, as it was rehearsed, so that it can be launched again.
+
+        Raises RuntimeError, before anything is done, if the device cannot record it.
+        """
         self._graph, self._before, self._after = graph, [], []
         try:
             graph.record(launch)
         finally:
             self._graph = None
-        for act in self._after:
-            act()
+        assert next(self._coming, None) is None, "a turn brings what the one before it brought"
+        self.conclude()
 
-    def repeat(self, graph: Graph, images: int, latents: int) -> None:
-        """Do again what was recorded, so far on in the streams."""
+    def prepare(self, images: int, latents: int) -> None:
+        """Bring the numbers for another launch, so far on in the streams, and count it."""
         self.moved.update(images=images, latents=latents)
         for act in self._before:
             act()
         self.moved.update(images=0, latents=0)
-        graph.replay()
+
+    def conclude(self) -> None:
+        """Do what is to be done after a launch."""
         for act in self._after:
             act()
 

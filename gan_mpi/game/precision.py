@@ -57,9 +57,8 @@ def training_in(precision: str) -> Iterator[None]:
     A forward, and the backward that follows, are within.
     """
     products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = products.allow_tf32, convolutions.allow_tf32
     products.allow_tf32 = convolutions.allow_tf32 = precision == "tf32"
     try:
         yield
     finally:
-        products.allow_tf32, convolutions.allow_tf32 = before
+        products.allow_tf32 = convolutions.allow_tf32 = False  # as place() has it

@@ -96,6 +96,10 @@ class BatchNorm(nn.Module):
                 running.lerp_(towards, self.momentum)
         self._pending.clear()
 
+    def forget(self) -> None:
+        """Leave out the passes since the last commit."""
+        self._pending.clear()
+
 
 def batch_norms(network: nn.Module) -> Iterator[BatchNorm]:
     """Yield the batch normalisation layers of a network."""
@@ -122,6 +126,12 @@ def normalised_apart(network: nn.Module, sizes: Sequence[int]) -> Iterator[None]
     finally:
         for layer in layers:
             layer.sizes = None
+
+
+def forget_statistics(network: nn.Module) -> None:
+    """Leave the passes since the last commit out of the running statistics."""
+    for layer in batch_norms(network):
+        layer.forget()
 
 
 def commit_running_statistics(network: nn.Module, are_finite: Tensor | None = None) -> None:

@@ -24,10 +24,11 @@ CLOCK_TOLERANCE = 1.0  # seconds
 
 def doctor(comm: Communicator, run_dir: Path, signals: SignalProbe, phases: Phases) -> int:
     """Print all that a run needs, and what is wrong; return 0 or 1.  Collective."""
-    facts = collect_facts(comm)
+    facts = collect_facts(comm, with_cards=True)
     shared, notes = shared_cores(facts)
     findings = [*disagreements(facts), *crowded(facts), *shared, *uneven_gpus(facts)]
     findings += [node[0].idle for node in _by_node(facts) if node[0].idle]
+    findings += [f"{fact.name}: {fact.wrong.rstrip('.')}" for fact in facts if fact.wrong][:1]
     findings += probe_folder(comm, run_dir) or little_room(comm, run_dir)
     seconds, wrong = probe_sums(comm)
     ahead = clock_differences(comm)

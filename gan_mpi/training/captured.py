@@ -1,10 +1,11 @@
 """Turns that a device does as one: recorded once, and launched again for every step."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from gan_mpi.game.host import Graph
 from gan_mpi.mpi.comm import Communicator
+from gan_mpi.parallel.batch_norm import forget_statistics
+from gan_mpi.runs.log import warn
 from gan_mpi.training.state import RunState
 from gan_mpi.training.turn import Turn
 
@@ -25,33 +26,58 @@ def why_not(comm: Communicator, state: RunState, explains: bool) -> str:
 class Captured:
     """Plays the turns of a run on a device, and records one as soon as all to come are like it."""
 
-    def __init__(self, state: RunState, make_graph: Callable[[], Graph]) -> None:
-        self.state, self.make_graph = state, make_graph
-        self.graph: Graph | None = None
+    def __init__(self, state: RunState, graph: Graph) -> None:
+        self.state = state
+        self.graph: Graph | None = graph  # none: it could not record
+        self.is_recorded = False
         self._steady = 0  # turns so far that were like the next
         self._at = self._step = replace(state.progress)  # where it was recorded; how far it goes
 
     def play(self, turn: Turn) -> bool:
         """Do what turn.play() does."""
-        if self.graph is not None:
-            return self._repeat(turn, self.graph)
+        if self.graph is None:
+            return turn.play()
+        if self.is_recorded:
+            return self._launch(turn, self.graph)
         if self._steady == WARM:
-            return self._record(turn)
+            return self._record(turn, self.graph)
         self._steady += self.state.is_steady
-        return turn.play()
+        if self._steady == WARM:
+            return self.graph.warm(lambda: self.state.host.rehearse(turn.play))
+        return self.graph.warm(turn.play)
 
-    def _record(self, turn: Turn) -> bool:
+    def _record(self, turn: Turn, graph: Graph) -> bool:
         progress = self.state.progress
-        self._at, graph = replace(progress), self.make_graph()
-        self.state.host.record(graph, turn.play)  # which says whether to stop in turn.stopping
+        self._at = replace(progress)
+        try:
+            self.state.host.record(graph, turn.play)
+        except RuntimeError as error:
+            return self._give_up(turn, error)
         moved = {name: value - vars(self._at)[name] for name, value in vars(progress).items()}
-        self.graph, self._step = graph, replace(progress, **moved)
+        self.is_recorded, self._step = True, replace(progress, **moved)
         return turn.stopping
 
-    def _repeat(self, turn: Turn, graph: Graph) -> bool:
+    def _give_up(self, turn: Turn, error: RuntimeError) -> bool:
+        """Play a turn that could not be recorded, of which nothing has been done."""
+        reason = str(error.__context__ or error).strip().splitlines()[:1]
+        warn(f"--graphs: this device cannot record a step ({''.join(reason)}); it goes on without")
+        self.graph, state = None, self.state
+        vars(state.progress).update(vars(self._at))
+        turn.supply.forget()
+        for player in (state.game.G, state.game.D):
+            forget_statistics(player.network)
+            player.network.requires_grad_(True)
+        if state.replay is not None:
+            state.replay.forget()
+        return Turn(turn.comm, state, turn.supply, turn.stop, turn.pauses).play()
+
+    def _launch(self, turn: Turn, graph: Graph) -> bool:
         progress = self.state.progress
         turn.begin()
         images, latents = progress.images - self._at.images, progress.latents - self._at.latents
-        self.state.host.repeat(graph, images, latents)
+        with turn.comm.clock.phase("data"):
+            self.state.host.prepare(images, latents)
+        graph.replay()
+        self.state.host.conclude()
         progress.advance(**vars(self._step))
         return turn.stop.requested

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gan_mpi.arrays import Array, map_of, read_ahead, take
-from gan_mpi.cluster.device import carriable, carried
+from gan_mpi.cluster.device import carriable, carried, use_in_thread
 from gan_mpi.datasets.dataset import Dataset
 from gan_mpi.game.batch import Batch
 from gan_mpi.game.latents import generator_inputs
@@ -37,13 +37,13 @@ class Ahead:
     What was drawn is what would be drawn now: the stream is the same.  The threads call no MPI.
     """
 
-    def __init__(self, draw: Draw, stride: int) -> None:
+    def __init__(self, draw: Draw, stride: int, device: torch.device) -> None:
         """`stride` is how far on in the stream a batch is from the one before.
 
         `draw` is a method of the object that keeps this one; with it the threads end.
         """
         self._method, self.stride = WeakMethod(draw), stride
-        self._threads = ThreadPoolExecutor(THREADS, "draw")
+        self._threads = ThreadPoolExecutor(THREADS, "draw", lambda: use_in_thread(device))
         self._coming: dict[tuple[int, int, int], Future[Drawn]] = {}
 
     def __call__(self, position: int, lo: int, hi: int) -> Drawn:
@@ -104,8 +104,9 @@ class Feed:
 
     def draw_ahead(self) -> None:
         """Let threads draw what the next batches need."""
-        self._reals = Ahead(self._draw_next_reals, self.config.batch)
-        self._latents = Ahead(self._draw_next_latents, self.config.batch)
+        batch = self.config.batch
+        self._reals = Ahead(self._draw_next_reals, batch, self.device)
+        self._latents = Ahead(self._draw_next_latents, batch, self.device)
 
     def about(self) -> list[str]:
         """Say where a device takes the data from."""

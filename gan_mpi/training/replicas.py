@@ -1,7 +1,5 @@
 """Ranks as replicas of one model, which average the gradients of every update."""
 
-from functools import partial
-
 import torch
 
 from gan_mpi.cluster.device import graph_of, room_for_data
@@ -49,7 +47,7 @@ class Replicas:
         self.supply = Supply(comm, self.state.game, feed, start.overlap, start.explains)
         self.not_captured = why_not(comm, self.state, start.explains)
         if start.graphs and not self.not_captured:
-            self.captured = Captured(self.state, partial(graph_of, device))
+            self.captured = Captured(self.state, graph_of(device))
         phases.end("networks")
         return self.state
 

@@ -103,7 +103,7 @@ def find_start(given: Given) -> Start:
     start = _find(given)
     if "outdir" in given and start.run_dir is not None:
         start.warnings.append("--outdir does nothing where the run directory is named")
-    asks = start.config.precision == "fp32" and has_onednn()
+    asks = start.config.precision in ("fp32", "tf32") and has_onednn()
     here = linear_library() if asks else MKL
     kept = here if start.saved is None else start.saved.get("kernels", {}).get("linear", MKL)
     return replace(

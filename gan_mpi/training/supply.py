@@ -74,6 +74,11 @@ class Supply:
         """Return the figures of the reals from a position on, if D has learned from them ahead."""
         return self._learned.pop(position, None)
 
+    def forget(self) -> None:
+        """Drop what was made ahead."""
+        self._ahead.clear()
+        self._learned.clear()
+
     def _made(self, what: str, position: int) -> list[Batch]:
         """Return what was made ahead; empty if it was not."""
         made = self._ahead.pop((what, position), None)

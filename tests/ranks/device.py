@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from gan_mpi.config.resolve import new_config
 from gan_mpi.datasets.dataset import Dataset
@@ -122,14 +122,23 @@ class Tape(TorchDispatchMode):
 
     def __init__(self):
         super().__init__()
-        self.kept, self.is_aside = [], False
+        self.kept, self.own, self.is_aside = [], [], False
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         outputs = func(*args, **(kwargs or {}))
-        if not self.is_aside and "empty" not in str(func):  # memory is taken once
+        if self.is_aside:
+            if func._overloadpacket is aten.copy_:
+                own = {each.data_ptr() for each in self.own}
+                assert args[0].data_ptr() not in own, "a graph uses its memory for other things"
+            return outputs
+        self.own += [each for each in tree_leaves(outputs) if isinstance(each, torch.Tensor)]
+        if "empty" not in str(func):  # memory is taken once
             assert func._overloadpacket is not aten._local_scalar_dense, "the host reads a number"
             self.kept.append((func, args, kwargs or {}, outputs))
         return outputs
+
+    def warm(self, launch):
+        return launch()
 
     def record(self, launch):
         with self:
@@ -174,7 +183,7 @@ def _captured(comm, steps, options):
     return [*gaps, launched]
 
 
-def _launch_steps(comm, more, steps, options, saved=None):
+def _launch_steps(comm, more, steps, options, saved=None, graph=None):
     """Do some steps of a new or a saved run; return its state, and how many were launched."""
     state = run_steps(comm, 0, {"steps": steps, **options})
     if saved is not None:
@@ -188,10 +197,49 @@ def _launch_steps(comm, more, steps, options, saved=None):
             replayed.append(self)
             super().replay()
 
-    turns = Captured(state, Counted)
+    turns = Captured(state, graph or Counted())
     for _ in range(more):
         turns.play(Turn(comm, state, supply, NEVER))
     return state, len(replayed)
+
+
+class Refusing(TorchDispatchMode):
+    """Stands for a GPU that cannot record a step, of which it does nothing."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func._schema.is_mutable:
+            args, kwargs = tree_map(_copy, (args, kwargs))
+        return func(*args, **(kwargs or {}))
+
+    def warm(self, launch):
+        return launch()
+
+    def record(self, launch):
+        with self:
+            launch()
+        raise RuntimeError("operation not permitted when stream is capturing\nsecond line")
+
+    def aside(self, act):
+        pass  # what comes before a launch
+
+
+def _copy(value):
+    return value.clone() if isinstance(value, torch.Tensor) else value
+
+
+def refused(comm, steps, cases):
+    """Answer each case (options): the first difference of a run on a device that cannot record its
+    turns from one whose turns are played.
+    """
+    shrink_networks()
+    with on_a_device():
+        found = []
+        for options in cases:
+            played = run_steps(comm, steps, options)
+            state, _ = _launch_steps(comm, steps, steps, options, graph=Refusing())
+            assert state.progress == played.progress and state.window == played.window
+            found.append(distance(everything(played), everything(state)))
+    return found
 
 
 @contextmanager

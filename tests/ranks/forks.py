@@ -48,6 +48,7 @@ class Forks:
                 start_new_session=True,
             )
             while not os.path.exists(self.address):
+                assert self.process.poll() is None, "the process that forks did not start"
                 time.sleep(0.01)
         return [sys.executable, "-SE", str(self.tests / "ranks/client.py"), self.address, code]
 
@@ -58,15 +59,20 @@ class Forks:
     def end(self):
         if self.process is not None:
             self.process.stdin.close()
-            self.process.wait()
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
             self.folder.cleanup()
 
 
 def serve(address):
     """Fork a process for each client; return its code to run, in that process alone."""
     server = socket.socket(socket.AF_UNIX)
-    server.bind(address)
+    server.bind(f"{address}.new")
     server.listen(64)
+    os.rename(f"{address}.new", address)
     import_all()
     waiting = selectors.DefaultSelector()
     waiting.register(server, selectors.EVENT_READ)
@@ -80,10 +86,18 @@ def serve(address):
     while True:
         for key, _ in waiting.select():
             if key.fileobj is sys.stdin:
+                for each in waiting.get_map().values():
+                    if isinstance(each.fileobj, int) and each.data is not None:
+                        os.kill(each.data[0], signal.SIGKILL)
                 os._exit(0)
             if key.fileobj is server:
                 client, _ = server.accept()
                 request, descriptors = receive(client)
+                if request is None:  # it is gone already
+                    client.close()
+                    for descriptor in descriptors:
+                        os.close(descriptor)
+                    continue
                 pid = os.fork()
                 if not pid:
                     for each in waiting.get_map().values():
@@ -125,13 +139,16 @@ def import_all():
 
 
 def receive(client):
-    """Return what a client asks for, and its descriptors."""
-    head, descriptors, _, _ = socket.recv_fds(client, 4, MANY)
-    (length,) = struct.unpack("i", head)
-    words = b""
-    while len(words) < length:
-        words += client.recv(length - len(words))
-    return json.loads(words), descriptors
+    """Return what a client asks for, None if it was killed meanwhile, and its descriptors."""
+    descriptors, words = [], b""
+    with contextlib.suppress(OSError):
+        head, descriptors, _, _ = socket.recv_fds(client, 4, MANY)
+        length = struct.unpack("i", head)[0] if len(head) == 4 else 0
+        while len(words) < length and (more := client.recv(length - len(words))):
+            words += more
+        if length and len(words) == length:
+            return json.loads(words), descriptors
+    return None, descriptors
 
 
 def become(request, descriptors):
@@ -141,6 +158,9 @@ def become(request, descriptors):
     for number, each in zip(request["descriptors"], high, strict=True):
         os.dup2(each, number)
     os.closerange(500, 500 + MANY)
+    os.sched_setaffinity(0, request["cores"])
+    for number in request["ignored"]:
+        signal.signal(number, signal.SIG_IGN)
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
@@ -161,15 +181,21 @@ def run(code):
         if not isinstance(status, int):
             sys.stderr.write(f"{status}\n")
             status = 1
-    except BaseException:  # noqa: BLE001 - as the interpreter does
+    except BaseException as error:  # noqa: BLE001 - as the interpreter does
         traceback.print_exc()
         status = 1
+        if isinstance(error, KeyboardInterrupt):
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGINT)
     threading._shutdown()
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):
             stream.flush()
-    ctypes.CDLL(None).exit(status)  # in which MPICH tells mpiexec that it has left
+    MPI = sys.modules["mpi4py.MPI"]
+    if MPI.Is_initialized() and not MPI.Is_finalized():  # as mpi4py does at the end
+        MPI.Finalize()
+    ctypes.PyDLL(None).exit(status)  # in which MPICH tells mpiexec that it has left
 
 
 if __name__ == "__main__":
