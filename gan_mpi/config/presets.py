@@ -302,11 +302,11 @@ PRESETS = {
                 "All biases start at 1, so that few of D's ReLUs bend inside the square. Batch "
                 "norm over all-fake batches then hides from D where they are, and whether G finds "
                 "the square depends on the initial weights. With seed 1, which is this preset's, "
-                "it is there after --fast on two ranks (mean 0.52 and 0.53, deviation 0.29 and "
-                "0.28; the emptiest of 4x4 cells has 4.0 % of the points, 1.9 % lie more than "
+                "it is there after --fast on two ranks (mean 0.52 and 0.45, deviation 0.30 and "
+                "0.30; the emptiest of 4x4 cells has 3.3 % of the points, 1.9 % lie more than "
                 "0.05 outside), though it wanders: from step 10,000 on the means were between "
-                "0.37 and 0.85, and 14 of 50 looks found mean and deviation within 0.05 of the "
-                "square's. With seed 0 it was far off after 60,000 steps."
+                "0.43 and 0.58, and 34 of 50 looks found mean and deviation within 0.05 of the "
+                "square's."
             ),
         ),
     ),
@@ -317,13 +317,15 @@ PRESETS = {
         original=f"{OPENFL}; or python gan.py of Lightning",
         settings={**LIGHTNING, "range": "standard"},
         run_settings={"grid": "5x2"},
-        measured_by="GAN_MPI_DATA=DIR make long",
+        measured_by=(
+            "docs/figures.sh MNIST federated; losses as it is:\nGAN_MPI_DATA=DIR make long"
+        ),
         oddities=(
             (
                 "The data are in -0.42..2.82 and G ends in tanh, -1..1: D can tell them apart by "
-                "range alone, and does. After --fast G's loss is 8.9, D's 0.17, and the samples "
-                "are few and hardly digits; nor were they better up to 8,000 steps. With --range "
-                "signed the losses are 1.06 and 0.48 by then."
+                "range alone, and does. After --fast on two ranks G's loss is 5.5, D's 0.07, and "
+                "the samples are few and hardly digits. With --range signed the losses are 1.64 "
+                "and 0.46 by then."
             ),
             "BatchNorm1d(n, 0.8) sets epsilon to 0.8, where a momentum was meant; kept.",
             "The original did not shuffle; here every epoch has its own order.",
