@@ -72,7 +72,9 @@ def test_tf32_is_fp32_on_a_cpu_which_is_said_once(gan_mpi, tmp_path):
         command = ("train", "--glyphs", 60, "--batch", 12, "--steps", 3, "--run-dir", precision)
         done = gan_mpi(*command, "--precision", precision, size=size)
         assert done.returncode == 0, done.stderr
-        said = "--precision tf32 is for GPUs of compute capability 8.0 and more; on a CPU it is fp32"
+        said = (
+            "--precision tf32 is for GPUs of compute capability 8.0 and more; on a CPU it is fp32"
+        )
         assert done.stderr.count(said) == (precision == "tf32")
     weights = [
         read_checkpoint(tmp_path / p / "checkpoint-000003.pt")["G"] for p in ("fp32", "tf32")
