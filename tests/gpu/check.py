@@ -40,6 +40,7 @@ class Check:
 
     def __init__(self, device: str, steps: int, out: Path) -> None:
         self.device, self.steps, self.out = device, steps, out
+        self.runs = tempfile.mkdtemp(prefix="runs-", dir=out)  # no run goes on with an older one
         self.found: list[dict[str, object]] = []
         site = Path(tempfile.mkdtemp(prefix="gan-mpi-gpu-"))
         self.environment = {
@@ -81,7 +82,7 @@ class Check:
             done = subprocess.run(
                 command,
                 env=environment,
-                cwd=self.out,
+                cwd=self.runs,
                 text=True,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
