@@ -35,7 +35,7 @@ main()
 """
 
 # One thread: those of two runs on few cores would wait for each other's turns.
-HOW = {"code": QUICK, "OMP_NUM_THREADS": "1"}
+HOW = {"fresh": True, "code": QUICK, "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture
