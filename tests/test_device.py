@@ -118,7 +118,7 @@ class Node:
     ],
 )
 def test_gpus_are_told_apart_by_their_uuids(uuids, said, monkeypatch):
-    monkeypatch.setattr(device, "_identity", lambda _: uuids[0])
+    monkeypatch.setattr(device, "card_of", lambda _: Card(uuids[0]))
     assert device.sharing(Node(uuids), torch.device("cuda", 0)) == said
 
 

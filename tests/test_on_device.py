@@ -175,7 +175,7 @@ RECORDED = (
     """
 from gan_mpi.parallel import bucket
 from gan_mpi.training import replicas
-from ranks.device import Tape
+from ranks.graphs import Tape
 bucket.is_host = lambda device: False
 replicas.graph_of = lambda device: Tape()
 """

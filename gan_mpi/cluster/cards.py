@@ -42,6 +42,11 @@ def cards() -> list[Card]:
         ) from error
 
 
+def card_of(device: torch.device) -> Card:
+    """Return what a device of torch's is."""
+    return cards()[device.index]
+
+
 def _card(number: int) -> Card:
     known = torch.cuda.get_device_properties(number)
     at = PCI / _address(known)
@@ -78,7 +83,7 @@ class Meter:
 
     def __init__(self, device: torch.device) -> None:
         """It needs the package nvidia-ml-py."""
-        self.identity = cards()[device.index].identity if device.type == "cuda" else ""
+        self.identity = card_of(device).identity if device.type == "cuda" else ""
         self._began = self._read()
 
     def joules(self) -> float | None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gan_mpi.arrays import Array
-from gan_mpi.cluster.cards import cards, choose
+from gan_mpi.cluster.cards import card_of, cards, choose
 from gan_mpi.cluster.cores import idle_cores, oversubscribed, thread_count
 from gan_mpi.cluster.processors import has_bfloat16, processor
 from gan_mpi.errors import invalid_value
@@ -38,7 +38,7 @@ class Placement:
 def capability(device: torch.device) -> str:
     """Return the name of a GPU and its memory, or of this processor and what torch uses of it."""
     if device.type == "cuda":
-        card = cards()[device.index]
+        card = card_of(device)
         return f"{card.name} ({card.memory / 2**30:.0f} GiB)"
     return f"{processor()} ({torch.backends.cpu.get_cpu_capability()})"
 
@@ -122,15 +122,11 @@ def sharing(comm: Communicator, device: torch.device) -> str:
 
     GPUs are told apart by their UUIDs: a launcher may show each rank its own as number 0.
     """
-    mine = "" if device.type == "cpu" else _identity(device)
+    mine = "" if device.type == "cpu" else card_of(device).identity
     used = [each for each in comm.node_allgather(mine) if each]
     if len(set(used)) == len(used):
         return ""
     return f"{len(used)} ranks share {len(set(used))} GPU(s) on a node"
-
-
-def _identity(device: torch.device) -> str:
-    return str(getattr(torch.cuda.get_device_properties(device), "uuid", device))
 
 
 def without(precision: str, comm: Communicator, device: torch.device) -> str:

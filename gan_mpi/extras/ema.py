@@ -32,7 +32,7 @@ class GeneratorEMA:
         if update is None:
             torch._foreach_lerp_(averages, tensors, self._next_weight())
             return
-        (weight,) = update.numbers(tensors[0], 1, lambda: [(self._next_weight(), 0.0)])
+        (weight,) = update.numbers(tensors[0], lambda: [(self._next_weight(), 0.0)])
         steps = torch._foreach_sub(tensors, averages)
         torch._foreach_mul_(steps, weight)
         torch._foreach_add_(averages, steps)

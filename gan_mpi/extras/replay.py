@@ -9,7 +9,7 @@ from torch import Tensor
 from gan_mpi.arrays import Array
 from gan_mpi.config.training import TrainConfig
 from gan_mpi.game.batch import Batch
-from gan_mpi.game.host import DeviceUpdate, Host
+from gan_mpi.game.host import DeviceUpdate
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.runs.checkpoint import SavedReplay
 from gan_mpi.streams import Purpose, shard, uniforms
@@ -74,8 +74,12 @@ class Replay:
         """Put into the pool what goes there with an update of D."""
         for flat, rows, new in self._coming:
             flat.index_copy_(0, rows, new if update is None else update.choose(new, flat[rows]))
-        if self._coming:
-            (Host() if update is None else update.host).each_time(self._count)
+        if not self._coming:
+            return
+        if update is None:
+            self._count()
+        else:
+            update.host.each_time(self._count)
         self._coming.clear()
 
     def forget(self) -> None:

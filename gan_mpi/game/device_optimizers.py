@@ -34,7 +34,7 @@ class DeviceFSAdaGrad(OnDevice, FSAdaGrad):
             factor = math.sqrt(batch * correction)
             return [(b1, 1), (1 - b1, 0), (b2, 1), (1 - b2, 0), (factor, 1), (-group["lr"], 0)]
 
-        keep1, new1, keep2, new2, scale, rate = self.update.numbers(parameters[0], 6, reckon)
+        keep1, new1, keep2, new2, scale, rate = self.update.numbers(parameters[0], reckon)
         _move_average(variances, torch._foreach_mul(gradients, gradients), keep2, new2)
         scales = torch._foreach_sqrt(variances)
         torch._foreach_reciprocal_(scales)
@@ -64,7 +64,7 @@ class DeviceAdam(OnDevice, torch.optim.Adam):
             gradients, means = _gradients(parameters), [state["exp_avg"] for state in states]
             squares = [state["exp_avg_sq"] for state in states]
             keep1, new1, keep2, new2, unbiased, rate = self.update.numbers(
-                parameters[0], 6, partial(self._reckon, group)
+                parameters[0], partial(self._reckon, group)
             )
             _move_average(means, gradients, keep1, new1)
             _move_average(squares, torch._foreach_mul(gradients, gradients), keep2, new2)
@@ -93,7 +93,7 @@ class DeviceSGD(OnDevice, torch.optim.SGD):
         for group in self.param_groups:
             parameters, momentum = group["params"], group["momentum"]
             steps = gradients = _gradients(parameters)
-            keep, rate = self.update.numbers(parameters[0], 2, partial(_of_sgd, group))
+            keep, rate = self.update.numbers(parameters[0], partial(_of_sgd, group))
             if momentum:
                 steps = [self._momentum(parameter) for parameter in parameters]
                 torch._foreach_mul_(steps, keep)

@@ -58,16 +58,14 @@ class Host:
             self._kept.append(there)
         return dict(there)
 
-    def numbers(self, like: Tensor, count: int, reckon: Callable[[], Sequence[Pair]]) -> Tensor:
-        """Return pairs (count, 2), reckoned in float64, of the type of `like` and beside it."""
+    def numbers(self, like: Tensor, reckon: Callable[[], Sequence[Pair]]) -> Tensor:
+        """Return pairs (n, 2), reckoned in float64, of the type of `like` and beside it."""
 
         def draw() -> Arrays:
             pairs = torch.tensor(reckon(), dtype=torch.float64).to(like.dtype)
             return {"pairs": pairs.pin_memory() if like.is_cuda else pairs}
 
-        pairs = self.bring(draw, like.device)["pairs"]
-        assert len(pairs) == count, "as many as are wanted"
-        return pairs
+        return self.bring(draw, like.device)["pairs"]
 
     def each_time(self, act: Act) -> None:
         """Do something on the host before what comes."""
@@ -137,9 +135,7 @@ class DeviceUpdate:
         """Return `new`, or `old` where nothing is to change."""
         return torch.where(self.are_finite, new, old)
 
-    def numbers(
-        self, like: Tensor, count: int, reckon: Callable[[], Sequence[Pair]]
-    ) -> list[Tensor]:
-        """Return `count` 0-d numbers beside `like`, or those with which nothing changes."""
-        first, other = self.host.numbers(like, count, reckon).unbind(1)
+    def numbers(self, like: Tensor, reckon: Callable[[], Sequence[Pair]]) -> list[Tensor]:
+        """Return 0-d numbers beside `like`, or those with which nothing changes."""
+        first, other = self.host.numbers(like, reckon).unbind(1)
         return list(self.choose(first, other).unbind())

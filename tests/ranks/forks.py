@@ -37,13 +37,11 @@ class Forks:
         """Return the start of a command that runs `code` with the arguments that follow."""
         if self.process is None:
             self.folder = tempfile.TemporaryDirectory(prefix="gan-mpi-forks-")
+            threads = {"OMP_NUM_THREADS": "1"}  # as many as torch takes under mpiexec
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "ranks.forks", self.address],
                 cwd=self.tests,
-                env={
-                    **self.environment(),
-                    "OMP_NUM_THREADS": "1",
-                },  # what torch takes under mpiexec
+                env={**self.environment(), **threads},
                 stdin=subprocess.PIPE,
                 start_new_session=True,
             )

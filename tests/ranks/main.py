@@ -31,11 +31,21 @@ from gan_mpi.mpi import world as world_module
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.options.begin import importing
 from gan_mpi.recording import gallery
-from ranks import device, metrics, misbehaviour, overlap, parallel, programs, sites, training
+from ranks import (
+    device,
+    graphs,
+    metrics,
+    misbehaviour,
+    overlap,
+    parallel,
+    programs,
+    sites,
+    training,
+)
 from ranks.pool import DUMP, TESTS
 
 MPI = comm_module.MPI
-PLACES = (device, metrics, misbehaviour, programs, training, parallel, sites, overlap)
+PLACES = (device, graphs, metrics, misbehaviour, programs, training, parallel, sites, overlap)
 BACKSTOP = 60  # seconds after its time that a job ends by itself, if pytest is gone
 THREADS = 0.5  # seconds for the threads of a job to end
 
