@@ -8,7 +8,7 @@ average_gradients = updates.average_gradients
 
 def mean_of_means(comm, bucket, sums, count, stop, meanwhile):
     """Divide by this rank's count, and let each rank count as one."""
-    assert not bucket.pieces, "do it on one node: between nodes gradients are under way by now"
+    assert not bucket.pieces, "do it on CPUs of one node: else gradients are under way by now"
     bucket.gradients.div_(count)
     means = {name: total / count for name, total in sums.items()}
     return average_gradients(comm, bucket, means, 1, stop, meanwhile)

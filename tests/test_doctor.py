@@ -1,5 +1,6 @@
 """gan-mpi doctor: nothing on a sound system, and each thing that is really broken."""
 
+import mmap
 import os
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ from conftest import FORKS, IS_MPICH, MAIN, MPIEXEC, environment
 import gan_mpi
 from gan_mpi.cluster.facts import Facts
 from gan_mpi.mpi import world
-from gan_mpi.programs.doctor import ranges, shared_cores, table
+from gan_mpi.programs.doctor import _about_memory, ranges, shared_cores, table
 
 PACKAGE = Path(gan_mpi.__file__).parent
 TOP = Path(__file__).parents[1]
@@ -238,6 +239,31 @@ def test_crays_mpich_is_not_asked_to_read_memory_of_gpus(start):
     code = "import os; from gan_mpi.mpi.world import leave, world; world(); leave(); "
     code += "print(os.environ.get('MPICH_GPU_SUPPORT_ENABLED'))"
     assert start(code=code, MPICH_GPU_SUPPORT_ENABLED="1").communicate()[0] == "0\n"
+
+
+def test_crays_mpich_is_asked_to_where_its_library_for_that_is_loaded(monkeypatch, tmp_path):
+    monkeypatch.setattr(os, "environ", {"MPICH_GPU_SUPPORT_ENABLED": "1"})
+    library = tmp_path / "libmpi_gtl_cuda.so"
+    library.write_bytes(b"library")
+    with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ):
+        world._settle_gpu_support()
+        assert os.environ["MPICH_GPU_SUPPORT_ENABLED"] == "1"
+    world._settle_gpu_support()
+    assert os.environ["MPICH_GPU_SUPPORT_ENABLED"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("kinds", "said"),
+    [
+        ("mpi,system", "it does not read GPU memory, and gradients cross through pinned memory"),
+        ("system,cuda:device", "it says that it reads GPU memory, and gradients cross through"),
+        ("", "it does not say whether it reads GPU memory, and gradients cross through"),
+    ],
+)
+def test_it_is_said_whether_mpi_reads_memory_of_gpus(kinds, said):
+    found = _about_memory(kinds)
+    assert found.startswith(said)
+    assert found.endswith("pinned memory") == (kinds == "mpi,system")
 
 
 @pytest.mark.launch

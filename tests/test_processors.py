@@ -101,6 +101,12 @@ def test_what_is_not_as_before_is_said_when_a_run_goes_on():
     assert changes(before, newer) == ["arithmetic of gan-mpi (2, before 1)"], "1 is not written"
     pair = {**before, "ranks": 2, "threads": [1, 1]}
     assert changes(pair, {**pair, "versions": other["versions"]}) == [], "one order of two numbers"
+    pieces = {**before, "pieces": True}
+    assert changes(before, pieces) == ["sums of gradients (in pieces)"]
+    on_cards = {**pieces, "cuda_aware": True}
+    assert changes(pieces, on_cards) == ["sums of gradients (in pieces, on GPUs)"]
+    assert changes(on_cards, pieces) == ["sums of gradients (in pieces)"]
+    assert changes(pair, {**pair, "pieces": True, "cuda_aware": True}) == []
 
 
 def test_an_instruction_set_is_the_least_of_processor_and_variables(monkeypatch, tmp_path):

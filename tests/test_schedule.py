@@ -10,7 +10,7 @@ from gan_mpi.clock import Clock
 from gan_mpi.config.resolve import new_config
 from gan_mpi.errors import UserError
 from gan_mpi.game.balance import Balance
-from gan_mpi.parallel.bucket import Averages
+from gan_mpi.parallel.average import Averages
 from gan_mpi.training import turn
 from gan_mpi.training.state import RunState
 

@@ -162,6 +162,11 @@ def check_sites(config: TrainConfig, given: Given) -> None:
             "graphs",
             "it is for one rank, and --average weights for several; leave it out",
         )
+    if by_sites and given.get("cuda_aware"):
+        raise invalid_value(
+            "cuda_aware",
+            "it is for sums of gradients, and --average weights sums none; leave it out",
+        )
     if by_sites and given.get("log_format", "plain") != "plain":
         raise invalid_value(
             "log_format",

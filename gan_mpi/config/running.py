@@ -78,7 +78,7 @@ class RunConfig:
         "Compute what the next update begins with while the gradients of this one are summed; the "
         "result is the same to the bit with --no-overlap.",
         type=bool,
-        shown_default="--overlap on several nodes; on one, ranks wait for one sum",
+        shown_default="--overlap on several nodes or GPUs; on CPUs of one, ranks wait for one sum",
     )
     graphs: bool | None = setting(
         None,
@@ -87,6 +87,13 @@ class RunConfig:
         "trains.",
         type=bool,
         shown_default="--no-graphs: it was never run on a card",
+    )
+    cuda_aware: bool | None = setting(
+        None,
+        "Running",
+        "Let MPI read gradients in memory of GPUs and sum them there, once a few sums were tried.",
+        type=bool,
+        shown_default="--no-cuda-aware: they cross through pinned memory of the host",
     )
     time_limit: str | None = setting(
         None,

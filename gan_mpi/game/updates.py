@@ -11,14 +11,10 @@ from torch import Tensor, nn
 from gan_mpi.game.batch import Batch
 from gan_mpi.game.players import FAKE_SUMS, G_SUMS, REAL_SUMS, Game
 from gan_mpi.mpi.comm import Communicator
+from gan_mpi.parallel.average import Averages, average_gradients, global_means
 from gan_mpi.parallel.batch_norm import batch_norms
-from gan_mpi.parallel.bucket import (
-    Averages,
-    GradientBucket,
-    average_gradients,
-    global_means,
-    nothing,
-)
+from gan_mpi.parallel.bucket import GradientBucket
+from gan_mpi.parallel.staging import nothing
 
 Pair = tuple[Batch | None, Batch | None]  # of reals and fakes
 Figures = dict[str, Tensor]  # 0-d sums over samples, by name

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from pathlib import Path
 
 from gan_mpi.errors import UserError
 from gan_mpi.mpi import launcher
@@ -10,6 +11,7 @@ from gan_mpi.mpi.comm import Communicator, wait_for_all
 from gan_mpi.mpi.library import MPI
 
 OUTPUT_HEAD_START = 0.5  # seconds for what this rank said, before it aborts
+GPU_LIBRARY = "libmpi_gtl"  # of Cray's MPICH: GPU transport layer
 SPEAKER_FIRST = 2.0  # seconds in which the rank that speaks leaves before the others
 
 
@@ -27,6 +29,11 @@ def network_name() -> str:
 def memory_kinds() -> str:
     """Return the kinds of memory that MPI says it reads, such as 'system,cuda'; MPI 4.1."""
     return MPI.COMM_WORLD.Get_info().Get("mpi_memory_alloc_kinds") or ""
+
+
+def knows_devices(kinds: str) -> bool:
+    """Return whether memory of GPUs is among the kinds that MPI says it reads."""
+    return any(kind in kinds for kind in ("cuda", "rocm"))
 
 
 def has_threads() -> bool:
@@ -70,12 +77,14 @@ def _settle_network() -> None:
 
 
 def _settle_gpu_support() -> None:
-    """Let Cray's MPICH begin without reading memory of GPUs, which nothing here gives it.
+    """Let Cray's MPICH begin without its library for memory of GPUs, where that is not loaded.
 
-    Asked for by this variable, as sites do for all, it ends a program that is not linked with its
-    library for that; Python never is.
+    Asked to read such memory by this variable, as sites do for all, it ends a program that is not
+    linked with that library; Python is not, unless mpi4py was, or it is preloaded.
     """
-    if "MPICH_GPU_SUPPORT_ENABLED" in os.environ:
+    loaded = Path("/proc/self/maps")
+    has_library = loaded.exists() and GPU_LIBRARY in loaded.read_text()
+    if "MPICH_GPU_SUPPORT_ENABLED" in os.environ and not has_library:
         os.environ["MPICH_GPU_SUPPORT_ENABLED"] = "0"
 
 

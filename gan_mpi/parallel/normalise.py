@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from gan_mpi.clock import Clock
+from gan_mpi.cluster.copies import brought
 from gan_mpi.mpi.comm import Communicator
 
 normalised_backward = torch.ops.aten.native_batch_norm_backward
@@ -38,10 +39,10 @@ class _SumOverRanks(torch.autograd.Function):
     @staticmethod
     def forward(ctx: SumContext, tensor: Tensor, comm: Communicator) -> Tensor:
         ctx.comm = comm
-        host = tensor.detach().cpu().clone().contiguous()
+        host = brought(tensor)
         with comm.clock.phase("batch_norm_sums"):
             comm.sum_in_place(host.numpy())
-        return host.to(tensor.device)
+        return host.to(tensor.device, non_blocking=True)
 
     @staticmethod
     def backward(ctx: SumContext, gradient: Tensor) -> tuple[Tensor, None]:

@@ -1,7 +1,7 @@
 """What a rank computes while gradients are summed, and what keeps it from that."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from torch import nn
@@ -16,6 +16,7 @@ class Overlap:
     """Whether the gradients of both players cross in pieces, and whether ranks compute meanwhile.
 
     Without the latter they send the same messages in the same order, and wait for each at once.
+    Those of devices always cross in pieces, which are copied while a backward goes on.
     Nothing can be computed ahead with the players in `blocked`, G and D; `why_not` says why nothing
     is hidden where nothing can be.
     """
@@ -46,27 +47,30 @@ def arrange_overlap(
     ahead: Mapping[str, str],
     asked: bool | None,
     whole: bool,
+    direct: bool,
 ) -> Overlap:
     """Let the gradients of players, by name, cross by what is planned for them; return that.
 
     `ahead` says by player why it cannot compute ahead, empty if it can but for its network; without
     an entry it has nothing to compute.  `asked` is None where nobody said: then ranks overlap if
-    they are on several nodes; on one, sums take the cores themselves.  `whole` says that one
-    backward goes through this rank's share, whose gradients may then cross from within.
+    they are on several nodes or compute on devices; on one, sums take the cores themselves.
+    `whole` says that one backward goes through this rank's share, whose gradients may then cross
+    from within.  `direct` says that MPI reads memory of devices.
     """
-    overlap = Overlap()
-    if comm.world_size > 1 and (comm.node_count > 1 or asked is not None):
+    overlap, on_host = Overlap(), all(player.bucket.on_host for player in players.values())
+    if comm.world_size > 1 and (comm.node_count > 1 or asked is not None or not on_host):
         reasons = {name: why or _what_blocks(players[name].network) for name, why in ahead.items()}
         overlap = plan_overlap(reasons, asked is not False)
+        overlap = replace(overlap, in_pieces=overlap.in_pieces or not on_host)
     comm.under_way.at_once = not overlap.hides
     for player in players.values():
         bucket = player.bucket
         bucket.pieces.clear()
         if not overlap.in_pieces:
             continue
-        bucket.cut()
-        if whole and not bucket.buffer.is_cuda and not normalises_over_ranks(player.network):
-            bucket.send_when_finished()
+        bucket.cut(direct)
+        if whole and not (on_host and normalises_over_ranks(player.network)):
+            bucket.bring_when_finished()
         if overlap.hides:
             look_between_layers(comm, player.network)
     return overlap

@@ -29,7 +29,7 @@ from gan_mpi.game.players import Player, make_player
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.networks.inference import inference
 from gan_mpi.networks.weights import draw_weights, torch_default
-from gan_mpi.parallel.bucket import average_gradients
+from gan_mpi.parallel.average import average_gradients
 from gan_mpi.parallel.data import say_notes, share_dataset, share_tests
 from gan_mpi.parallel.replicas import broadcast_network
 from gan_mpi.runs.log import say, warn

@@ -25,6 +25,7 @@ class Segment(TypedDict, total=False):
     arithmetic: int
     micro_batch: int  # if shares went through the networks in parts
     pieces: bool  # if gradients were summed in pieces
+    cuda_aware: bool  # if MPI summed them in memory of GPUs
     state: str  # starting, running, done, stopped and why, or lost: ended without a word
     last_step: Count
     images: Count  # of this start
@@ -61,8 +62,8 @@ def changes(before: Segment, now: Segment) -> list[str]:
         found.append(f"arithmetic of gan-mpi ({ways[1]}, before {ways[0]})")
     if before.get("micro_batch") != now.get("micro_batch"):
         found.append(f"--micro-batch ({now.get('micro_batch', 'all')} at once)")
-    if now["ranks"] > 2 and before.get("pieces") != now.get("pieces"):
-        found.append(f"sums of gradients (in {'pieces' if now.get('pieces') else 'one'})")
+    if now["ranks"] > 2 and _sums(before) != _sums(now):
+        found.append(f"sums of gradients ({_sums(now)})")
     libraries = [name for name in ("torch", "numpy") if now["versions"].get(name)]
     libraries += ["mpi"] if now["ranks"] > 2 else []
     old = before.get("versions", {})
@@ -71,6 +72,12 @@ def changes(before: Segment, now: Segment) -> list[str]:
         for name in libraries
         if old.get(name, now["versions"][name]) != now["versions"][name]
     ]
+
+
+def _sums(segment: Segment) -> str:
+    """Say how a start summed gradients."""
+    where = ", on GPUs" if segment.get("cuda_aware") else ""
+    return f"in {'pieces' if segment.get('pieces') else 'one'}{where}"
 
 
 def append_segment(run_dir: Path, about: Segment) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gan_mpi.game.host import DeviceUpdate, Host
-from gan_mpi.parallel.bucket import Averages
+from gan_mpi.parallel.average import Averages
 
 ROWS = 256  # figures of updates that may wait on a device
 

@@ -11,7 +11,8 @@ from torch import nn
 from gan_mpi.clock import between
 from gan_mpi.lifecycle.stopping import StopRequest
 from gan_mpi.mpi.comm import Communicator
-from gan_mpi.parallel.bucket import Averages, Sums
+from gan_mpi.parallel.average import Averages
+from gan_mpi.parallel.bucket import Sums
 from gan_mpi.runs.log import Log
 from gan_mpi.training.state import RunState
 from gan_mpi.training.supply import Supply

@@ -8,6 +8,7 @@ from gan_mpi.lifecycle.phases import Phases
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.parallel.data import share_dataset
 from gan_mpi.parallel.replicas import Mirror, compute_alike
+from gan_mpi.parallel.staging import require_direct_sums
 from gan_mpi.runs.segments import Segment
 from gan_mpi.training.build import build_state
 from gan_mpi.training.captured import WARM, Captured, why_not
@@ -35,6 +36,8 @@ class Replicas:
     def open(self, device: torch.device, phases: Phases) -> RunState:
         """Read the data once a node, and return the state, alike on all ranks.  Collective."""
         comm, start, self.device = self.comm, self.start, device
+        if start.cuda_aware:
+            require_direct_sums(comm, device)
         self.dataset, self.shared = share_dataset(comm, start.source)
         phases.end("data")
         self.state = comm.alike(lambda: build_state(comm, start, self.dataset, device))
@@ -44,7 +47,8 @@ class Replicas:
         parts = start.micro_batch
         room = room_for_data(device, comm.local_size)
         feed = Feed(comm, self.state, self.dataset, device, micro_batch=parts, room=room)
-        self.supply = Supply(comm, self.state.game, feed, start.overlap, start.explains)
+        how = start.overlap, start.explains, start.cuda_aware
+        self.supply = Supply(comm, self.state.game, feed, *how)
         self.not_captured = why_not(comm, self.state, start.explains)
         if start.graphs and not self.not_captured:
             self.captured = Captured(self.state, graph_of(device))
@@ -75,6 +79,8 @@ class Replicas:
                 + "".join(f", but for what {player} computes" for player in overlap.blocked)
                 + "."
             )
+        if self.start.cuda_aware:
+            lines.append("MPI reads gradients in the GPUs' memory, and sums them there.")
         if self.captured is not None:
             lines.append(f"after {WARM} steps one is recorded, and launched for each that follows.")
         elif self.start.graphs:
@@ -93,6 +99,8 @@ class Replicas:
             facts["micro_batch"] = self.start.micro_batch
         if self.supply.overlap.in_pieces:
             facts["pieces"] = True
+        if self.start.cuda_aware:
+            facts["cuda_aware"] = True
         return facts
 
     def advance(self, run: Run) -> bool:

@@ -49,6 +49,7 @@ class Start:
     micro_batch: int | None = None  # images that pass through the networks at once
     overlap: bool | None = None  # whether ranks compute while gradients are summed; None: by nodes
     graphs: bool = False  # whether a device does each step as one
+    cuda_aware: bool = False  # whether MPI reads memory of devices
     explains: bool = False
     linear: str = MKL  # the library that computes linear layers, as root's processor has it
     linear_here: str = MKL  # that of a run which begins now
@@ -113,6 +114,7 @@ def find_start(given: Given) -> Start:
         micro_batch=number_of(given, "micro_batch"),
         overlap=flag_of(given, "overlap"),
         graphs=flag_of(given, "graphs") or False,
+        cuda_aware=flag_of(given, "cuda_aware") or False,
         explains=flag_of(given, "explain") or False,
     )
 

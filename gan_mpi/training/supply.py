@@ -27,13 +27,14 @@ class Supply:
         feed: Feed,
         overlap: bool | None = None,
         explains: bool = False,
+        direct: bool = False,
     ) -> None:
-        """`overlap` is what was asked for, as arrange_overlap() has it."""
+        """`overlap` and `direct` are what was asked for, as arrange_overlap() has it."""
         self.comm, self.game, self.feed = comm, game, feed
         players: dict[str, Updated] = {"G": game.G, "D": game.D}
         ahead = _what_may_be_made_ahead(feed, explains)
         whole = len(feed.parts) == 1
-        self.overlap = arrange_overlap(comm, players, ahead, overlap, whole)
+        self.overlap = arrange_overlap(comm, players, ahead, overlap, whole, direct)
         self._ahead: dict[tuple[str, int], Batch] = {}  # by what it is and where its stream begins
         self._learned: dict[int, dict[str, Tensor]] = {}  # figures by the position of the reals
 

@@ -20,7 +20,8 @@ from gan_mpi.game.updates import (
 )
 from gan_mpi.lifecycle.stopping import StopRequest
 from gan_mpi.mpi.comm import Communicator
-from gan_mpi.parallel.bucket import Averages, nothing
+from gan_mpi.parallel.average import Averages
+from gan_mpi.parallel.staging import nothing
 from gan_mpi.training.progress import Progress
 from gan_mpi.training.state import RunState
 from gan_mpi.training.supply import Supply

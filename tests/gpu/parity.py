@@ -19,7 +19,7 @@ from gan_mpi.datasets.find import load_dataset
 from gan_mpi.lifecycle.stopping import StopRequest
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.mpi.world import leave, world
-from gan_mpi.parallel import bucket
+from gan_mpi.parallel import staging
 from gan_mpi.training.build import build_state
 from gan_mpi.training.feed import Feed
 from gan_mpi.training.start import Start, find_start
@@ -84,11 +84,11 @@ def drawn_colours(folder: str) -> str:
 
 def treated_as_a_device(comm: Communicator, start: Start, steps: int) -> dict[str, Tensor]:
     """Train on a CPU as on a device whose numbers the host does not see.  Collective."""
-    plain, bucket.is_host = bucket.is_host, lambda _: False
+    plain, staging.is_host = staging.is_host, lambda _: False
     try:
         return trained(comm, start, "cpu", steps)
     finally:
-        bucket.is_host = plain
+        staging.is_host = plain
 
 
 def compare(

@@ -8,7 +8,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from gan_mpi.config.resolve import new_config
 from gan_mpi.datasets.dataset import Dataset
 from gan_mpi.errors import UserError
-from gan_mpi.parallel import bucket
+from gan_mpi.parallel import staging
+from gan_mpi.parallel.bucket import FACTS
 from gan_mpi.runs.record import DataRecord
 from gan_mpi.training.build import build_game
 from gan_mpi.training.feed import Feed
@@ -72,8 +73,9 @@ class Crossings(TorchDispatchMode):
 
 def crossings(comm, cases, steps=3):
     """Answer each case (options): by step, how often this rank waits for its device, and the bytes
-    that it reads from there; MPI's messages and their bytes; then how often it waits to read the
-    figures, and how many there are.  Networks are small: it does not depend on that.
+    that it reads from there; MPI's messages and their bytes, and of these the facts of updates;
+    then how often it waits to read the figures, and how many there are.  Networks are small: it
+    does not depend on that.
     """
     shrink_networks()
     return [_crossings(comm, options, steps) for options in cases]
@@ -95,8 +97,10 @@ def _crossings(comm, options, steps):
         Turn(comm, state, supply, NEVER).play()
         crossed.count = crossed.nbytes = 0
         comm.messages = []
+        updates = -state.progress.updates_D - state.progress.updates_G
         for _ in range(steps):
             Turn(comm, state, supply, NEVER).play()
+        updates += state.progress.updates_D + state.progress.updates_G
         sent, comm.messages = comm.messages, None
         found = crossed.count, crossed.nbytes
         read = len(state.window.counts)
@@ -105,6 +109,7 @@ def _crossings(comm, options, steps):
         "nbytes": found[1] / steps,
         "messages": len(sent) / steps,
         "sent": sum(sent) / steps,
+        "facts": FACTS * 4 * updates / steps,
         "read": [crossed.count - found[0], read],
     }
 
@@ -112,11 +117,11 @@ def _crossings(comm, options, steps):
 @contextmanager
 def on_a_device():
     """Let the CPU be treated as a device whose numbers the host does not see."""
-    plain, bucket.is_host = bucket.is_host, lambda device: False
+    plain, staging.is_host = staging.is_host, lambda device: False
     try:
         yield
     finally:
-        bucket.is_host = plain
+        staging.is_host = plain
 
 
 def as_on_a_device(comm, steps, cases):

@@ -32,6 +32,7 @@ from gan_mpi.mpi.comm import Communicator
 from gan_mpi.options.begin import importing
 from gan_mpi.recording import gallery
 from ranks import (
+    copies,
     device,
     graphs,
     metrics,
@@ -45,7 +46,18 @@ from ranks import (
 from ranks.pool import DUMP, TESTS
 
 MPI = comm_module.MPI
-PLACES = (device, graphs, metrics, misbehaviour, programs, training, parallel, sites, overlap)
+PLACES = (
+    copies,
+    device,
+    graphs,
+    metrics,
+    misbehaviour,
+    programs,
+    training,
+    parallel,
+    sites,
+    overlap,
+)
 BACKSTOP = 60  # seconds after its time that a job ends by itself, if pytest is gone
 THREADS = 0.5  # seconds for the threads of a job to end
 

@@ -1,6 +1,6 @@
 """What the ranks of tests do with buckets, batch norm, replicas and shared memory."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +11,12 @@ from gan_mpi.clock import Clock
 from gan_mpi.errors import UserError
 from gan_mpi.mpi import comm as comm_module
 from gan_mpi.mpi.comm import Communicator
+from gan_mpi.parallel.average import average_gradients
 from gan_mpi.parallel.batch_norm import BatchNorm, connect_batch_norm, normalised_apart
-from gan_mpi.parallel.bucket import GradientBucket, average_gradients
+from gan_mpi.parallel.bucket import GradientBucket
 from gan_mpi.parallel.normalise import Over, normalise, normalise_plainly
 from gan_mpi.parallel.replicas import broadcast_network, check_replicas
+from ranks.device import on_a_device
 from ranks.training import glyphs
 
 
@@ -25,9 +27,8 @@ def averages(comm, staged=False):
     """
     torch.manual_seed(0)
     layer = nn.Linear(3, 2).double()
-    bucket = GradientBucket(layer, room=2)
-    if staged:
-        bucket.on_host = False
+    with on_a_device() if staged else nullcontext():
+        bucket = GradientBucket(layer, room=2)
     inputs = torch.full((comm.rank, 3), comm.rank + 1.0, dtype=torch.double)
     bucket.zero()
     loss = layer(inputs).sum()

@@ -134,9 +134,9 @@ def feed_of(comm, state, images, micro_batch=None, **more):
     return Feed(comm, state, dataset, torch.device("cpu"), micro_batch=micro_batch, **more)
 
 
-def continue_steps(comm, state, steps, data, micro_batch=None, overlap=None):
+def continue_steps(comm, state, steps, data, micro_batch=None, **how):
     """Train for some more steps; return the player that was updated in each."""
-    supply, trained = Supply(comm, state.game, feed_of(comm, state, data, micro_batch), overlap), []
+    supply, trained = Supply(comm, state.game, feed_of(comm, state, data, micro_batch), **how), []
     for _ in range(steps):
         before = state.progress.updates_D
         Turn(comm, state, supply, NEVER).play()
