@@ -119,3 +119,19 @@ def test_an_mpi_that_cannot_read_gradients_is_not_given_them(
     assert done.returncode == exit_code
     assert done.stderr.count("Invalid value for '--cuda-aware': ") == 1 and why in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        (("--cuda-aware",), 1),
+        (("--cuda-aware", "--device", "cuda:0"), 0),
+        (("--no-cuda-aware", "--device", "cuda"), 0),
+    ],
+)
+def test_an_mpi_that_reads_gradients_sees_one_gpu(gan_mpi, options, shown):
+    code = "import sys\nfrom gan_mpi.options import begin\n"
+    code += "begin.show_own_card = lambda: print('shown')\n"
+    done = gan_mpi("train", "--glyphs", 20, *options, size=1, code=code + MAIN)
+    assert done.returncode == 1
+    assert done.stdout.count("shown") == shown

@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import MAIN
 
-from gan_mpi.cluster import cards, cores, device
+from gan_mpi.cluster import cards, cores, device, nvidia
 from gan_mpi.cluster.cards import Card, choose
 from gan_mpi.cluster.cores import numbers_of
 from gan_mpi.errors import UserError
@@ -257,3 +257,37 @@ def test_what_gpus_took_is_kept_and_shown(gan_mpi, tmp_path):
     assert "node-hours  2 kWh of GPUs  done" in gan_mpi("status", "run").stdout
     assert gan_mpi("train", "--resume", "run", "--steps", 4).returncode == 0
     assert "gpu_joules" not in read_segments(tmp_path / "run")[1], "a CPU's is not known"
+
+
+UUIDS = ("GPU-11111111-0000-0000-0000-000000000000", "GPU-22222222-0000-0000-0000-00000000abcd")
+
+
+@pytest.mark.parametrize(
+    ("of_launcher", "shown"),
+    [
+        ({"MPI_LOCALRANKID": "0"}, UUIDS[0]),
+        ({"OMPI_COMM_WORLD_LOCAL_RANK": "1"}, UUIDS[1]),
+        ({"SLURM_LOCALID": "2"}, UUIDS[0]),
+        ({}, None),
+        ({"MPI_LOCALRANKID": "1", "CUDA_VISIBLE_DEVICES": "7"}, "7"),
+    ],
+)
+def test_an_mpi_that_opens_a_gpu_is_shown_the_one_of_its_rank(
+    monkeypatch, tmp_path, of_launcher, shown
+):
+    for number, uuid in enumerate(UUIDS):
+        folder = tmp_path / "gpus" / f"0000:{number}b:00.0"
+        folder.mkdir(parents=True)
+        about = f"Model: \t\t NVIDIA H100\nIRQ:   \t\t 29\nGPU UUID: \t {uuid}\n"
+        (folder / "information").write_text(about)
+    monkeypatch.setattr(nvidia, "DRIVER", tmp_path)
+    monkeypatch.setattr(os, "environ", dict(of_launcher))
+    nvidia.show_own_card()
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == shown
+
+
+def test_where_the_driver_shows_no_gpu_nothing_is_chosen(monkeypatch, tmp_path):
+    monkeypatch.setattr(nvidia, "DRIVER", tmp_path / "none")
+    monkeypatch.setattr(os, "environ", {"MPI_LOCALRANKID": "0"})
+    nvidia.show_own_card()
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ

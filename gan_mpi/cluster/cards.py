@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from gan_mpi.cluster import nvidia
 from gan_mpi.cluster.cores import numbers_of
 from gan_mpi.errors import UserError
 from gan_mpi.mpi.comm import Communicator
@@ -82,7 +83,6 @@ class Meter:
     """The energy that this rank's GPU takes from now on, where NVML tells it."""
 
     def __init__(self, device: torch.device) -> None:
-        """It needs the package nvidia-ml-py."""
         self.identity = card_of(device).identity if device.type == "cuda" else ""
         self._began = self._read()
 
@@ -92,19 +92,7 @@ class Meter:
         return None if now is None or self._began is None else now - self._began
 
     def _read(self) -> float | None:
-        if not self.identity:
-            return None
-        try:
-            import pynvml
-        except ImportError:
-            return None
-        try:
-            pynvml.nvmlInit()
-            uuid = self.identity if self.identity.startswith("GPU-") else f"GPU-{self.identity}"
-            handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
-            return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000
-        except pynvml.NVMLError:  # of a card, or a part of one, that does not count
-            return None
+        return nvidia.joules(self.identity) if self.identity else None
 
 
 def energy(comm: Communicator, meter: Meter) -> float | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from gan_mpi import __version__
 from gan_mpi.cluster.cores import idle_cores, launcher_cores, thread_count
+from gan_mpi.cluster.nvidia import has_driver
 from gan_mpi.errors import UserError
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.mpi.world import library_name, network_name
@@ -95,7 +96,7 @@ def _cards() -> "tuple[tuple[Card, ...], str]":
 
     Without a driver, torch need not be imported.
     """
-    if not (Path("/proc/driver/nvidia").exists() or Path("/dev/kfd").exists()):
+    if not (has_driver() or Path("/dev/kfd").exists()):
         return (), ""
     from gan_mpi.cluster.cards import cards
 

@@ -106,7 +106,8 @@ def train(dry_run: bool, **options: Any) -> int:
     if dry_run:
         return _show(given)
 
-    comm, stop, phases, end = begin(text_of(given, "time_limit"))
+    own_card = bool(given.get("cuda_aware")) and given.get("device", "auto") == "auto"
+    comm, stop, phases, end = begin(text_of(given, "time_limit"), own_card)
     with importing():
         from gan_mpi.programs.train import train as run_training
     return run_training(comm, given, stop, phases, end)

@@ -212,7 +212,7 @@ class Communicator:
 
 def _ranks_of_this_node(mpi: MPI.Intracomm) -> MPI.Intracomm:
     node = MPI.Intracomm(mpi.Split_type(MPI.COMM_TYPE_SHARED))
-    unknown = node.size == 1 and (launcher.local_rank() or 0) > 0
+    unknown = node.size == 1 and (launcher.local_task() or 0) > 0
     if not mpi.allreduce(unknown):
         return node
     # Open MPI 5 under Slurm's srun may not learn who shares a node, and takes each rank for alone.

@@ -9,6 +9,13 @@ from pathlib import Path
 
 RANK_VARIABLES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "MPI_RANK")
 SIZE_VARIABLES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+LOCAL_RANK_VARIABLES = (
+    "MPI_LOCALRANKID",
+    "OMPI_COMM_WORLD_LOCAL_RANK",
+    "PMI_LOCAL_RANK",
+    "PALS_LOCAL_RANKID",
+    "SLURM_LOCALID",
+)
 LOCAL_VARIABLES = ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE")
 
 
@@ -23,7 +30,12 @@ def rank() -> int | None:
 
 
 def local_rank() -> int | None:
-    """Return the rank among those of this node, if Slurm started this process."""
+    """Return the rank among those of this node; None where the launcher does not say."""
+    return _first_number(LOCAL_RANK_VARIABLES)
+
+
+def local_task() -> int | None:
+    """Return the rank among the tasks of this node, if Slurm started this process."""
     return _first_number(["SLURM_LOCALID"])
 
 

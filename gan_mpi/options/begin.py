@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from gan_mpi.cluster.deadline import End, find_end
+from gan_mpi.cluster.nvidia import show_own_card
 from gan_mpi.runs.log import warn
 
 if TYPE_CHECKING:
@@ -15,9 +16,12 @@ if TYPE_CHECKING:
 
 
 def begin(
-    time_limit: str | None,
+    time_limit: str | None, own_card: bool = False
 ) -> "tuple[Communicator, StopRequest, Phases, End | None]":
-    """Find out when the job ends, catch signals, and start MPI.  Collective."""
+    """Find out when the job ends, catch signals, and start MPI.  Collective.
+
+    With `own_card` MPI sees one GPU alone, this rank's, unless the launcher or the user chose.
+    """
     from gan_mpi.lifecycle.phases import Phases
     from gan_mpi.lifecycle.stopping import StopRequest
     from gan_mpi.mpi.launcher import speaks_first
@@ -27,6 +31,8 @@ def begin(
     end, unknown = find_end(time_limit, phases.began) if speaks_first() else (None, None)
     if unknown:
         warn(unknown)
+    if own_card:
+        show_own_card()
     phases.end("python")
     comm = start_mpi()
     stop.install()
