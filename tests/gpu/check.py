@@ -189,6 +189,10 @@ def paths(check: Check) -> None:
 
     def several() -> None:
         check.run("two ranks", *check.train("d", *twenty, "--conditional", ranks=2))
+        local = ("--batch-norm", "local", *twenty)
+        check.run("copies beside computing", *check.train("u", *local, "--overlap", ranks=2))
+        check.run("copies waited for", *check.train("v", *local, "--no-overlap", ranks=2))
+        check.run("beside computing to the bit", *same("u", "v"))
         few = ("--steps", 4, "--batch", 2)
         check.run("a rank without images", *check.train("e", *few, ranks=3))
         of_sites = ("--average", "weights", "--every", 4, "--steps", 12)
