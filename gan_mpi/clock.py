@@ -1,4 +1,4 @@
-"""Where the time of a process goes, by phase."""
+"""Where the time of a process goes, by phase, and where it is now."""
 
 import time
 from types import TracebackType
@@ -14,6 +14,31 @@ PHASES = (
     "evaluation",
     "saving",
 )
+
+
+class Whereabouts:
+    """What this process does, and how often it has moved on."""
+
+    def __init__(self) -> None:
+        self.moves = 0
+        self.phase = ""  # of a clock; empty between phases
+        self.step, self.player, self.update = 0, "", 0  # the update of G or D that began last
+
+    def move(self) -> None:
+        """Say that something goes on: called for each piece of what may take long."""
+        self.moves += 1
+
+    def enter(self, phase: str) -> None:
+        """Say which phase goes on, empty for none."""
+        self.moves += 1
+        self.phase = phase
+
+    def begin_update(self, step: int, player: str, update: int) -> None:
+        """Say which update of G or D begins."""
+        self.step, self.player, self.update = step, player, update
+
+
+HERE = Whereabouts()
 
 
 class Clock:
@@ -43,10 +68,12 @@ class Clock:
     def _enter(self, name: str) -> None:
         self._count()
         self._open.append(name)
+        HERE.enter(name)
 
     def _leave(self) -> None:
         self._count()
         self._open.pop()
+        HERE.enter(self._open[-1] if self._open else "")
 
 
 class Phase:

@@ -99,7 +99,8 @@ def train(dry_run: bool, **options: Any) -> int:
 
     \b
     Exit codes: 0 done, 1 could not, 2 asked wrongly, 64 the launcher belongs to another
-    MPI, 75 stopped early with a checkpoint (the same run can go on), 76 diverged or collapsed.
+    MPI, 75 stopped early with a checkpoint (the same run can go on), 76 diverged or collapsed,
+    77 a rank hung.
     """
     given = {name: value for name, value in options.items() if value is not None}
     check(given)

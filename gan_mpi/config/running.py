@@ -95,6 +95,13 @@ class RunConfig:
         type=bool,
         shown_default="--no-cuda-aware: they cross through pinned memory of the host",
     )
+    hang_timeout: float = setting(
+        300.0,
+        "Running",
+        "End with 77, and say which rank is behind, once nothing has moved for so long; 0: wait.",
+        minimum=0.0,
+        metavar="SECONDS",
+    )
     time_limit: str | None = setting(
         None,
         "Running",

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+from gan_mpi.clock import HERE
 from gan_mpi.config.training import TrainConfig
 from gan_mpi.drawing.generator import SavedGenerator
 from gan_mpi.errors import DIVERGED, UserError
@@ -208,9 +209,12 @@ def in_chunks(comm: Communicator, count: int, compute: Callable[[int, int], Arra
     Each rank computes some chunks; all get the same rows, on any number of ranks.  A UserError
     on any of them is raised on all.  Collective.
     """
+
+    def chunk(number: int) -> Arrays:
+        HERE.move()
+        return compute(number * CHUNK, min((number + 1) * CHUNK, count))
+
     lo, hi = shard(-(-count // CHUNK), comm.rank, comm.world_size)
-    mine = comm.agree(
-        lambda: [compute(chunk * CHUNK, min((chunk + 1) * CHUNK, count)) for chunk in range(lo, hi)]
-    )
+    mine = comm.agree(lambda: [chunk(number) for number in range(lo, hi)])
     parts = [part for rank in comm.allgather(mine) for part in rank]
     return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from gan_mpi.clock import HERE
 from gan_mpi.datasets.dataset import Dataset
 from gan_mpi.errors import UserError, reason
 from gan_mpi.evaluation.lenet import LEAST, LeNet, probabilities
@@ -76,6 +77,7 @@ class Extractor:
 
         Points (n, 2) are their own features, and have no class.
         """
+        HERE.move()
         if self.network is None:
             return samples.astype(np.float64), np.empty((len(samples), 0))
         device = self.network.classify.weight.device

@@ -10,6 +10,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
+from gan_mpi.clock import HERE
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.streams import Purpose, shard, uniforms
 
@@ -70,6 +71,7 @@ def _sum_over_pairs(
     left, right = torch.from_numpy(one), torch.from_numpy(other)
     of_left, of_right = torch.from_numpy(of_one), torch.from_numpy(of_other)
     for begin in range(lo, hi, ROWS):
+        HERE.move()
         rows = slice(begin, min(begin + ROWS, hi))
         kernels = (left[rows] @ right.T / one.shape[1] + 1.0).pow_(3)
         if skip_equal:

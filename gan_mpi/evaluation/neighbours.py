@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gan_mpi.clock import HERE
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.runs.evaluations import Figures
 from gan_mpi.streams import shard
@@ -76,6 +77,7 @@ def nearest_rows(
     smallest = torch.full((hi - lo,), np.inf)
     best = torch.zeros(hi - lo, dtype=torch.int64)
     for begin in range(0, len(base), BASE_ROWS):
+        HERE.move()
         part = _float32(base[begin : begin + BASE_ROWS])
         least, rows = (part.square().sum(1) - 2.0 * (mine @ part.T)).min(1)
         best = torch.where(least < smallest, begin + rows, best)
@@ -99,6 +101,7 @@ def _blocks(
     left, right = torch.from_numpy(one), torch.from_numpy(other)
     squares = right.square().sum(1)
     for begin in range(lo, hi, ROWS):
+        HERE.move()
         rows = slice(begin, min(begin + ROWS, hi))
         products = torch.addmm(squares, left[rows], right.T, alpha=-2.0)
         yield rows, products.add_(left[rows].square().sum(1, keepdim=True))

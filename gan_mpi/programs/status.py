@@ -10,6 +10,7 @@ from gan_mpi.runs.directory import (
     read_config,
     read_warnings,
 )
+from gan_mpi.runs.places import end_of
 from gan_mpi.runs.segments import Segment, read_segments
 from gan_mpi.runs.stats import StatsRecord, duration, figure_texts, figures_of, last_stats
 
@@ -55,7 +56,8 @@ def read_status(run_dir: Path) -> Status:
     checkpoints = list_checkpoints(run_dir)
     state = segment.get("state", "starting")
     if state in ("running", "starting") and claim.is_left(run_dir):
-        state = LOST
+        ended = end_of(run_dir)
+        state = LOST + (f"; it {ended}" if ended else "")
     step = max(segment.get("last_step", 0), last.get("step", 0))
     left = None
     if state == "running" and last:

@@ -11,6 +11,7 @@ from gan_mpi.config.running import RunConfig
 from gan_mpi.evaluation.reference import Reference, Wanted, make_reference
 from gan_mpi.lifecycle.phases import Phases
 from gan_mpi.lifecycle.stopping import Lookout, StopRequest
+from gan_mpi.lifecycle.watchdog import Watchdog
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.recording.board import check_installed
 from gan_mpi.recording.gallery import about_grid
@@ -63,12 +64,21 @@ def _train(
     ranks: Ranks = RANKS[start.config.average](comm, start)
     run, reference = _open(comm, ranks, start, options, log, stop, phases, claim)
     journal = Journal(run, Monitor(run, reference))
-    _write_first(journal, start, phases)
+    with Watchdog(comm, run.directory, options.hang_timeout):
+        _write_first(journal, start, phases)
+        _advance(run, ranks, journal, end)
+        journal.finish()
+    return _leave(run)
+
+
+def _advance(run: Run, ranks: Ranks, journal: Journal, end: End | None) -> None:
+    """Train to the end, or until a stop.  Collective."""
+    comm, stop = run.comm, run.stop
     slowest = comm.on_root(lambda: journal.slowest_evaluation)
     lookout = Lookout(stop, end, run.directory, slowest)
     comm.on_root(lambda: lookout.check_room(journal.slowest_save))
     progress, stopping = run.state.progress, False
-    with log.progress(progress.step, run.state.config.steps) as bar:
+    with run.log.progress(progress.step, run.state.config.steps) as bar:
         while not run.is_done and not stopping:
             if comm.is_root:
                 lookout.look(journal.slowest_save)
@@ -76,8 +86,6 @@ def _train(
             stopping = ranks.advance(run)
             bar.advance_to(progress.step)
             journal.record_step(before, stopping)
-    journal.finish()
-    return _leave(run)
 
 
 def _prepare(

@@ -25,6 +25,7 @@ from gan_mpi.runs import stats
 from gan_mpi.runs.claim import Claim
 from gan_mpi.runs.evaluations import forget_evaluations_after
 from gan_mpi.runs.log import Log
+from gan_mpi.runs.places import end_of
 from gan_mpi.runs.record import DataRecord
 from gan_mpi.runs.segments import ARITHMETIC, Segment, append_segment, changes, read_segments
 from gan_mpi.training.start import Start
@@ -153,6 +154,8 @@ def open_run_dir(
     else:
         run_dir = start.run_dir
     claim.take(run_dir)
+    if ended := end_of(run_dir):
+        log.line(f"the last start {ended}.")
     sweep(run_dir)
     _describe(run_dir, config, state.data, options)  # then it is a run
     stats.forget_stats_after(run_dir, step)

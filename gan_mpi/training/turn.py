@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Protocol
 
+from gan_mpi.clock import HERE
 from gan_mpi.config.optimizer import OptimizerConfig
 from gan_mpi.config.training import TrainConfig
 from gan_mpi.errors import DIVERGED, UserError
@@ -146,15 +147,18 @@ class Turn:
         meanwhile: Callable[[], None],
         learned: Figures | None = None,
     ) -> None:
-        stop = self.stop.requested
+        stop, progress = self.stop.requested, self.state.progress
+        HERE.begin_update(progress.step + 1, "D", progress.updates_D + 1)
         averages = discriminator_update(self.comm, self.state.game, parts, stop, meanwhile, learned)
-        self.state.progress.advance(updates_D=1)
+        progress.advance(updates_D=1)
         self.finish_update("D", averages, note)
 
     def _update_G(self, parts: Iterable[Batch], note: NoteMeans) -> None:
         stop, ahead = self.stop.requested, partial(self._make_ahead, "G")
+        progress = self.state.progress
+        HERE.begin_update(progress.step + 1, "G", progress.updates_G + 1)
         averages = generator_update(self.comm, self.state.game, parts, stop, ahead)
-        self.state.progress.advance(updates_G=1)
+        progress.advance(updates_G=1)
         self.finish_update("G", averages, note)
 
     def _make_ahead(self, updated: str) -> None:

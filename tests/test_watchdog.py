@@ -1,0 +1,198 @@
+"""A job in which nothing moves ends, and says who is behind; a slow one goes on."""
+
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from conftest import IS_MPICH, MAIN
+
+from gan_mpi.clock import HERE
+from gan_mpi.drawing.samples import CHUNK, in_chunks
+from gan_mpi.evaluation import kernel, neighbours
+from gan_mpi.evaluation.extractor import POINTS
+from gan_mpi.lifecycle.watchdog import verdict
+from gan_mpi.runs.places import END, PLACES, Place, end_of, read_place, read_places, write_place
+
+# Rank 1, or the one that is given, does something in step 3.
+IN_STEP_3 = """
+import os, signal, sys, time
+from gan_mpi.clock import HERE
+from gan_mpi.training.turn import Turn
+play = Turn.play
+def doing(turn):
+    if turn.comm.rank == {rank} and turn.state.progress.step == 2:
+        {does}
+    return play(turn)
+Turn.play = doing
+"""
+DOES = {
+    "suspended": "os.kill(os.getpid(), signal.SIGSTOP)",
+    "in a loop": "exec('while True: pass')",
+    "waiting for what never comes": "turn.comm.mpi.recv(source=turn.comm.rank, tag=7)",
+    "killed": "os.kill(os.getpid(), signal.SIGKILL)",
+    "failing": "raise ValueError('a fault of step ' + str(3))",
+}
+TRAIN = ("train", "--glyphs", 50, "--batch", 30, "--steps", 6, "--checkpoint-every", 2)
+TRAIN = (*TRAIN, "--run-dir", "run")
+
+
+def code_of(kind, rank=1):
+    return IN_STEP_3.format(rank=rank, does=DOES.get(kind, kind)) + MAIN
+
+
+def place(rank, step=3, player="D", phase="communication", waits=True):
+    return Place(rank, f"n{rank}", 100 + rank, 50, step, player, 2 * step, phase, waits)
+
+
+def status_of_what_is_gone(gan_mpi):
+    """Return what is said of a run once root is gone too, which mpiexec need not await."""
+    until = time.monotonic() + 10
+    while "state      running" in (told := gan_mpi("status", "run").stdout):
+        assert time.monotonic() < until
+    return told
+
+
+@pytest.mark.launch
+@pytest.mark.parametrize(
+    ("kind", "rank", "said"),
+    [
+        ("suspended", 1, "does not answer: it is suspended, or its node or its file system hangs"),
+        pytest.param("suspended", 0, "does not answer: it is suspended", marks=pytest.mark.slow),
+        ("in a loop", 1, "does not come out of G update 2 (step 2)"),
+        pytest.param(
+            "waiting for what never comes", 1, "does not come out of", marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_a_rank_that_hangs_is_named_and_ends_the_job(launch, gan_mpi, tmp_path, kind, rank, said):
+    began = time.monotonic()
+    done = launch(*TRAIN, "--hang-timeout", 3, size=3, fresh=True, code=code_of(kind, rank))
+    assert time.monotonic() - began < 3 + 5 + 12, "with its start"
+    assert done.returncode == 77
+    assert done.stderr.count(f"Error: rank {rank} on ") == 1 and said in done.stderr
+    assert "Nothing moved for 3 s (--hang-timeout)" in done.stderr
+    stacks = {path.stem: path.read_text() for path in (tmp_path / "run" / PLACES).glob("*.stacks")}
+    suspended = {str(rank)} if kind == "suspended" else set()
+    assert stacks.keys() == {"0", "1", "2"} - suspended
+    assert "waits in communication of D update 5 (step 3)" in stacks["2"]
+    assert "sum_in_place" in stacks["2"]
+    assert status_of_what_is_gone(gan_mpi).count(f"it hung: rank {rank} on ") == 1
+    again = gan_mpi(*TRAIN, size=3)
+    assert again.returncode == 0
+    assert f"the last start hung: rank {rank} on " in again.stdout
+    assert "going on after step 2" in again.stdout
+    assert not (tmp_path / "run" / PLACES).exists(), "a start that leaves takes its places away"
+
+
+@pytest.mark.launch
+@pytest.mark.parametrize("kind", ["killed", "failing"])
+def test_how_a_rank_ended_is_told_by_the_next_start(launch, gan_mpi, tmp_path, kind):
+    wait = "time.sleep(3.5); " if kind == "killed" else ""  # until its place is written
+    done = launch(*TRAIN, size=3, fresh=True, code=code_of(wait + DOES[kind]))
+    assert done.returncode == {"killed": 9 if IS_MPICH else 137, "failing": 1}[kind]
+    said = {
+        "killed": "ended without a word: rank 1 on ",
+        "failing": "ended in G update 2 (step 2) of rank 1 on ",
+    }[kind]
+    assert said in status_of_what_is_gone(gan_mpi)
+    again = gan_mpi(*TRAIN, size=3)
+    assert again.returncode == 0 and f"the last start {said}" in again.stdout
+    if kind == "failing":
+        assert "ValueError: a fault of step 3" in again.stdout
+    else:
+        assert ", the furthest behind, was last heard of in G update 2 (step 2)" in again.stdout
+
+
+SLOW = {
+    "pieces of its own": "[(time.sleep(0.5), HERE.move()) for _ in range(12)]",
+    "one piece, shorter than the timeout": "time.sleep(3)",
+}
+
+
+@pytest.mark.parametrize("kind", SLOW)
+@pytest.mark.parametrize("rank", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_run_that_is_slow_is_not_ended(gan_mpi, kind, rank):
+    done = gan_mpi(*TRAIN, "--hang-timeout", 5, size=3, code=code_of(SLOW[kind], rank))
+    assert done.returncode == 0, done.stderr
+
+
+def test_ranks_wait_for_ever_if_they_are_told_to(gan_mpi, tmp_path):
+    done = gan_mpi(*TRAIN, "--hang-timeout", 0, size=2)
+    assert done.returncode == 0
+    assert not (tmp_path / "run" / PLACES).exists()
+    done = gan_mpi(*TRAIN, "--hang-timeout", -1)
+    assert done.returncode == 2 and "'--hang-timeout'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("places", "reported", "said"),
+    [
+        ([], {0}, "a rank hangs, and none could say where it is"),
+        (
+            [place(0), place(1, step=2, phase="forward"), place(2)],
+            {0, 2},
+            (
+                "rank 1 on n1 (process 101) does not answer: it is suspended, or its node or its "
+                "file system hangs; last heard of in forward of D update 4 (step 2)"
+            ),
+        ),
+        (
+            [place(0), place(1, phase="", waits=False), place(2, step=4, waits=False)],
+            {0, 1, 2},
+            "rank 1 on n1 (process 101) (and 1 more) does not come out of D update 6 (step 3)",
+        ),
+        (
+            [place(0, step=4), place(1), place(2, step=4)],
+            {0, 1, 2},
+            (
+                "rank 1 on n1 (process 101) waits in communication of D update 6 (step 3), and "
+                "rank 2 on n2 (process 102) in communication of D update 8 (step 4)"
+            ),
+        ),
+        (
+            [place(0, phase="batch_norm_sums"), place(1, phase="batch_norm_sums")],
+            {0, 1},
+            (
+                "all ranks wait for each other in batch norm sums of D update 6 (step 3); the "
+                "network between n0 and n1 may be down"
+            ),
+        ),
+    ],
+)
+def test_who_is_behind(places, reported, said):
+    assert verdict(places, reported) == said
+
+
+def test_places_are_read_as_they_were_written(tmp_path):
+    assert end_of(tmp_path) == "" and read_places(tmp_path / PLACES) == []
+    folder = tmp_path / PLACES
+    folder.mkdir()
+    write_place(folder, place(3))
+    write_place(folder, place(12, player="", phase="saving"))
+    (folder / "5").write_text('{"rank": 5, "host"')  # as it is being written
+    (folder / "3.stacks").write_text("...")
+    assert read_places(folder) == [place(3), place(12, player="", phase="saving")]
+    assert read_place(folder, 5) is None and read_place(folder, 7) is None
+    assert end_of(tmp_path) == (
+        "ended without a word: rank 3 on n3 (process 103), the furthest behind, was last heard of "
+        "in communication of D update 6 (step 3)"
+    )
+    (folder / END).write_text("hung: rank 3\n")
+    assert end_of(tmp_path) == "hung: rank 3"
+
+
+def test_what_takes_long_moves_with_each_piece():
+    """An evaluation, of which a rank may do much without a word to others."""
+    comm = SimpleNamespace(rank=0, world_size=1)
+    comm.agree, comm.allgather, comm.sum_in_place = lambda f: f(), lambda x: [x], lambda x: None
+    rows, weights = np.ones((3 * kernel.ROWS, 2)), np.ones((3 * kernel.ROWS, 1))
+    for piece, pieces in (
+        (lambda: in_chunks(comm, 3 * CHUNK, lambda lo, hi: (np.zeros(hi - lo),)), 3),
+        (lambda: kernel._sum_over_pairs(comm, rows, rows, weights, weights), 3),
+        (lambda: list(neighbours._blocks(comm, rows[: 2 * neighbours.ROWS], rows)), 2),
+        (lambda: POINTS.extract(rows), 1),
+    ):
+        before = HERE.moves
+        piece()
+        assert HERE.moves == before + pieces
