@@ -70,7 +70,7 @@ from gan_mpi.training import replicas
 from ranks.copies import LateCopies
 staging.is_host = lambda device: False
 staging.copies_of = LateCopies
-staging.memory_kinds = lambda: "system,cuda"
+staging.reads_devices = lambda: True
 """
     + MAIN
 )
@@ -97,10 +97,10 @@ def test_a_run_whose_gradients_mpi_reads_is_the_one_whose_gradients_are_copied(g
         (MAIN, (), 1, "it is for GPUs, and ranks compute on CPUs; leave it out."),
         (MAIN, ("--average", "weights"), 2, "it is for sums of gradients, and --average weights"),
         (
-            ON_A_DEVICE.replace("system,cuda", "mpi,system"),
+            ON_A_DEVICE.replace("True", "False"),
             (),
             1,
-            "reads memory of the kinds mpi,system, and of no GPU; leave it out.",
+            "this MPI says that it reads no memory of GPUs; leave it out.",
         ),
         (
             "from gan_mpi.parallel import staging\n"
@@ -125,13 +125,13 @@ def test_an_mpi_that_cannot_read_gradients_is_not_given_them(
     ("options", "shown"),
     [
         (("--cuda-aware",), 1),
+        (("--cuda-aware", "--device", "cuda"), 1),
         (("--cuda-aware", "--device", "cuda:0"), 0),
         (("--no-cuda-aware", "--device", "cuda"), 0),
     ],
 )
 def test_an_mpi_that_reads_gradients_sees_one_gpu(gan_mpi, options, shown):
-    code = "import sys\nfrom gan_mpi.options import begin\n"
-    code += "begin.show_own_card = lambda: print('shown')\n"
+    code = "from gan_mpi.commands import train\ntrain.show_own_card = lambda: print('shown')\n"
     done = gan_mpi("train", "--glyphs", 20, *options, size=1, code=code + MAIN)
     assert done.returncode == 1
     assert done.stdout.count("shown") == shown

@@ -1,6 +1,7 @@
 """Threads of a rank, and the warning about idle cores."""
 
 import os
+import shutil
 import sys
 from types import SimpleNamespace
 
@@ -262,6 +263,20 @@ def test_what_gpus_took_is_kept_and_shown(gan_mpi, tmp_path):
 UUIDS = ("GPU-11111111-0000-0000-0000-000000000000", "GPU-22222222-0000-0000-0000-00000000abcd")
 
 
+@pytest.fixture
+def driver(monkeypatch, tmp_path):
+    """Invent what NVIDIA's driver tells of two cards, and their devices."""
+    monkeypatch.setattr(nvidia, "DRIVER", tmp_path)
+    monkeypatch.setattr(nvidia, "DEVICES", f"{tmp_path}/nvidia")
+    for number, uuid in enumerate(UUIDS):
+        folder = tmp_path / "gpus" / f"0000:{number}b:00.0"
+        folder.mkdir(parents=True)
+        about = f"Model: \t\t NVIDIA H100\nGPU UUID: \t {uuid}\nDevice Minor: \t {number}\n"
+        (folder / "information").write_text(about)
+        (tmp_path / f"nvidia{number}").touch()
+    return tmp_path
+
+
 @pytest.mark.parametrize(
     ("of_launcher", "shown"),
     [
@@ -270,24 +285,35 @@ UUIDS = ("GPU-11111111-0000-0000-0000-000000000000", "GPU-22222222-0000-0000-000
         ({"SLURM_LOCALID": "2"}, UUIDS[0]),
         ({}, None),
         ({"MPI_LOCALRANKID": "1", "CUDA_VISIBLE_DEVICES": "7"}, "7"),
+        ({"SLURM_LOCALID": "1", "CUDA_VISIBLE_DEVICES": "0,1,2,3"}, "1"),
+        ({"CUDA_VISIBLE_DEVICES": "0,1"}, "0,1"),
+        ({"MPI_LOCALRANKID": "1", "CUDA_VISIBLE_DEVICES": ""}, ""),
     ],
 )
 def test_an_mpi_that_opens_a_gpu_is_shown_the_one_of_its_rank(
-    monkeypatch, tmp_path, of_launcher, shown
+    monkeypatch, driver, of_launcher, shown
 ):
-    for number, uuid in enumerate(UUIDS):
-        folder = tmp_path / "gpus" / f"0000:{number}b:00.0"
-        folder.mkdir(parents=True)
-        about = f"Model: \t\t NVIDIA H100\nIRQ:   \t\t 29\nGPU UUID: \t {uuid}\n"
-        (folder / "information").write_text(about)
-    monkeypatch.setattr(nvidia, "DRIVER", tmp_path)
     monkeypatch.setattr(os, "environ", dict(of_launcher))
     nvidia.show_own_card()
     assert os.environ.get("CUDA_VISIBLE_DEVICES") == shown
 
 
-def test_where_the_driver_shows_no_gpu_nothing_is_chosen(monkeypatch, tmp_path):
-    monkeypatch.setattr(nvidia, "DRIVER", tmp_path / "none")
+@pytest.mark.parametrize(
+    ("change", "shown"),
+    [
+        (lambda driver: (driver / "nvidia0").unlink(), UUIDS[1]),
+        (lambda driver: shutil.rmtree(driver / "gpus"), None),
+        (
+            lambda driver: (driver / "gpus" / "0000:0b:00.0" / "information").write_text(
+                "GPU UUID: \t GPU-????????-????-????\nDevice Minor: \t 0\n"
+            ),
+            None,
+        ),
+    ],
+    ids=["one that may not be used", "none", "one that has yet to be begun"],
+)
+def test_only_gpus_that_may_be_used_and_are_known_are_shown(monkeypatch, driver, change, shown):
+    change(driver)
     monkeypatch.setattr(os, "environ", {"MPI_LOCALRANKID": "0"})
     nvidia.show_own_card()
-    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == shown

@@ -246,24 +246,52 @@ def test_crays_mpich_is_asked_to_where_its_library_for_that_is_loaded(monkeypatc
     library = tmp_path / "libmpi_gtl_cuda.so"
     library.write_bytes(b"library")
     with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ):
-        world._settle_gpu_support()
+        world._settle_gpu_support(cuda_aware=True)
         assert os.environ["MPICH_GPU_SUPPORT_ENABLED"] == "1"
-    world._settle_gpu_support()
+        world._settle_gpu_support(cuda_aware=False)
+        assert os.environ["MPICH_GPU_SUPPORT_ENABLED"] == "0", "each rank would open a GPU"
+    os.environ["MPICH_GPU_SUPPORT_ENABLED"] = "1"
+    world._settle_gpu_support(cuda_aware=True)
     assert os.environ["MPICH_GPU_SUPPORT_ENABLED"] == "0"
 
 
 @pytest.mark.parametrize(
-    ("kinds", "said"),
+    ("reads", "said"),
     [
-        ("mpi,system", "it does not read GPU memory, and gradients cross through pinned memory"),
-        ("system,cuda:device", "it says that it reads GPU memory, and gradients cross through"),
-        ("", "it does not say whether it reads GPU memory, and gradients cross through"),
+        (False, "it says that it reads no GPU memory, and gradients cross through pinned memory"),
+        (True, "it says that it reads GPU memory, and gradients cross through"),
+        (None, "it does not say whether it reads GPU memory, and gradients cross through"),
     ],
 )
-def test_it_is_said_whether_mpi_reads_memory_of_gpus(kinds, said):
-    found = _about_memory(kinds)
+def test_it_is_said_whether_mpi_reads_memory_of_gpus(reads, said):
+    found = _about_memory(reads)
     assert found.startswith(said)
-    assert found.endswith("pinned memory") == (kinds == "mpi,system")
+    assert found.endswith("--cuda-aware") == (reads is not False)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "answers", "reads"),
+    [
+        ("mpi,system", {}, False),
+        ("mpi,system,cuda:device", {}, True),
+        ("mpi,system", {"MPIX_Query_cuda_support": True}, True),
+        ("", {"MPIX_Query_cuda_support": False, "MPIX_Query_rocm_support": True}, True),
+        ("", {"MPIX_Query_cuda_support": False}, False),
+        ("", {}, None),
+    ],
+)
+def test_mpi_is_asked_whether_it_reads_memory_of_gpus(monkeypatch, kinds, answers, reads):
+    monkeypatch.setattr(world, "memory_kinds", lambda: kinds)
+    monkeypatch.setattr(world, "_ask", answers.get)
+    assert world.reads_devices() is reads
+
+
+@pytest.mark.launch
+def test_the_mpi_that_is_there_reads_none(start):
+    code = (
+        "from gan_mpi.mpi import world; world.world(); print(world.reads_devices()); world.leave()"
+    )
+    assert start(code=code).communicate()[0] == "False\n", "of wheels on PyPI"
 
 
 @pytest.mark.launch

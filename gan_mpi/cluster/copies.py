@@ -24,7 +24,7 @@ class CopyStream:
 
     def computed(self) -> Callable[[], None]:
         """Return what waits until the device has done all that it was asked for so far."""
-        return torch.cuda.current_stream(self.device).record_event().synchronize
+        return _event_of(torch.cuda.current_stream(self.device)).synchronize
 
     def to_host(self, source: Tensor, target: Tensor) -> Callable[[], None]:
         """Copy what the device has been asked for so far; return what waits until it is there.
@@ -34,7 +34,7 @@ class CopyStream:
         self._stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self._stream):
             target.copy_(source, non_blocking=True)
-            return self._stream.record_event().synchronize
+        return _event_of(self._stream).synchronize
 
     def to_device(self, source: Tensor, target: Tensor) -> None:
         """Copy to where nothing looks that the device has yet to do."""
@@ -44,6 +44,16 @@ class CopyStream:
     def join(self) -> None:
         """Let what the device is asked for from now on wait for all copies."""
         torch.cuda.current_stream(self.device).wait_stream(self._stream)
+
+
+def _event_of(stream: torch.cuda.Stream) -> torch.cuda.Event:
+    """Return what has happened when a stream has done all that it was asked for so far.
+
+    Who waits for it sleeps: threads that draw batches want the core.
+    """
+    event = torch.cuda.Event(blocking=True)
+    event.record(stream)
+    return event
 
 
 class PlainCopies:

@@ -2,11 +2,13 @@
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from gan_mpi.mpi import launcher
 
 DRIVER = Path("/proc/driver/nvidia")  # there is a folder gpus/ADDRESS for each
+DEVICES = "/dev/nvidia"  # and the number that the driver has for a card
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
@@ -16,19 +18,31 @@ def has_driver() -> bool:
 
 
 def show_own_card() -> None:
-    """Let this process see one GPU of its node, by its rank there, if nobody has chosen before.
+    """Let this process see one of the GPUs of its node that it may use, by its rank there.
 
-    An MPI that reads memory of GPUs opens the first that it sees in MPI_Init, for all ranks of a
-    node alike.  Nothing is done where the launcher tells no rank of the node, or the driver no
-    GPUs.
+    An MPI that reads memory of GPUs may open the first that it sees in MPI_Init, for all ranks of
+    a node alike.  Nothing is done where the launcher tells no rank of the node, or the driver not
+    which GPUs there are.
     """
     number = launcher.local_rank()
-    if number is None or VISIBLE in os.environ:
+    if number is None:
         return
-    about = sorted(DRIVER.glob("gpus/*/information"))
-    found = [re.search(r"GPU UUID:\s*(GPU-[0-9a-f-]+)", each.read_text()) for each in about]
-    if found and (own := found[number % len(found)]):
-        os.environ[VISIBLE] = own[1]
+    shown = os.environ.get(VISIBLE)
+    cards = _usable() if shown is None else [each for each in shown.split(",") if each.strip()]
+    if cards:
+        os.environ[VISIBLE] = cards[number % len(cards)].strip()
+
+
+def _usable() -> list[str]:
+    """Return the UUIDs of the GPUs that this process can open; none unless all are known."""
+    found = []
+    for about in sorted(DRIVER.glob("gpus/*/information")):
+        with suppress(OSError):
+            said = about.read_text()
+            minor = re.search(r"Device Minor:\s*(\d+)", said)
+            os.close(os.open(f"{DEVICES}{minor[1] if minor else ''}", os.O_RDWR))
+            found.append(re.search(r"GPU UUID:\s*(GPU-[0-9a-f-]+)", said))
+    return [uuid[1] for uuid in found if uuid] if all(found) else []
 
 
 def joules(uuid: str) -> float | None:

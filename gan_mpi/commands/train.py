@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from gan_mpi.cluster.nvidia import show_own_card
 from gan_mpi.cluster.time_left import seconds_of
 from gan_mpi.config import values
 from gan_mpi.config.given import Given, text_of
@@ -107,8 +108,10 @@ def train(dry_run: bool, **options: Any) -> int:
     if dry_run:
         return _show(given)
 
-    own_card = bool(given.get("cuda_aware")) and given.get("device", "auto") == "auto"
-    comm, stop, phases, end = begin(text_of(given, "time_limit"), own_card)
+    cuda_aware = bool(given.get("cuda_aware"))
+    if cuda_aware and given.get("device", "auto") in ("auto", "cuda"):
+        show_own_card()
+    comm, stop, phases, end = begin(text_of(given, "time_limit"), cuda_aware)
     with importing():
         from gan_mpi.programs.train import train as run_training
     return run_training(comm, given, stop, phases, end)

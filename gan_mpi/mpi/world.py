@@ -1,5 +1,6 @@
 """MPI in this process: begun, matched with its launcher, left, aborted."""
 
+import ctypes
 import os
 import sys
 import time
@@ -11,6 +12,7 @@ from gan_mpi.mpi.comm import Communicator, wait_for_all
 from gan_mpi.mpi.library import MPI
 
 OUTPUT_HEAD_START = 0.5  # seconds for what this rank said, before it aborts
+SUPPORT = tuple(f"MPIX_Query_{kind}_support" for kind in ("cuda", "rocm", "hip"))
 GPU_LIBRARY = "libmpi_gtl"  # of Cray's MPICH: GPU transport layer
 SPEAKER_FIRST = 2.0  # seconds in which the rank that speaks leaves before the others
 
@@ -31,9 +33,27 @@ def memory_kinds() -> str:
     return MPI.COMM_WORLD.Get_info().Get("mpi_memory_alloc_kinds") or ""
 
 
-def knows_devices(kinds: str) -> bool:
-    """Return whether memory of GPUs is among the kinds that MPI says it reads."""
-    return any(kind in kinds for kind in ("cuda", "rocm"))
+def reads_devices() -> bool | None:
+    """Return whether MPI says that it reads memory of GPUs, None if it says nothing.
+
+    It says so by the kinds of memory of MPI 4.1, or by a function that Open MPI and MPICH have for
+    each kind of card.  Of the kinds a library may leave out what nobody has asked for.
+    """
+    kinds = {kind.partition(":")[0] for kind in memory_kinds().split(",")}
+    answers = [answer for name in SUPPORT if (answer := _ask(name)) is not None]
+    if kinds & {"cuda", "rocm"} or any(answers):
+        return True
+    return False if answers or memory_kinds() else None
+
+
+def _ask(name: str) -> bool | None:
+    """Return what a function of the MPI library without arguments says, None if it has none."""
+    maps = Path("/proc/self/maps")
+    lines = maps.read_text().splitlines() if maps.exists() else []
+    for path in {line.split()[-1] for line in lines if "/libmpi.so" in line}:
+        if (function := getattr(ctypes.CDLL(path), name, None)) is not None:
+            return bool(function())
+    return None
 
 
 def has_threads() -> bool:
@@ -76,15 +96,16 @@ def _settle_network() -> None:
         os.environ.setdefault("MPIR_CVAR_CH4_NETMOD", "ofi")
 
 
-def _settle_gpu_support() -> None:
-    """Let Cray's MPICH begin without its library for memory of GPUs, where that is not loaded.
+def _settle_gpu_support(cuda_aware: bool) -> None:
+    """Let Cray's MPICH begin without its library for memory of GPUs, if that is not loaded.
 
     Asked to read such memory by this variable, as sites do for all, it ends a program that is not
-    linked with that library; Python is not, unless mpi4py was, or it is preloaded.
+    linked with that library; Python is not, unless mpi4py was, or it is preloaded.  Nor is it
+    loaded for nothing: each rank would open a GPU.
     """
     loaded = Path("/proc/self/maps")
     has_library = loaded.exists() and GPU_LIBRARY in loaded.read_text()
-    if "MPICH_GPU_SUPPORT_ENABLED" in os.environ and not has_library:
+    if "MPICH_GPU_SUPPORT_ENABLED" in os.environ and not (cuda_aware and has_library):
         os.environ["MPICH_GPU_SUPPORT_ENABLED"] = "0"
 
 
@@ -103,24 +124,25 @@ def _mismatch() -> UserError:
     return error
 
 
-def _initialise() -> Communicator:
+def _initialise(cuda_aware: bool = False) -> Communicator:
     if not MPI.Is_initialized():
         _check_library()
         _settle_pmix()
         _settle_network()
-        _settle_gpu_support()
+        _settle_gpu_support(cuda_aware)
         MPI.Init_thread(MPI.THREAD_MULTIPLE)
     if MPI.COMM_WORLD.size == 1 and launcher.process_count() > 1:
         raise _mismatch()
     return Communicator(MPI.COMM_WORLD)
 
 
-def world() -> Communicator:
+def world(cuda_aware: bool = False) -> Communicator:
     """Initialise MPI and return all ranks, once all have got here.  Collective.
 
+    It may be told to read memory of GPUs only if it is `cuda_aware`.
     Raises UserError with exit code 64 if the launcher belongs to another MPI.
     """
-    comm = _initialise()
+    comm = _initialise(cuda_aware)
     while comm.mpi.allreduce(0):
         # A rank failed before it got here, and is about to abort the job.
         time.sleep(60)

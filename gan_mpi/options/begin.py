@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from gan_mpi.cluster.deadline import End, find_end
-from gan_mpi.cluster.nvidia import show_own_card
 from gan_mpi.runs.log import warn
 
 if TYPE_CHECKING:
@@ -16,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def begin(
-    time_limit: str | None, own_card: bool = False
+    time_limit: str | None, cuda_aware: bool = False
 ) -> "tuple[Communicator, StopRequest, Phases, End | None]":
     """Find out when the job ends, catch signals, and start MPI.  Collective.
 
-    With `own_card` MPI sees one GPU alone, this rank's, unless the launcher or the user chose.
+    With `cuda_aware` MPI may be told by the environment to read memory of GPUs.
     """
     from gan_mpi.lifecycle.phases import Phases
     from gan_mpi.lifecycle.stopping import StopRequest
@@ -31,10 +30,8 @@ def begin(
     end, unknown = find_end(time_limit, phases.began) if speaks_first() else (None, None)
     if unknown:
         warn(unknown)
-    if own_card:
-        show_own_card()
     phases.end("python")
-    comm = start_mpi()
+    comm = start_mpi(cuda_aware)
     stop.install()
     phases.end("MPI")
     return comm, stop, phases, end
@@ -55,7 +52,7 @@ def importing() -> Iterator[None]:
         gc.enable()
 
 
-def start_mpi() -> "Communicator":
+def start_mpi(cuda_aware: bool = False) -> "Communicator":
     """Start MPI, and let processors of the ranks that train together compute alike.  Collective.
 
     Must come before torch is imported.
@@ -63,7 +60,7 @@ def start_mpi() -> "Communicator":
     from gan_mpi.cluster.processors import VARIABLES, settle_processors
     from gan_mpi.mpi.world import world
 
-    comm = world()
+    comm = world(cuda_aware)
     lowest = settle_processors(comm)
     if lowest and comm.is_root:
         warn(

@@ -49,7 +49,8 @@ def average_gradients(
 
     `sums` are 0-d sums over this rank's `count` samples, by name; their global means are
     returned.  The bucket's observer, if there is one, is shown the sums.  If the bucket crosses
-    in pieces, `meanwhile` is called while they are under way; it may not communicate.
+    in pieces, `meanwhile` is called while they are under way, or, on a device, on their way to the
+    host; it may not communicate.
     """
     bucket.settle()
     bucket.tail[: len(sums)] = _stacked(sums)

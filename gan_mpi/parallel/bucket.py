@@ -127,6 +127,7 @@ class GradientBucket:
     def finishing(self, comm: Communicator) -> Iterator[None]:
         """Say that the backward within adds the last to this update's gradients.  Collective."""
         self._comm = comm
+        assert not self._fetched, "an update begins while another is not summed"
         for piece in self.pieces:
             piece.unfinished = set(piece.parameters)
         try:
@@ -154,12 +155,24 @@ class GradientBucket:
     def _send(self, comm: Communicator) -> None:
         """Begin to sum the next piece, once it is there."""
         piece = self.pieces[self._sent]
-        piece.arrive()
+        with comm.clock.phase("backward"):  # which a device has yet to end
+            piece.arrive()
         for message in piece.messages:
-            comm.begin_sum(message)
+            self._begin_sum(comm, message)
         if comm.under_way.at_once:
             self.of_pieces.give_back(piece.begin, piece.end)
         self._sent += 1
+
+    def _begin_sum(self, comm: Communicator, message: Array) -> None:
+        """Begin a sum; of a device's memory wait for it: Open MPI sums there only if it may block.
+
+        The other sums are Iallreduce, whose reduction Open MPI does on the processor.
+        """
+        if not self.is_direct:
+            comm.begin_sum(message)
+            return
+        with comm.clock.phase("communication"):
+            comm.sum_in_place(message)
 
     def fetch_tail(self) -> Callable[[], None]:
         """Begin to bring the sums besides gradients to the host; return what waits for them."""

@@ -48,6 +48,7 @@ def arrange_overlap(
     asked: bool | None,
     whole: bool,
     direct: bool,
+    explains: bool,
 ) -> Overlap:
     """Let the gradients of players, by name, cross by what is planned for them; return that.
 
@@ -55,13 +56,14 @@ def arrange_overlap(
     an entry it has nothing to compute.  `asked` is None where nobody said: then ranks overlap if
     they are on several nodes or compute on devices; on one, sums take the cores themselves.
     `whole` says that one backward goes through this rank's share, whose gradients may then cross
-    from within.  `direct` says that MPI reads memory of devices.
+    from within.  `direct` says that MPI reads memory of devices; who `explains` wants all at once.
     """
     overlap, on_host = Overlap(), all(player.bucket.on_host for player in players.values())
     if comm.world_size > 1 and (comm.node_count > 1 or asked is not None or not on_host):
         reasons = {name: why or _what_blocks(players[name].network) for name, why in ahead.items()}
         overlap = plan_overlap(reasons, asked is not False)
-        overlap = replace(overlap, in_pieces=overlap.in_pieces or not on_host)
+        in_pieces = overlap.in_pieces or not (on_host or explains)
+        overlap = replace(overlap, in_pieces=in_pieces)
     comm.under_way.at_once = not overlap.hides
     for player in players.values():
         bucket = player.bucket
@@ -71,7 +73,7 @@ def arrange_overlap(
         bucket.cut(direct)
         if whole and not (on_host and normalises_over_ranks(player.network)):
             bucket.bring_when_finished()
-        if overlap.hides:
+        if overlap.hides and on_host:
             look_between_layers(comm, player.network)
     return overlap
 

@@ -11,7 +11,8 @@ from gan_mpi.arrays import Array
 from gan_mpi.cluster.copies import copies_of, device_array, nothing
 from gan_mpi.errors import invalid_value
 from gan_mpi.mpi.comm import Communicator
-from gan_mpi.mpi.world import knows_devices, memory_kinds
+from gan_mpi.mpi.world import reads_devices
+from gan_mpi.runs.log import say
 
 PROBED = (1, 1000, 1 << 20)  # numbers of the sums that are tried: short, middling and long messages
 
@@ -88,32 +89,31 @@ def staging_of(buffer: Tensor) -> InPlace:
 def require_direct_sums(comm: Communicator, device: torch.device) -> None:
     """Raise UserError unless MPI sums what lies on a device, as a few sums show.  Collective.
 
-    An MPI that says what it reads (mpi_memory_alloc_kinds, MPI 4.1) is taken at its word; of others
-    the user knows: given memory that it cannot read, it would end the program.
+    An MPI that says what it reads is taken at its word; of others the user knows: given memory that
+    it cannot read, it may end the program, and a line says what was tried.
     """
-    kinds = memory_kinds()
-    comm.alike(partial(_require_knowing, device, kinds))
+    reads = reads_devices()
+    comm.agree(partial(_require_reading, device, reads))
+    if comm.is_root and reads is None:
+        say("--cuda-aware: trying whether MPI sums memory of GPUs; if it cannot, this may end here")
     for dtype, count in product((torch.float, torch.double), PROBED):
         mine = torch.full((count,), comm.rank + 1.0, dtype=dtype, device=device)
         direct = Direct(mine)
         direct.fetch(0, count)()
-        comm.begin_sum(direct.array(0, count))
-        comm.under_way.wait()
+        comm.sum_in_place(direct.array(0, count))
         expected = comm.world_size * (comm.world_size + 1) / 2
         wrong = int(mine.ne(expected).sum())
         comm.agree(partial(_require_none, wrong, count))
 
 
-def _require_knowing(device: torch.device, kinds: str) -> None:
+def _require_reading(device: torch.device, reads: bool | None) -> None:
     if is_host(device):
         raise invalid_value(
             "cuda_aware", "it is for GPUs, and ranks compute on CPUs; leave it out", exit_code=1
         )
-    if kinds and not knows_devices(kinds):
+    if reads is False:
         raise invalid_value(
-            "cuda_aware",
-            f"this MPI says that it reads memory of the kinds {kinds}, and of no GPU; leave it out",
-            exit_code=1,
+            "cuda_aware", "this MPI says that it reads no memory of GPUs; leave it out", exit_code=1
         )
 
 

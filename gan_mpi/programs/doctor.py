@@ -13,7 +13,7 @@ from gan_mpi.cluster.probes import (
 from gan_mpi.lifecycle.phases import Phases
 from gan_mpi.mpi import launcher
 from gan_mpi.mpi.comm import Communicator
-from gan_mpi.mpi.world import knows_devices, memory_kinds
+from gan_mpi.mpi.world import reads_devices
 from gan_mpi.runs.log import say
 
 SOUND, UNSOUND = 0, 1  # exit codes
@@ -184,17 +184,17 @@ def little_room(comm: Communicator, run_dir: Path) -> list[str]:
 
 
 def _about_mpi(facts: list[Facts]) -> str:
-    gpus = f"; {_about_memory(memory_kinds())}" if facts[0].cards else ""
+    gpus = f"; {_about_memory(reads_devices())}" if facts[0].cards else ""
     started = "without a launcher" if launcher.rank() is None else "by its own launcher"
     ranks = f"{len(facts)} rank{'s' * (len(facts) > 1)}"
     return f"{ranks}, {facts[0].versions['MPI']}, started {started}{gpus}"
 
 
-def _about_memory(kinds: str) -> str:
-    """Say how gradients of GPUs cross an MPI that names kinds of memory; "" if it names none."""
-    if kinds and not knows_devices(kinds):
-        return "it does not read GPU memory, and gradients cross through pinned memory"
-    says = "says that it reads" if kinds else "does not say whether it reads"
+def _about_memory(reads: bool | None) -> str:
+    """Say how gradients of GPUs cross an MPI that `reads` their memory; None: it does not say."""
+    if reads is False:
+        return "it says that it reads no GPU memory, and gradients cross through pinned memory"
+    says = "says that it reads" if reads else "does not say whether it reads"
     return f"it {says} GPU memory, and gradients cross through pinned memory, but for --cuda-aware"
 
 

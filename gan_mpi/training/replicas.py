@@ -79,7 +79,7 @@ class Replicas:
                 + "".join(f", but for what {player} computes" for player in overlap.blocked)
                 + "."
             )
-        if self.start.cuda_aware:
+        if self.start.cuda_aware and overlap.in_pieces:
             lines.append("MPI reads gradients in the GPUs' memory, and sums them there.")
         if self.captured is not None:
             lines.append(f"after {WARM} steps one is recorded, and launched for each that follows.")
@@ -99,7 +99,7 @@ class Replicas:
             facts["micro_batch"] = self.start.micro_batch
         if self.supply.overlap.in_pieces:
             facts["pieces"] = True
-        if self.start.cuda_aware:
+        if self.start.cuda_aware and self.supply.overlap.in_pieces:
             facts["cuda_aware"] = True
         return facts
 

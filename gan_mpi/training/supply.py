@@ -34,7 +34,7 @@ class Supply:
         players: dict[str, Updated] = {"G": game.G, "D": game.D}
         ahead = _what_may_be_made_ahead(feed, explains)
         whole = len(feed.parts) == 1
-        self.overlap = arrange_overlap(comm, players, ahead, overlap, whole, direct)
+        self.overlap = arrange_overlap(comm, players, ahead, overlap, whole, direct, explains)
         self._ahead: dict[tuple[str, int], Batch] = {}  # by what it is and where its stream begins
         self._learned: dict[int, dict[str, Tensor]] = {}  # figures by the position of the reals
 

@@ -18,12 +18,15 @@ class LateCopies:
     """
 
     def __init__(self, device):
-        self.back = []
+        self.back, self.going = [], []
 
     def computed(self):
         return lambda: None
 
     def to_host(self, source, target):
+        for read, asked in self.going:  # which a device may read until now
+            assert torch.equal(read, asked), "it changed before it was copied back"
+        self.going.clear()
         asked = source.clone()
         target.fill_(LOST)
 
@@ -41,6 +44,7 @@ class LateCopies:
         for source, asked, target in self.back:
             assert torch.equal(source, asked), "it changed before it was copied"
             target.copy_(source)
+            self.going.append((source, asked))
         self.back.clear()
 
 

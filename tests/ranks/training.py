@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,7 @@ def distance(one, other):
     for name in one:
         scale = one[name].abs().max().item()
         gap = (one[name] - other[name]).abs().max().item()
+        assert math.isfinite(gap), f"{name} is not a number"
         absolute = name.startswith(IDLE) or scale < 1e-9
         apart[name] = gap if absolute else gap / scale
     worst = max(apart, key=apart.get)
