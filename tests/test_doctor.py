@@ -288,9 +288,8 @@ def test_mpi_is_asked_whether_it_reads_memory_of_gpus(monkeypatch, kinds, answer
 
 @pytest.mark.launch
 def test_the_mpi_that_is_there_reads_none(start):
-    code = (
-        "from gan_mpi.mpi import world; world.world(); print(world.reads_devices()); world.leave()"
-    )
+    code = "from gan_mpi.mpi import world; world.world(); print(world.reads_devices())"
+    code += "; world.leave()"
     assert start(code=code).communicate()[0] == "False\n", "of wheels on PyPI"
 
 

@@ -193,6 +193,10 @@ def paths(check: Check) -> None:
         check.run("copies beside computing", *check.train("u", *local, "--overlap", ranks=2))
         check.run("copies waited for", *check.train("v", *local, "--no-overlap", ranks=2))
         check.run("beside computing to the bit", *same("u", "v"))
+        explained = ("--steps", 1, "--explain")
+        check.run("two ranks, explained", *check.train("x", *explained, ranks=2))
+        aware = check.train("w", *ten, "--cuda-aware", ranks=2)  # of an MPI of a wheel
+        check.run("an MPI that reads no GPU", *aware, code=1, says="'--cuda-aware': ")
         few = ("--steps", 4, "--batch", 2)
         check.run("a rank without images", *check.train("e", *few, ranks=3))
         of_sites = ("--average", "weights", "--every", 4, "--steps", 12)
