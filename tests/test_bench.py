@@ -96,6 +96,7 @@ def test_arithmetic_is_that_of_the_layers(swept, gan_mpi, tmp_path):
     assert alone["rates"]["of_step"] == pytest.approx(12 * (2 * OF_D + OF_G) / 1e9)
 
 
+@pytest.mark.slow
 def test_what_onednn_computes_is_counted_too(gan_mpi, tmp_path):
     code = "import gan_mpi.training.start as s\nfrom unittest.mock import patch\n"
     code += "from gan_mpi.__main__ import main\n"

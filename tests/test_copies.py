@@ -16,7 +16,7 @@ CASES = {
     "G alone": BASE | {"train": "generator"},
     "more ranks than images": BASE | {"batch": 2},
 }
-QUICK = ("basic", "dcgan", "in parts on some ranks")
+QUICK = ("basic", "in parts on some ranks")
 
 
 def cases(names):

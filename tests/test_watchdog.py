@@ -57,7 +57,12 @@ def status_of_what_is_gone(gan_mpi):
 @pytest.mark.parametrize(
     ("kind", "rank", "said"),
     [
-        ("suspended", 1, "does not answer: it is suspended, or its node or its file system hangs"),
+        pytest.param(
+            "suspended",
+            1,
+            "does not answer: it is suspended, or its node or its file system hangs",
+            marks=pytest.mark.slow,
+        ),
         pytest.param("suspended", 0, "does not answer: it is suspended", marks=pytest.mark.slow),
         ("in a loop", 1, "does not come out of G update 2 (step 2)"),
         pytest.param(
@@ -67,7 +72,8 @@ def status_of_what_is_gone(gan_mpi):
 )
 def test_a_rank_that_hangs_is_named_and_ends_the_job(launch, gan_mpi, tmp_path, kind, rank, said):
     began = time.monotonic()
-    done = launch(*TRAIN, "--hang-timeout", 3, size=3, fresh=True, code=code_of(kind, rank))
+    fresh = kind == "suspended"  # which what stands for a fork would not be
+    done = launch(*TRAIN, "--hang-timeout", 3, size=3, fresh=fresh, code=code_of(kind, rank))
     assert time.monotonic() - began < 3 + 5 + 12, "with its start"
     assert done.returncode == 77
     assert done.stderr.count(f"Error: rank {rank} on ") == 1 and said in done.stderr
@@ -88,8 +94,8 @@ def test_a_rank_that_hangs_is_named_and_ends_the_job(launch, gan_mpi, tmp_path, 
 @pytest.mark.launch
 @pytest.mark.parametrize("kind", ["killed", "failing"])
 def test_how_a_rank_ended_is_told_by_the_next_start(launch, gan_mpi, tmp_path, kind):
-    wait = "time.sleep(3.5); " if kind == "killed" else ""  # until its place is written
-    done = launch(*TRAIN, size=3, fresh=True, code=code_of(wait + DOES[kind]))
+    wait = "time.sleep(0.8); " if kind == "killed" else ""  # until its place is written
+    done = launch(*TRAIN, "--hang-timeout", 5, size=3, code=code_of(wait + DOES[kind]))
     assert done.returncode == {"killed": 9 if IS_MPICH else 137, "failing": 1}[kind]
     said = {
         "killed": "ended without a word: rank 1 on ",
@@ -110,8 +116,9 @@ SLOW = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SLOW)
-@pytest.mark.parametrize("rank", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rank", [0, 2])
 def test_a_run_that_is_slow_is_not_ended(gan_mpi, kind, rank):
     done = gan_mpi(*TRAIN, "--hang-timeout", 5, size=3, code=code_of(SLOW[kind], rank))
     assert done.returncode == 0, done.stderr
