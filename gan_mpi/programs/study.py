@@ -26,13 +26,7 @@ from gan_mpi.lifecycle.stopping import NoRoom, StopRequest
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.programs.train import STOPPED, train
 from gan_mpi.runs.directory import list_checkpoints
-from gan_mpi.runs.evaluations import (
-    FEWEST,
-    by_name,
-    comparable,
-    conditions,
-    read_evaluations,
-)
+from gan_mpi.runs.evaluations import FEWEST, by_name, comparable, conditions, read_evaluations
 from gan_mpi.runs.log import say
 from gan_mpi.runs.segments import read_segments
 from gan_mpi.runs.stats import duration, read_stats
