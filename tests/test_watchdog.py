@@ -14,9 +14,9 @@ from gan_mpi.evaluation.extractor import POINTS
 from gan_mpi.lifecycle.watchdog import verdict
 from gan_mpi.runs.places import END, PLACES, Place, end_of, read_place, read_places, write_place
 
-# Rank 1, or the one that is given, does something in step 3.
+# A rank does something in step 3.
 IN_STEP_3 = """
-import os, signal, sys, time
+import time
 from gan_mpi.clock import HERE
 from gan_mpi.training.turn import Turn
 play = Turn.play
@@ -26,19 +26,16 @@ def doing(turn):
     return play(turn)
 Turn.play = doing
 """
-DOES = {
-    "suspended": "os.kill(os.getpid(), signal.SIGSTOP)",
-    "in a loop": "exec('while True: pass')",
-    "waiting for what never comes": "turn.comm.mpi.recv(source=turn.comm.rank, tag=7)",
-    "killed": "os.kill(os.getpid(), signal.SIGKILL)",
-    "failing": "raise ValueError('a fault of step ' + str(3))",
-}
 TRAIN = ("train", "--glyphs", 50, "--batch", 30, "--steps", 6, "--checkpoint-every", 2)
 TRAIN = (*TRAIN, "--run-dir", "run")
 
 
-def code_of(kind, rank=1):
-    return IN_STEP_3.format(rank=rank, does=DOES.get(kind, kind)) + MAIN
+def code_of(does, rank):
+    return IN_STEP_3.format(rank=rank, does=does) + MAIN
+
+
+def inject(kind, rank=1):
+    return "--inject", f"rank={rank},step=3,kind={kind}"
 
 
 def place(rank, step=3, player="D", phase="communication", waits=True):
@@ -53,61 +50,88 @@ def status_of_what_is_gone(gan_mpi):
     return told
 
 
+SILENT = "does not answer: it is suspended, or its node or its file system hangs"
+
+
 @pytest.mark.launch
 @pytest.mark.parametrize(
     ("kind", "rank", "said"),
     [
-        pytest.param(
-            "suspended",
-            1,
-            "does not answer: it is suspended, or its node or its file system hangs",
-            marks=pytest.mark.slow,
-        ),
-        pytest.param("suspended", 0, "does not answer: it is suspended", marks=pytest.mark.slow),
-        ("in a loop", 1, "does not come out of G update 2 (step 2)"),
-        pytest.param(
-            "waiting for what never comes", 1, "does not come out of", marks=pytest.mark.slow
-        ),
+        ("loop", 1, "does not come out of G update 2 (step 2)"),
+        pytest.param("stop", 1, SILENT, marks=pytest.mark.slow),
+        pytest.param("stop", 0, SILENT, marks=pytest.mark.slow),
     ],
 )
 def test_a_rank_that_hangs_is_named_and_ends_the_job(launch, gan_mpi, tmp_path, kind, rank, said):
-    began = time.monotonic()
-    fresh = kind == "suspended"  # which what stands for a fork would not be
-    done = launch(*TRAIN, "--hang-timeout", 3, size=3, fresh=fresh, code=code_of(kind, rank))
+    began, options = time.monotonic(), ("--hang-timeout", 3, *inject(kind, rank))
+    fresh = kind == "stop"  # which what stands for a fork would not be
+    done = launch(*TRAIN, *options, size=3, fresh=fresh)
     assert time.monotonic() - began < 3 + 5 + 12, "with its start"
     assert done.returncode == 77
     assert done.stderr.count(f"Error: rank {rank} on ") == 1 and said in done.stderr
     assert "Nothing moved for 3 s (--hang-timeout)" in done.stderr
     stacks = {path.stem: path.read_text() for path in (tmp_path / "run" / PLACES).glob("*.stacks")}
-    suspended = {str(rank)} if kind == "suspended" else set()
-    assert stacks.keys() == {"0", "1", "2"} - suspended
+    assert stacks.keys() == {"0", "1", "2"} - ({str(rank)} if kind == "stop" else set())
     assert "waits in communication of D update 5 (step 3)" in stacks["2"]
     assert "sum_in_place" in stacks["2"]
     assert status_of_what_is_gone(gan_mpi).count(f"it hung: rank {rank} on ") == 1
-    again = gan_mpi(*TRAIN, size=3)
-    assert again.returncode == 0
+    again = gan_mpi(*TRAIN, *inject(kind, rank), size=3)
+    assert again.returncode == 0, "it happens in a run's first start"
     assert f"the last start hung: rank {rank} on " in again.stdout
     assert "going on after step 2" in again.stdout
     assert not (tmp_path / "run" / PLACES).exists(), "a start that leaves takes its places away"
 
 
 @pytest.mark.launch
-@pytest.mark.parametrize("kind", ["killed", "failing"])
-def test_how_a_rank_ended_is_told_by_the_next_start(launch, gan_mpi, tmp_path, kind):
-    wait = "time.sleep(0.8); " if kind == "killed" else ""  # until its place is written
-    done = launch(*TRAIN, "--hang-timeout", 5, size=3, code=code_of(wait + DOES[kind]))
-    assert done.returncode == {"killed": 9 if IS_MPICH else 137, "failing": 1}[kind]
-    said = {
-        "killed": "ended without a word: rank 1 on ",
-        "failing": "ended in G update 2 (step 2) of rank 1 on ",
-    }[kind]
+@pytest.mark.parametrize(
+    ("kind", "code", "said"),
+    [
+        ("kill", 9 if IS_MPICH else 137, "ended without a word: last heard of "),
+        ("raise", 1, "ended in G update 2 (step 2) of rank 1 on "),
+        pytest.param("exit", 3, "ended in G update 2 (step 2) of", marks=pytest.mark.slow),
+    ],
+)
+def test_how_a_rank_ended_is_told_by_the_next_start(launch, gan_mpi, kind, code, said):
+    done = launch(*TRAIN, *inject(kind), size=3)
+    assert done.returncode == code, done.stderr
     assert said in status_of_what_is_gone(gan_mpi)
     again = gan_mpi(*TRAIN, size=3)
     assert again.returncode == 0 and f"the last start {said}" in again.stdout
-    if kind == "failing":
-        assert "ValueError: a fault of step 3" in again.stdout
-    else:
-        assert ", the furthest behind, was last heard of in G update 2 (step 2)" in again.stdout
+    if kind == "raise":
+        assert "RuntimeError: --inject raise on rank 1 in step 3." in again.stdout
+
+
+@pytest.mark.parametrize(("kind", "code"), [("nan", 76), ("delay=0.2s", 0)])
+def test_a_fault_that_ends_all_or_none(gan_mpi, kind, code):
+    done = gan_mpi(*TRAIN, *inject(kind), size=3)
+    assert done.returncode == code, done.stderr
+    assert ("diverged: the loss of D is nan in step 3." in done.stderr) == (kind == "nan")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "kill",
+        "rank=1,step=2,kind=explode",
+        "rank=1,step=0,kind=kill",
+        "rank=-1,step=1,kind=kill",
+        "rank=1,kind=kill",
+        "rank=1,step=2,kind=kill=3",
+        "rank=1,step=2,kind=delay=soon",
+        "rank=1,step=2,kind=kill,node=3",
+    ],
+)
+def test_what_is_no_fault_is_refused(gan_mpi, tmp_path, text):
+    done = gan_mpi(*TRAIN, "--inject", text)
+    assert done.returncode == 2
+    assert f"'--inject': {text!r} is not like rank=1,step=50,kind=raise|exit|kill" in done.stderr
+
+
+def test_a_fault_of_a_rank_that_is_not_there_is_refused(gan_mpi, tmp_path):
+    done = gan_mpi(*TRAIN, *inject("kill", 2), size=2)
+    assert done.returncode == 2
+    assert "'--inject': there is no rank 2, ranks are 2." in done.stderr
+    assert not (tmp_path / "run").exists()
 
 
 SLOW = {
@@ -176,14 +200,14 @@ def test_places_are_read_as_they_were_written(tmp_path):
     folder = tmp_path / PLACES
     folder.mkdir()
     write_place(folder, place(3))
-    write_place(folder, place(12, player="", phase="saving"))
+    write_place(folder, place(12, step=0, player="", phase="saving"))
     (folder / "5").write_text('{"rank": 5, "host"')  # as it is being written
     (folder / "3.stacks").write_text("...")
-    assert read_places(folder) == [place(3), place(12, player="", phase="saving")]
+    assert read_places(folder) == [place(3), place(12, step=0, player="", phase="saving")]
     assert read_place(folder, 5) is None and read_place(folder, 7) is None
     assert end_of(tmp_path) == (
-        "ended without a word: rank 3 on n3 (process 103), the furthest behind, was last heard of "
-        "in communication of D update 6 (step 3)"
+        "ended without a word: last heard of rank 12 on n12 (process 112) in saving, and of rank 3 "
+        "on n3 (process 103) in communication of D update 6 (step 3)"
     )
     (folder / END).write_text("hung: rank 3\n")
     assert end_of(tmp_path) == "hung: rank 3"

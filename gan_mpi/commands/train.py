@@ -25,6 +25,7 @@ from gan_mpi.runs.log import say
 WRITTEN: dict[str, Callable[[str], object]] = {
     **values.WRITTEN,
     "grid": values.grid_size,
+    "inject": values.fault,
     "time_limit": seconds_of,
 }
 EXCLUSIVE = (

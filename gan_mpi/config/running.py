@@ -175,6 +175,13 @@ class RunConfig:
         "Running",
         "Print the shard, sums and times of every rank in each update; for a few steps.",
     )
+    inject: str | None = setting(
+        None,
+        "Running",
+        "Let a rank fail in a step, to rehearse what happens then; in the first start of a run.",
+        type=str,
+        metavar="rank=N,step=N,kind=KIND",
+    )
     tensorboard: bool = setting(
         False, "Running", "Write a copy of figures and samples for TensorBoard, too."
     )

@@ -2,9 +2,11 @@
 
 import unicodedata
 from collections.abc import Callable
+from dataclasses import dataclass
 
 EPOCH = "epoch"
 MOST_TILES = 65_536  # images in a picture
+FAULTS = ("raise", "exit", "kill", "stop", "loop", "nan", "delay")
 RANK = "{rank}"  # in --datadir: the folder of a site
 
 
@@ -68,6 +70,33 @@ def block_momentum(text: str, world_size: int) -> float:
     if not 0.0 <= momentum < 1.0:
         raise ValueError(f"{text!r} is not in the range 0<=x<1.")
     return momentum
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is to go wrong on a rank at the beginning of a step, and for how many seconds."""
+
+    rank: int
+    step: int
+    kind: str  # one of FAULTS
+    seconds: float = 0.0  # of a delay
+
+
+def fault(text: str) -> Fault:
+    """Return the fault in a text such as rank=1,step=50,kind=kill.  Raises ValueError."""
+    try:
+        given = dict(part.split("=", 1) for part in text.split(","))
+        kind, _, seconds = given.pop("kind").partition("=")
+        wait = float(seconds.removesuffix("s")) if kind == "delay" else 0.0
+        found = Fault(int(given.pop("rank")), int(given.pop("step")), kind, wait)
+        if given or kind not in FAULTS or (seconds and kind != "delay") or not 0 <= wait < 1e6:
+            raise ValueError
+        if found.rank < 0 or found.step < 1:
+            raise ValueError
+    except (ValueError, KeyError):
+        kinds = "|".join(FAULTS).replace("delay", "delay=2s")
+        raise ValueError(f"{text!r} is not like rank=1,step=50,kind={kinds}.") from None
+    return found
 
 
 # Settings that are such texts, and what understands them.

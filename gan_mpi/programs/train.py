@@ -9,6 +9,7 @@ from gan_mpi.cluster.memory import keep_freed_memory, return_freed_memory
 from gan_mpi.config.given import Given, text_of
 from gan_mpi.config.running import RunConfig
 from gan_mpi.evaluation.reference import Reference, Wanted, make_reference
+from gan_mpi.lifecycle.injection import Injection
 from gan_mpi.lifecycle.phases import Phases
 from gan_mpi.lifecycle.stopping import Lookout, StopRequest
 from gan_mpi.lifecycle.watchdog import Watchdog
@@ -61,17 +62,21 @@ def _train(
         comm.on_root(lambda: mend_description(start, options))
         log.line(start.finished)
         return DONE
+    asked = None if start.saved else options.inject
+    injection = comm.alike(lambda: Injection.of(asked, comm.rank, comm.world_size))
     ranks: Ranks = RANKS[start.config.average](comm, start)
     run, reference = _open(comm, ranks, start, options, log, stop, phases, claim)
     journal = Journal(run, Monitor(run, reference))
     with Watchdog(comm, run.directory, options.hang_timeout):
         _write_first(journal, start, phases)
-        _advance(run, ranks, journal, end)
+        _advance(run, ranks, journal, end, injection)
         journal.finish()
     return _leave(run)
 
 
-def _advance(run: Run, ranks: Ranks, journal: Journal, end: End | None) -> None:
+def _advance(
+    run: Run, ranks: Ranks, journal: Journal, end: End | None, injection: Injection
+) -> None:
     """Train to the end, or until a stop.  Collective."""
     comm, stop = run.comm, run.stop
     slowest = comm.on_root(lambda: journal.slowest_evaluation)
@@ -83,6 +88,7 @@ def _advance(run: Run, ranks: Ranks, journal: Journal, end: End | None) -> None:
             if comm.is_root:
                 lookout.look(journal.slowest_save)
             before = progress.step
+            injection.strike(before + 1, run.state.networks)
             stopping = ranks.advance(run)
             bar.advance_to(progress.step)
             journal.record_step(before, stopping)

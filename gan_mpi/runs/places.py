@@ -77,6 +77,11 @@ def end_of(run_dir: Path) -> str:
         places = read_places(folder)
     if not places:
         return ""
-    behind = min(places, key=lambda place: place.progress)
-    furthest = ", the furthest behind," if len(places) > 1 else ""
-    return f"ended without a word: {behind.who}{furthest} was last heard of in {behind.where}"
+    behind, *_, ahead = sorted(places * 2, key=lambda place: place.progress)
+    if behind.progress == ahead.progress:
+        who = behind.who if len(places) == 1 else f"its {len(places)} ranks"
+        return f"ended without a word: last heard of {who} in {behind.where}"
+    return (
+        f"ended without a word: last heard of {behind.who} in {behind.where}, and of {ahead.who} "
+        f"in {ahead.where}"
+    )

@@ -1,0 +1,52 @@
+"""A fault that a rank has on purpose, to rehearse what happens then."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from gan_mpi.config.values import Fault, fault
+from gan_mpi.errors import invalid_value
+
+
+@dataclass
+class Injection:
+    """What --inject asks for, on the rank that has it; it happens once."""
+
+    fault: Fault | None
+
+    @classmethod
+    def of(cls, text: str | None, rank: int, ranks: int) -> "Injection":
+        """Return what a rank of so many has of the fault that a text describes, if there is one.
+
+        Raises UserError if no rank has it.
+        """
+        asked = None if text is None else fault(text)
+        if asked is not None and asked.rank >= ranks:
+            raise invalid_value("inject", f"there is no rank {asked.rank}, ranks are {ranks}")
+        return cls(asked if asked is not None and asked.rank == rank else None)
+
+    def strike(self, step: int, networks: Mapping[str, nn.Module]) -> None:
+        """Let the fault happen if a step, which begins, is its step or a later one."""
+        asked = self.fault
+        if asked is None or step < asked.step:
+            return
+        self.fault = None
+        what = f"--inject {asked.kind} on rank {asked.rank} in step {step}"
+        if asked.kind == "raise":
+            raise RuntimeError(what)
+        if asked.kind == "exit":
+            sys.exit(3)
+        if asked.kind in ("kill", "stop"):
+            os.kill(os.getpid(), signal.SIGKILL if asked.kind == "kill" else signal.SIGSTOP)
+        if asked.kind == "nan":
+            with torch.no_grad():
+                next(networks["G"].parameters()).fill_(float("nan"))
+        time.sleep(asked.seconds)
+        while asked.kind == "loop":
+            pass
