@@ -111,6 +111,29 @@ def mpirun(ranks):
     return run
 
 
+def but_slow(names, quick):
+    """Return parameters, of which those that are not quick are marked slow."""
+    return [each if each in quick else pytest.param(each, marks=pytest.mark.slow) for each in names]
+
+
+@pytest.fixture(scope="session")
+def answer(mpirun):
+    """Return what rank 0 answers to one of many cases (name: options) on 2 and 3 ranks, 4 steps.
+
+    All quick ones are asked at once, and so are all others.
+    """
+    kept = {}
+
+    def find(function, cases, quick, name):
+        asked = function, name in quick
+        if asked not in kept:
+            named = [(n, given) for n, given in cases.items() if (n in quick) == asked[1]]
+            kept[asked] = mpirun(3, function, [2, 3], 4, named, timeout=100)[0]
+        return kept[asked][name]
+
+    return find
+
+
 @pytest.fixture
 def start(request, tmp_path):
     """Start `gan-mpi ARGUMENTS` anew in tmp_path, under mpiexec if `size` is given.

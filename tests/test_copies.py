@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import MAIN
+from conftest import MAIN, but_slow
 
 BASE = {"batch": 10, "latent_dim": 10}
 CASES = {
@@ -19,28 +19,13 @@ CASES = {
 QUICK = ("basic", "in parts on some ranks")
 
 
-def cases(names):
-    return [each if each in QUICK else pytest.param(each, marks=pytest.mark.slow) for each in names]
-
-
-@pytest.fixture(scope="module")
-def quick(mpirun):
-    return mpirun(3, "staged", [2, 3], 4, [(name, CASES[name]) for name in QUICK])[0]
-
-
-@pytest.fixture(scope="module")
-def slow(mpirun):
-    others = [(name, given) for name, given in CASES.items() if name not in QUICK]
-    return mpirun(3, "staged", [2, 3], 4, others, timeout=100)[0]
-
-
 @pytest.fixture
-def found(request, name, mpirun):  # mpirun is used by what is looked up, and sets the mark mpi
-    return request.getfixturevalue("quick" if name in QUICK else "slow")[name]
+def found(answer, name):
+    return answer("staged", CASES, QUICK, name)
 
 
 @pytest.mark.parametrize("size", ["2", "3"])
-@pytest.mark.parametrize("name", cases(CASES))
+@pytest.mark.parametrize("name", but_slow(CASES, QUICK))
 def test_what_a_device_copies_late_makes_the_same_model(found, name, size):
     """Nothing is looked at, summed or changed before its copy is there."""
     apart, where = found[size]["host"]
@@ -49,13 +34,13 @@ def test_what_a_device_copies_late_makes_the_same_model(found, name, size):
 
 
 @pytest.mark.parametrize("size", ["2", "3"])
-@pytest.mark.parametrize("name", cases(CASES))
+@pytest.mark.parametrize("name", but_slow(CASES, QUICK))
 def test_an_mpi_that_reads_memory_of_devices_makes_the_same_model(found, name, size):
     apart, where = found[size]["direct"]
     assert apart < 1e-12, where
 
 
-@pytest.mark.parametrize("name", cases(CASES))
+@pytest.mark.parametrize("name", but_slow(CASES, QUICK))
 def test_pieces_are_copied_while_a_backward_goes_on(found, name):
     """On 3 ranks root has one part only."""
     assert found["3"]["within"] > 0

@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+from conftest import but_slow
 
 from gan_mpi.recording.log_formats import WIDTH, status_line
 
@@ -49,28 +50,13 @@ CASES = {name: given for name, (given, _) in HIDDEN.items()} | WAITING
 QUICK = ("basic", "in parts on some ranks", "balance")
 
 
-def cases(names):
-    return [each if each in QUICK else pytest.param(each, marks=pytest.mark.slow) for each in names]
-
-
-@pytest.fixture(scope="module")
-def quick(mpirun):
-    return mpirun(3, "overlapped", [2, 3], 4, [(name, CASES[name]) for name in QUICK])[0]
-
-
-@pytest.fixture(scope="module")
-def slow(mpirun):
-    others = [(name, given) for name, given in CASES.items() if name not in QUICK]
-    return mpirun(3, "overlapped", [2, 3], 4, others, timeout=100)[0]
-
-
 @pytest.fixture
-def found(request, name, mpirun):  # mpirun is used by what is looked up, and sets the mark mpi
-    return request.getfixturevalue("quick" if name in QUICK else "slow")[name]
+def found(answer, name):
+    return answer("overlapped", CASES, QUICK, name)
 
 
 @pytest.mark.parametrize("size", ["2", "3"])
-@pytest.mark.parametrize("name", cases(CASES))
+@pytest.mark.parametrize("name", but_slow(CASES, QUICK))
 def test_bits_are_the_same_with_and_without_overlap(found, name, size):
     waiting, whole = found[size]["apart"]
     assert waiting == 0
@@ -80,12 +66,12 @@ def test_bits_are_the_same_with_and_without_overlap(found, name, size):
 
 
 @pytest.mark.parametrize("size", ["2", "3"])
-@pytest.mark.parametrize("name", cases(CASES))
+@pytest.mark.parametrize("name", but_slow(CASES, QUICK))
 def test_a_resumed_run_is_the_same_to_the_bit(found, name, size):
     assert found[size]["resumed"] == [True, 0]
 
 
-@pytest.mark.parametrize("name", cases(HIDDEN))
+@pytest.mark.parametrize("name", but_slow(HIDDEN, QUICK))
 def test_the_next_update_begins_while_gradients_are_summed(found, name):
     size = "3" if name == "in parts on some ranks" else "2"  # where root has one part
     assert found[size]["ahead"] == HIDDEN[name][1]
@@ -95,7 +81,7 @@ def test_the_next_update_begins_while_gradients_are_summed(found, name):
     assert found[size]["within"] > 0, "some cross from within a backward"
 
 
-@pytest.mark.parametrize("name", cases(WAITING))
+@pytest.mark.parametrize("name", but_slow(WAITING, QUICK))
 def test_where_nothing_can_be_hidden_ranks_wait_for_one_sum(found, name):
     assert found["2"]["ahead"] == []
     with_it, without, whole = found["2"]["messages"]
