@@ -21,8 +21,13 @@ class Whereabouts:
 
     def __init__(self) -> None:
         self.moves = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Say that a run begins, or goes on."""
         self.phase = ""  # of a clock; empty between phases
-        self.step, self.player, self.update = 0, "", 0  # the update of G or D that began last
+        self.updates = 0  # of both players that have begun
+        self.step, self.player, self.update = 0, "", 0  # of the one that began last
 
     def move(self) -> None:
         """Say that something goes on: called for each piece of what may take long."""
@@ -35,6 +40,7 @@ class Whereabouts:
 
     def begin_update(self, step: int, player: str, update: int) -> None:
         """Say which update of G or D begins."""
+        self.updates += 1
         self.step, self.player, self.update = step, player, update
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from gan_mpi.clock import HERE
 from gan_mpi.errors import UserError, reason
 
 GZIP = b"\x1f\x8b"  # how such a file begins, whatever its name ends with
@@ -68,6 +69,7 @@ def write_aside(path: Path, data: bytes) -> None:
         sync_folder(path.parent)
     except OSError as error:
         raise UserError(f"cannot write {path}: {reason(error)}.") from None
+    HERE.move()
 
 
 def write_output(path: Path, data: bytes, option: str) -> None:
@@ -116,6 +118,7 @@ def append_line(path: Path, text: str) -> None:
             file.write(b"\n" * cut_off + text.encode(errors="backslashreplace") + b"\n")
     except OSError as error:
         raise UserError(f"cannot write {path}: {reason(error)}.") from None
+    HERE.move()
 
 
 def remove(path: Path) -> None:

@@ -1,6 +1,8 @@
 """A job in which nothing moves ends, and says who is behind; a slow one goes on."""
 
+import platform
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,10 +11,22 @@ from conftest import IS_MPICH, MAIN
 
 from gan_mpi.clock import HERE
 from gan_mpi.drawing.samples import CHUNK, in_chunks
+from gan_mpi.errors import UserError
 from gan_mpi.evaluation import kernel, neighbours
 from gan_mpi.evaluation.extractor import POINTS
-from gan_mpi.lifecycle.watchdog import verdict
-from gan_mpi.runs.places import END, PLACES, Place, end_of, read_place, read_places, write_place
+from gan_mpi.lifecycle.watchdog import Watchdog, verdict, within
+from gan_mpi.runs.places import (
+    END,
+    PLACES,
+    Place,
+    end_of,
+    folder_of,
+    last_word,
+    places_in,
+    read_place,
+    read_places,
+    write_place,
+)
 
 # A rank does something in step 3.
 IN_STEP_3 = """
@@ -39,7 +53,13 @@ def inject(kind, rank=1):
 
 
 def place(rank, step=3, player="D", phase="communication", waits=True):
-    return Place(rank, f"n{rank}", 100 + rank, 50, step, player, 2 * step, phase, waits)
+    update = 2 * step
+    return Place(rank, f"n{rank}", 100 + rank, 50, 3 * step, step, player, update, phase, waits)
+
+
+def folder_in(tmp_path):
+    """Return the folder of the newest start of the run."""
+    return places_in(tmp_path / "run")[-1]
 
 
 def status_of_what_is_gone(gan_mpi):
@@ -57,7 +77,7 @@ SILENT = "does not answer: it is suspended, or its node or its file system hangs
 @pytest.mark.parametrize(
     ("kind", "rank", "said"),
     [
-        ("loop", 1, "does not come out of G update 2 (step 2)"),
+        ("loop", 1, "does not move on from G update 2 (step 2)"),
         pytest.param("stop", 1, SILENT, marks=pytest.mark.slow),
         pytest.param("stop", 0, SILENT, marks=pytest.mark.slow),
     ],
@@ -70,7 +90,7 @@ def test_a_rank_that_hangs_is_named_and_ends_the_job(launch, gan_mpi, tmp_path, 
     assert done.returncode == 77
     assert done.stderr.count(f"Error: rank {rank} on ") == 1 and said in done.stderr
     assert "Nothing moved for 3 s (--hang-timeout)" in done.stderr
-    stacks = {path.stem: path.read_text() for path in (tmp_path / "run" / PLACES).glob("*.stacks")}
+    stacks = {path.stem: path.read_text() for path in folder_in(tmp_path).glob("*.stacks")}
     assert stacks.keys() == {"0", "1", "2"} - ({str(rank)} if kind == "stop" else set())
     assert "waits in communication of D update 5 (step 3)" in stacks["2"]
     assert "sum_in_place" in stacks["2"]
@@ -88,17 +108,19 @@ def test_a_rank_that_hangs_is_named_and_ends_the_job(launch, gan_mpi, tmp_path, 
     [
         ("kill", 9 if IS_MPICH else 137, "ended without a word: last heard of "),
         ("raise", 1, "ended in G update 2 (step 2) of rank 1 on "),
+        ("raise of root", 1, "ended in G update 2 (step 2) of rank 0 on "),
         pytest.param("exit", 3, "ended in G update 2 (step 2) of", marks=pytest.mark.slow),
     ],
 )
 def test_how_a_rank_ended_is_told_by_the_next_start(launch, gan_mpi, kind, code, said):
-    done = launch(*TRAIN, *inject(kind), size=3)
+    kind, _, root = kind.partition(" of ")
+    done = launch(*TRAIN, *inject(kind, 0 if root else 1), size=3)
     assert done.returncode == code, done.stderr
     assert said in status_of_what_is_gone(gan_mpi)
     again = gan_mpi(*TRAIN, size=3)
     assert again.returncode == 0 and f"the last start {said}" in again.stdout
     if kind == "raise":
-        assert "RuntimeError: --inject raise on rank 1 in step 3." in again.stdout
+        assert f"RuntimeError: --inject raise on rank {0 if root else 1} in step 3." in again.stdout
 
 
 @pytest.mark.parametrize(("kind", "code"), [("nan", 76), ("delay=0.2s", 0)])
@@ -127,10 +149,18 @@ def test_what_is_no_fault_is_refused(gan_mpi, tmp_path, text):
     assert f"'--inject': {text!r} is not like rank=1,step=50,kind=raise|exit|kill" in done.stderr
 
 
-def test_a_fault_of_a_rank_that_is_not_there_is_refused(gan_mpi, tmp_path):
-    done = gan_mpi(*TRAIN, *inject("kill", 2), size=2)
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (inject("kill", 2), "there is no rank 2, ranks are 2."),
+        (("--inject", "rank=1,step=7,kind=kill"), "there is no step 7, steps are 6."),
+        ((*inject("kill"), "--average", "weights"), "it counts steps, and --average weights goes"),
+    ],
+)
+def test_a_fault_that_cannot_happen_is_refused(gan_mpi, tmp_path, options, why):
+    done = gan_mpi(*TRAIN, *options, size=2)
     assert done.returncode == 2
-    assert "'--inject': there is no rank 2, ranks are 2." in done.stderr
+    assert f"'--inject': {why}" in done.stderr
     assert not (tmp_path / "run").exists()
 
 
@@ -159,7 +189,6 @@ def test_ranks_wait_for_ever_if_they_are_told_to(gan_mpi, tmp_path):
 @pytest.mark.parametrize(
     ("places", "reported", "said"),
     [
-        ([], {0}, "a rank hangs, and none could say where it is"),
         (
             [place(0), place(1, step=2, phase="forward"), place(2)],
             {0, 2},
@@ -169,9 +198,14 @@ def test_ranks_wait_for_ever_if_they_are_told_to(gan_mpi, tmp_path):
             ),
         ),
         (
-            [place(0), place(1, phase="", waits=False), place(2, step=4, waits=False)],
+            [place(0), place(2, step=4, waits=False), place(1, phase="", waits=False)],
             {0, 1, 2},
-            "rank 1 on n1 (process 101) (and 1 more) does not come out of D update 6 (step 3)",
+            "rank 1 on n1 (process 101) (and 1 more) does not move on from D update 6 (step 3)",
+        ),
+        (
+            [place(0), place(1, phase="forward", waits=False), place(2)],
+            {0, 1},
+            "rank 1 on n1 (process 101) does not move on from forward of D update 6 (step 3)",
         ),
         (
             [place(0, step=4), place(1), place(2, step=4)],
@@ -196,11 +230,16 @@ def test_who_is_behind(places, reported, said):
 
 
 def test_places_are_read_as_they_were_written(tmp_path):
-    assert end_of(tmp_path) == "" and read_places(tmp_path / PLACES) == []
-    folder = tmp_path / PLACES
-    folder.mkdir()
-    write_place(folder, place(3))
+    assert end_of(tmp_path) == "" and places_in(tmp_path) == []
+    folder, later = (folder_of(tmp_path, number) for number in (7, 12))
+    folder.mkdir(parents=True)
+    (tmp_path / PLACES / "notes").mkdir()
+    write_place(folder, place(12, step=0, player="", phase="a phase with a long name"))
     write_place(folder, place(12, step=0, player="", phase="saving"))
+    assert end_of(tmp_path) == (
+        "ended without a word: last heard of rank 12 on n12 (process 112) in saving"
+    )
+    write_place(folder, place(3))
     (folder / "5").write_text('{"rank": 5, "host"')  # as it is being written
     (folder / "3.stacks").write_text("...")
     assert read_places(folder) == [place(3), place(12, step=0, player="", phase="saving")]
@@ -209,8 +248,105 @@ def test_places_are_read_as_they_were_written(tmp_path):
         "ended without a word: last heard of rank 12 on n12 (process 112) in saving, and of rank 3 "
         "on n3 (process 103) in communication of D update 6 (step 3)"
     )
-    (folder / END).write_text("hung: rank 3\n")
-    assert end_of(tmp_path) == "hung: rank 3"
+    later.mkdir()
+    for rank in (0, 1):
+        write_place(later, place(rank))
+    assert end_of(tmp_path) == (
+        "ended without a word: last heard of its 2 ranks in communication of D update 6 (step 3)"
+    )
+    assert last_word(tmp_path) == ""
+    (later / END).write_text("hung: rank 3\n")
+    assert end_of(tmp_path) == last_word(tmp_path) == "hung: rank 3"
+
+
+class OneRank:
+    """A communicator of one rank."""
+
+    rank, world_size = 0, 1
+
+    def on_root(self, function):
+        return function()
+
+    def barrier(self):
+        pass
+
+    def allgather(self, value):
+        return [value]
+
+
+def test_a_start_takes_away_what_older_ones_left(tmp_path):
+    for number in (3, 5):
+        folder = folder_of(tmp_path, number)
+        (folder / "a folder").mkdir(parents=True)
+        (folder / "0.stacks").write_text("")
+    with Watchdog(OneRank(), tmp_path, 6, 60) as watchdog:
+        assert watchdog.sees_all and places_in(tmp_path) == [folder_of(tmp_path, 6)]
+    assert not (tmp_path / PLACES).exists()
+    folder_of(tmp_path, 6).mkdir(parents=True)
+    with Watchdog(OneRank(), tmp_path, 7, 0) as watchdog:
+        assert not watchdog.sees_all
+        assert not (tmp_path / PLACES).exists(), "nor where nobody watches"
+
+
+def test_where_places_cannot_be_written_a_rank_judges_itself_alone(gan_mpi, tmp_path):
+    done = gan_mpi(*TRAIN, size=2)
+    assert done.returncode == 0 and "Warning" not in done.stderr
+    (tmp_path / "run" / PLACES).write_text("no folder")
+    slow = code_of("[(time.sleep(0.3), HERE.move()) for _ in range(12)]", 1)
+    longer = (*TRAIN, "--steps", 8, "--hang-timeout", 2)
+    done = gan_mpi(*longer, size=2, code=slow.replace("step == 2", "step == 7"))
+    assert done.returncode == 0, done.stderr
+    assert "the ranks cannot all read and write in run: one that is suspended" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("first line.\nsecond line."), "ValueError: first line"),
+        (UserError("cannot write x: No space left on device."), "cannot write x: No space left"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+        (RuntimeError("x" * 900), "RuntimeError: " + "x" * 200),
+    ],
+)
+def test_what_is_told_of_an_error_is_short(tmp_path, error, said):
+    watchdog = Watchdog(OneRank(), tmp_path, 1, 60)
+    with pytest.raises(type(error)), watchdog:
+        raise error
+    told = last_word(tmp_path)
+    assert told.startswith(f"ended in its start of rank 0 on {platform.node()} ")
+    assert f": {said}" in told and len(told.splitlines()) == 1 and not told.endswith(".")
+
+
+def test_what_all_ranks_find_alike_is_told_by_them(tmp_path):
+    error = UserError("diverged")
+    error.on_all_ranks = True
+    with pytest.raises(UserError), Watchdog(OneRank(), tmp_path, 1, 60):
+        raise error
+    assert end_of(tmp_path) == ""
+
+
+def test_a_file_system_that_does_not_answer_keeps_nobody():
+    began = time.monotonic()
+    assert within(0.1, lambda: time.sleep(1)) is None
+    assert within(1, lambda: Path("/not/there").read_text()) is None
+    assert within(1, lambda: 7) == 7
+    assert time.monotonic() - began < 0.9
+
+
+ABORT_BLOCKS = """
+import time
+from gan_mpi.lifecycle import watchdog
+watchdog.LAST_RESORT = 2
+watchdog.abort = lambda code: exec("while True: pass")
+"""
+
+
+@pytest.mark.launch
+@pytest.mark.slow
+def test_an_abort_that_does_not_return_ends_all_the_same(launch):
+    code = ABORT_BLOCKS + MAIN
+    done = launch(*TRAIN, "--hang-timeout", 2, *inject("loop"), size=2, fresh=True, code=code)
+    assert done.returncode != 0 and "Error: rank 1 on " in done.stderr
 
 
 def test_what_takes_long_moves_with_each_piece():

@@ -167,6 +167,10 @@ def check_sites(config: TrainConfig, given: Given) -> None:
             "cuda_aware",
             "it is for sums of gradients, and --average weights sums none; leave it out",
         )
+    if by_sites and given.get("inject"):
+        raise invalid_value(
+            "inject", "it counts steps, and --average weights goes by rounds; leave it out"
+        )
     if by_sites and given.get("log_format", "plain") != "plain":
         raise invalid_value(
             "log_format",

@@ -178,7 +178,8 @@ class RunConfig:
     inject: str | None = setting(
         None,
         "Running",
-        "Let a rank fail in a step, to rehearse what happens then; in the first start of a run.",
+        "Let a rank fail in a step of a run's first start, to rehearse what happens then; KIND is "
+        "raise, exit, kill, stop, loop, nan or delay=2s.",
         type=str,
         metavar="rank=N,step=N,kind=KIND",
     )

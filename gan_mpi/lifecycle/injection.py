@@ -21,14 +21,16 @@ class Injection:
     fault: Fault | None
 
     @classmethod
-    def of(cls, text: str | None, rank: int, ranks: int) -> "Injection":
+    def of(cls, text: str | None, rank: int, ranks: int, steps: int) -> "Injection":
         """Return what a rank of so many has of the fault that a text describes, if there is one.
 
-        Raises UserError if no rank has it.
+        Raises UserError if no rank has it, or only after so many steps.
         """
         asked = None if text is None else fault(text)
         if asked is not None and asked.rank >= ranks:
             raise invalid_value("inject", f"there is no rank {asked.rank}, ranks are {ranks}")
+        if asked is not None and asked.step > steps:
+            raise invalid_value("inject", f"there is no step {asked.step}, steps are {steps}")
         return cls(asked if asked is not None and asked.rank == rank else None)
 
     def strike(self, step: int, networks: Mapping[str, nn.Module]) -> None:

@@ -3,61 +3,81 @@
 import faulthandler
 import os
 import platform
+import shutil
+import signal
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import gan_mpi.mpi
 from gan_mpi.clock import HERE
+from gan_mpi.errors import UserError
 from gan_mpi.mpi.comm import Communicator
-from gan_mpi.mpi.world import abort
-from gan_mpi.runs.places import END, PLACES, Place, read_place, read_places, write_place
+from gan_mpi.mpi.world import abort, has_threads
+from gan_mpi.runs.places import (
+    END,
+    Place,
+    folder_of,
+    places_in,
+    read_place,
+    read_places,
+    write_place,
+)
 
 HUNG = 77  # exit code
 JUDGES = 8  # ranks that look at all others while they wait for them
-OFTEN, SELDOM = 0.25, 1.5  # seconds between looks of a few hundred ranks, at least and at most
+OFTEN, SELDOM = 0.25, 3.0  # seconds between looks of a few hundred ranks, at least and at most
 TOLD = 200  # places that all ranks write in a second, at most
 SUSPENDED = 5.0  # seconds by which a look is late if this process was suspended
 GRACE = 1.0  # seconds for other ranks' stacks, beside a look
-LAST_RESORT = 10.0  # seconds for MPI to end this process
+LAST_RESORT = 10.0  # seconds for a file system to answer, and for MPI to end this process
+LONGEST = 200  # letters of an error that are told
 MPI_FOLDER = str(Path(gan_mpi.mpi.__file__).parent)
+
+T = TypeVar("T")
 
 
 class Watchdog:
     """Threads of a rank that see it move, tell where it is, and end the job if it hangs.
 
-    A rank moves when a phase of its clock begins or ends, and with each piece of what takes long.
-    One that waits for others hangs if none of all has moved for a time; one that does something
-    else, if it has not moved itself.  Then every rank that can writes its stacks, and the first of
-    them says who is behind.  No MPI is called but to end the job.
+    A rank moves when a phase of its clock begins or ends, when ranks have communicated, and with
+    each piece of what takes long.  One that waits for others hangs if none of all has moved for a
+    time; one that does something else, if it has not moved itself.  Then every rank that can writes
+    its stacks, and the first of them says who is behind.  No MPI is called but to end the job.
     """
 
-    def __init__(self, comm: Communicator, run_dir: Path, timeout: float) -> None:
-        """Watch for `timeout` seconds without a move; 0: do not watch.  Collective."""
-        self._folder = run_dir / PLACES
+    def __init__(self, comm: Communicator, run_dir: Path, start: int, timeout: float) -> None:
+        """Watch start number `start` of a run, and end it after `timeout` seconds without a move.
+
+        0: do not watch.  Collective.
+        """
+        HERE.begin()
         self._rank, self._timeout = comm.rank, timeout
+        self._folder = comm.on_root(lambda: _make_folder(run_dir, start, timeout))
         self._others = [rank for rank in range(comm.world_size) if rank != comm.rank]
-        often = min(SELDOM, max(OFTEN, timeout / 20))
+        often = min(SELDOM, max(OFTEN, timeout / 60))
         self._pause = max(often, comm.world_size / TOLD)
-        self._seen: list[int] = []  # moves of the others
+        self.sees_all = bool(timeout) and self._sees_all(comm)
+        self._judges = self.sees_all and comm.rank % max(1, comm.world_size // JUDGES) == 0
+        self._others_moved = time.monotonic()
+        self._is_asked = False  # by a rank that found that the job hangs
         self._done = threading.Event()
         tasks = (self._tell, self._watch) if timeout else ()
         self._threads = [threading.Thread(target=task, daemon=True) for task in tasks]
-        if timeout:
-            comm.on_root(self._prepare)
 
-    def _prepare(self) -> None:
-        """Make the folder, without what an older start has left there."""
+    def _sees_all(self, comm: Communicator) -> bool:
+        """Return whether all ranks read what all write, as on one file system.  Collective."""
         with suppress(OSError):
-            self._folder.mkdir(exist_ok=True)
-            for path in self._folder.iterdir():
-                path.unlink()
+            write_place(self._folder, self._place())
+        comm.barrier()
+        first = read_place(self._folder, 0), read_place(self._folder, comm.rank)
+        return all(comm.allgather(None not in first))
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -70,95 +90,113 @@ class Watchdog:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if error is not None and not getattr(error, "on_all_ranks", False) and self._threads:
+            place = self._place()
+            said = f"ended in {place.where} of {place.who}: {_say(error)}"
+            within(GRACE, lambda: self._keep(said))
         self._done.set()
         for thread in self._threads:
-            thread.join(SELDOM)  # unless a file system keeps it
-        if error is not None and not getattr(error, "on_all_ranks", False) and self._threads:
-            place, said = self._place(), "".join(traceback.format_exception_only(error)).strip()
-            self._keep(f"ended in {place.where} of {place.who}: {said}")
+            thread.join(GRACE)  # unless a file system keeps it
+        if self._threads:
+            within(GRACE, self._take_away)
+
+    def _take_away(self) -> None:
+        """Remove this rank's place; the last removes the folders, unless an end is told there."""
         with suppress(OSError):
             (self._folder / str(self._rank)).unlink(missing_ok=True)
-            self._folder.rmdir()  # by the last
+            self._folder.rmdir()
+            self._folder.parent.rmdir()
 
     def _tell(self) -> None:
-        """Write where this rank is, as often as it has moved."""
-        told = -1
+        """Write where this rank is, and look where others are, however long files take for it."""
+        told, seen = -1, list[int]()
         while not self._done.is_set():
-            if HERE.moves != told:
-                told = HERE.moves
-                with suppress(OSError):
+            moves = HERE.moves
+            with suppress(OSError):
+                if moves != told:
                     write_place(self._folder, self._place())
+                elif self._judges and waits_for_others():
+                    places = [read_place(self._folder, rank) for rank in self._others]
+                    now = [-1 if place is None else place.moves for place in places]
+                    if now != seen:
+                        seen, self._others_moved = now, time.monotonic()
+                if moves == told and self.sees_all:
+                    self._is_asked = any(self._folder.glob("*.stacks"))
+            told = moves
             self._done.wait(self._pause)
 
     def _place(self) -> Place:
-        at = HERE.step, HERE.player, HERE.update, HERE.phase
+        host, process = platform.node(), os.getpid()
         return Place(
-            self._rank, platform.node(), os.getpid(), HERE.moves, *at, waits=waits_for_others()
+            self._rank,
+            host,
+            process,
+            HERE.moves,
+            HERE.updates,
+            HERE.step,
+            HERE.player,
+            HERE.update,
+            HERE.phase,
+            waits_for_others(),
         )
 
     def _watch(self) -> None:
         """Look whether this rank moves; end the job once nothing does."""
-        moves = HERE.moves
-        since = looked = time.monotonic()
+        moves, since = HERE.moves, time.monotonic()
+        looked = since
         while not self._done.wait(self._pause):
             now = time.monotonic()
             if HERE.moves != moves or now - looked > self._pause + SUSPENDED:
                 moves, since = HERE.moves, now
-            elif waits_for_others() and self._others_move():
-                since = now
-            idle, looked = now - since, now
-            if idle >= self._timeout or (HERE.moves == moves and self._others_end()):
+                self._others_moved = now
+            waits, last = waits_for_others(), since
+            if waits:  # for others, whose moves are told a look later and seen another later
+                last = max(since, self._others_moved) + 2 * self._pause
+            hangs = now - last >= self._timeout and (self._judges or not waits)
+            if (hangs or self._is_asked) and HERE.moves == moves and not self._done.is_set():
                 self._end()
-
-    def _others_move(self) -> bool:
-        """Return whether another rank has moved since this was asked last.
-
-        The first ranks judge for all: to others it is as if somebody moved.
-        """
-        if self._rank >= JUDGES:
-            return True
-        places = [read_place(self._folder, rank) for rank in self._others]
-        seen = [-1 if place is None else place.moves for place in places]
-        moved, self._seen = seen != self._seen, seen
-        return moved
-
-    def _others_end(self) -> bool:
-        """Return whether another rank found that the job hangs."""
-        return any(self._folder.glob("*.stacks"))
+            looked = time.monotonic()
 
     def _end(self) -> None:
         """Write the stacks of this rank, say who is behind, and end the job."""
-        writer = threading.Thread(target=self._write_stacks, daemon=True)
-        writer.start()
-        time.sleep(self._pause + GRACE)
-        reported = self._reported()
-        last_resort = threading.Timer(LAST_RESORT, os._exit, [HUNG])
-        last_resort.daemon = True
-        last_resort.start()
-        if self._rank == min(reported, default=self._rank):
-            said = verdict(read_places(self._folder), reported)
-            threading.Thread(target=self._keep, args=(f"hung: {said}",), daemon=True).start()
+        patience = self._pause * 2 + GRACE
+        threading.Thread(target=self._write_stacks, daemon=True).start()
+        time.sleep(patience)
+        reported = within(GRACE, self._reported) or {self._rank}
+        if self._done.is_set():  # it has ended meanwhile
+            return
+        if self._rank == min(reported):
+            places = within(GRACE, lambda: read_places(self._folder)) or [self._place()]
+            said = verdict(places, reported)
+            within(GRACE, lambda: self._keep(f"hung: {said}"))
             sys.stderr.write(
                 f"Error: {said}. Nothing moved for {self._timeout:g} s (--hang-timeout); what each "
                 f"rank did is in {self._folder}. The last checkpoint is kept.\n"
             )
-        else:
-            time.sleep(GRACE)
-        abort(HUNG)
+        else:  # the first may have found it later
+            until = time.monotonic() + patience + LAST_RESORT
+            while time.monotonic() < until and not within(GRACE, self._is_said):
+                time.sleep(OFTEN)
+        _end_process()
+
+    def _is_said(self) -> bool:
+        return (self._folder / END).exists()
 
     def _write_stacks(self) -> None:
         """Write where this rank is, and the stacks of its threads; a file system may block it."""
         with suppress(OSError):
             place = self._place()
             write_place(self._folder, place)
-            with (self._folder / f"{self._rank}.stacks").open("w") as file:
+            stack = sys._current_frames().get(threading.main_thread().ident or 0)
+            aside = self._folder / f"{self._rank}.aside"
+            with aside.open("w") as file:
                 does = "waits" if place.waits else "is"
-                stack = sys._current_frames()[threading.main_thread().ident or 0]
                 file.write(f"{place.who} {does} in {place.where}\n\n")
                 traceback.print_stack(stack, file=file)
                 file.write("\nAll threads:\n")
                 file.flush()
                 faulthandler.dump_traceback(file)
+            aside.rename(self._folder / f"{self._rank}.stacks")
 
     def _keep(self, said: str) -> None:
         """Tell the next start, and `gan-mpi status`, why this one ends."""
@@ -167,9 +205,50 @@ class Watchdog:
 
     def _reported(self) -> set[int]:
         """Return the ranks that have written their stacks."""
+        return {int(path.stem) for path in self._folder.glob("*.stacks")}
+
+
+def _make_folder(run_dir: Path, start: int, timeout: float) -> Path:
+    """Return the folder of a start, made if there is a timeout; remove what older ones left."""
+    folder = folder_of(run_dir, start)
+    for old in places_in(run_dir):
+        shutil.rmtree(old, ignore_errors=True)
+    with suppress(OSError):
+        if timeout:
+            folder.mkdir(parents=True, exist_ok=True)
+        else:
+            folder.parent.rmdir()
+    return folder
+
+
+def _say(error: BaseException) -> str:
+    """Return the kind and the first line of an error; what a UserError says is for users."""
+    lines = str(error).strip().splitlines() or [""]
+    kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+    return f"{kind}{lines[0][:LONGEST]}".rstrip(".: ")
+
+
+def _end_process() -> None:
+    """End all ranks with HUNG, and this process in any case."""
+    # MPI_Abort may block, with Python's lock: SIGALRM ends a process that does not handle it.
+    signal.alarm(int(LAST_RESORT))
+    if not has_threads():
+        os._exit(HUNG)
+    abort(HUNG)
+
+
+def within(seconds: float, function: Callable[[], T]) -> T | None:
+    """Return function(), None if it takes longer or the operating system refuses."""
+    found: list[T] = []
+
+    def find() -> None:
         with suppress(OSError):
-            return {int(path.stem) for path in self._folder.glob("*.stacks")}
-        return set()
+            found.append(function())
+
+    thread = threading.Thread(target=find, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return found[0] if found else None
 
 
 def waits_for_others() -> bool:
@@ -180,24 +259,25 @@ def waits_for_others() -> bool:
 
 def verdict(places: Sequence[Place], reported: set[int]) -> str:
     """Say which rank is behind, by where each was last, and which could still report that."""
-    if not places:
-        return "a rank hangs, and none could say where it is"
-    in_order = sorted(places, key=lambda place: place.progress)
-    if silent := [place for place in in_order if place.rank not in reported]:
+    silent = [place for place in places if place.rank not in reported]
+    busy = [place for place in places if place.rank in reported and not place.waits]
+    if suspects := [*busy, *silent]:
+        suspect = min(suspects, key=lambda place: place.updates)  # of equals one that is busy
+        if suspect in busy:
+            return f"{_names(suspect, busy)} does not move on from {suspect.where}"
         return (
-            f"{_names(silent)} does not answer: it is suspended, or its node or its file system "
-            f"hangs; last heard of in {silent[0].where}"
+            f"{_names(suspect, silent)} does not answer: it is suspended, or its node or its file "
+            f"system hangs; last heard of in {suspect.where}"
         )
-    if busy := [place for place in in_order if not place.waits]:
-        return f"{_names(busy)} does not come out of {busy[0].where}"
+    in_order = sorted(places, key=lambda place: place.updates)
     first, last = in_order[0], in_order[-1]
-    if first.progress < last.progress:
+    if first.updates < last.updates:
         return f"{first.who} waits in {first.where}, and {last.who} in {last.where}"
     hosts = sorted({place.host for place in places})
     between = f"; the network between {' and '.join(hosts[:2])} may be down" if hosts[1:] else ""
     return f"all ranks wait for each other in {first.where}{between}"
 
 
-def _names(places: Sequence[Place]) -> str:
-    more = f" (and {len(places) - 1} more)" if len(places) > 1 else ""
-    return f"{places[0].who}{more}"
+def _names(place: Place, others: Sequence[Place]) -> str:
+    more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
+    return f"{place.who}{more}"

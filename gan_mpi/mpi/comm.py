@@ -8,7 +8,7 @@ from typing import NoReturn, TypeVar
 import numpy as np
 
 from gan_mpi.arrays import Array, DType
-from gan_mpi.clock import Clock
+from gan_mpi.clock import HERE, Clock
 from gan_mpi.errors import UserError
 from gan_mpi.mpi import launcher
 from gan_mpi.mpi.library import MPI
@@ -98,7 +98,9 @@ class Communicator:
 
     def allgather(self, value: T) -> list[T]:
         """Return every rank's value, in the order of ranks, on every rank.  Collective."""
-        return self.mpi.allgather(value)
+        values = self.mpi.allgather(value)
+        HERE.move()
+        return values
 
     def gather(self, value: T) -> list[T]:
         """Return every rank's value on root, an empty list elsewhere.  Collective."""
@@ -236,6 +238,7 @@ def wait_for_all(mpi: MPI.Intracomm) -> None:
     while not request.Test():
         time.sleep(pause)
         pause = min(2 * pause, 2e-3)
+    HERE.move()
 
 
 def _attempt(function: Callable[[], T]) -> tuple[T | None, UserError | None]:

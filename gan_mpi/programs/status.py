@@ -10,7 +10,7 @@ from gan_mpi.runs.directory import (
     read_config,
     read_warnings,
 )
-from gan_mpi.runs.places import end_of
+from gan_mpi.runs.places import end_of, last_word
 from gan_mpi.runs.segments import Segment, read_segments
 from gan_mpi.runs.stats import StatsRecord, duration, figure_texts, figures_of, last_stats
 
@@ -55,9 +55,8 @@ def read_status(run_dir: Path) -> Status:
     segment: Segment = segments[-1] if segments else {}
     checkpoints = list_checkpoints(run_dir)
     state = segment.get("state", "starting")
-    if state in ("running", "starting") and claim.is_left(run_dir):
-        ended = end_of(run_dir)
-        state = LOST + (f"; it {ended}" if ended else "")
+    if state in ("running", "starting"):
+        state = _lost(run_dir) or state
     step = max(segment.get("last_step", 0), last.get("step", 0))
     left = None
     if state == "running" and last:
@@ -83,6 +82,16 @@ def read_status(run_dir: Path) -> Status:
         "warnings": read_warnings(run_dir)[-WARNINGS:],
         "segments": segments,
     }
+
+
+def _lost(run_dir: Path) -> str:
+    """Say that a start that says that it runs does not, "" if it may."""
+    if said := last_word(run_dir):
+        return f"lost: it {said}"
+    if not claim.is_left(run_dir):
+        return ""
+    ended = end_of(run_dir)
+    return LOST + (f"; it {ended}" if ended else "")
 
 
 def _silence(records: list[StatsRecord]) -> float | None:

@@ -62,16 +62,28 @@ def _train(
         comm.on_root(lambda: mend_description(start, options))
         log.line(start.finished)
         return DONE
-    asked = None if start.saved else options.inject
-    injection = comm.alike(lambda: Injection.of(asked, comm.rank, comm.world_size))
+    asked, steps = None if start.saved else options.inject, start.config.steps
+    injection = comm.alike(lambda: Injection.of(asked, comm.rank, comm.world_size, steps))
     ranks: Ranks = RANKS[start.config.average](comm, start)
     run, reference = _open(comm, ranks, start, options, log, stop, phases, claim)
     journal = Journal(run, Monitor(run, reference))
-    with Watchdog(comm, run.directory, options.hang_timeout):
+    with _watch(run, comm.on_root(lambda: claim.number)):
         _write_first(journal, start, phases)
         _advance(run, ranks, journal, end, injection)
         journal.finish()
     return _leave(run)
+
+
+def _watch(run: Run, number: int) -> Watchdog:
+    """Return what ends start `number` of a run if it hangs.  Collective."""
+    timeout = run.options.hang_timeout
+    watchdog = Watchdog(run.comm, run.directory, number, timeout)
+    if timeout and not watchdog.sees_all:
+        run.log.warning(
+            f"the ranks cannot all read and write in {run.directory}: one that is suspended is not "
+            "found, and --hang-timeout ends only what a rank does by itself"
+        )
+    return watchdog
 
 
 def _advance(

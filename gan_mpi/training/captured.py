@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from gan_mpi.clock import HERE
 from gan_mpi.game.host import Graph
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.parallel.batch_norm import forget_statistics
@@ -74,6 +75,7 @@ class Captured:
     def _launch(self, turn: Turn, graph: Graph) -> bool:
         progress = self.state.progress
         turn.begin()
+        HERE.begin_update(progress.step + 1, "D", progress.updates_D + 1)  # and all of the turn
         images, latents = progress.images - self._at.images, progress.latents - self._at.latents
         with turn.comm.clock.phase("data"):
             self.state.host.prepare(images, latents)
