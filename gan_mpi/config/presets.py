@@ -139,8 +139,8 @@ PRESETS = {
             (
                 "Padded by one less after the image (28 to 14 to 7), D has one row of one kernel "
                 "for the last row, and how bright it is drawn depends on the seed. Padded as "
-                "here, rows and columns 25 to 27 were brighter than the data's by 0.2 of 255 "
-                "after 5,000 steps (losses of the last 1,000 G 1.89, D 1.22)."
+                "here, rows and columns 25 to 27 were brighter than the data's by 0.1 of 255 "
+                "after 5,000 steps (losses of the last 1,000 G 1.88, D 1.23)."
             ),
             (
                 "As the tutorial's text has it, and not its code: G ends in tanh, images are in "
