@@ -157,6 +157,7 @@ def test_a_generator_alone_is_measured_by_its_fakes(gan_mpi, tmp_path):
     assert hours == pytest.approx(1e6 / speed / 3600) and "nan" not in done.stdout
 
 
+@pytest.mark.slow
 def test_what_is_timed_is_named_and_its_batch_norm_apart_from_sums(gan_mpi):
     network = ("--network", "lightning", "--batch", 12)
     for size, with_sums in ((None, False), (2, True)):

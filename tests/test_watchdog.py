@@ -74,12 +74,13 @@ SILENT = "does not answer: it is suspended, or its node or its file system hangs
 
 
 @pytest.mark.launch
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "rank", "said"),
     [
         ("loop", 1, "does not move on from G update 2 (step 2)"),
-        pytest.param("stop", 1, SILENT, marks=pytest.mark.slow),
-        pytest.param("stop", 0, SILENT, marks=pytest.mark.slow),
+        ("stop", 1, SILENT),
+        ("stop", 0, SILENT),
     ],
 )
 def test_a_rank_that_hangs_is_named_and_ends_the_job(launch, gan_mpi, tmp_path, kind, rank, said):
@@ -108,7 +109,12 @@ def test_a_rank_that_hangs_is_named_and_ends_the_job(launch, gan_mpi, tmp_path, 
     [
         ("kill", 9 if IS_MPICH else 137, "ended without a word: last heard of "),
         ("raise", 1, "ended in G update 2 (step 2) of rank 1 on "),
-        ("raise of root", 1, "ended in G update 2 (step 2) of rank 0 on "),
+        pytest.param(
+            "raise of root",
+            1,
+            "ended in G update 2 (step 2) of rank 0 on ",
+            marks=pytest.mark.slow,
+        ),
         pytest.param("exit", 3, "ended in G update 2 (step 2) of", marks=pytest.mark.slow),
     ],
 )
@@ -288,6 +294,7 @@ def test_a_start_takes_away_what_older_ones_left(tmp_path):
         assert not (tmp_path / PLACES).exists(), "nor where nobody watches"
 
 
+@pytest.mark.slow
 def test_where_places_cannot_be_written_a_rank_judges_itself_alone(gan_mpi, tmp_path):
     done = gan_mpi(*TRAIN, size=2)
     assert done.returncode == 0 and "Warning" not in done.stderr
