@@ -112,6 +112,7 @@ def test_what_onednn_computes_is_counted_too(gan_mpi, tmp_path):
         assert done.returncode == 0 and "linear layers" not in done.stdout, done.stdout
 
 
+@pytest.mark.slow
 def test_a_penalty_is_timed_and_counted(gan_mpi, tmp_path):
     options = ("--seconds", 0.01, "--json", "j", "--")
     for more in ((), ("--r1", 1)):
@@ -235,6 +236,7 @@ def test_a_batch_that_leaves_a_rank_without_images_is_timed(gan_mpi, tmp_path):
     assert json.loads((tmp_path / "j").read_text())["rates"]["of_layer"] > 0
 
 
+@pytest.mark.slow
 def test_small_shares_are_timed_with_two_images_for_batch_norms_sake(gan_mpi, tmp_path):
     sweep = ("--sweep", "--seconds", 0.01, "--json", "j", "--oversubscribe")
     done = gan_mpi("bench", *sweep, "--", "--preset", "small", "--glyphs", 60, "--batch", 2, size=2)

@@ -74,7 +74,7 @@ def quickly(cases, *quick):
     ]
 
 
-@pytest.mark.parametrize("options", quickly(COUNTED, "basic", "dcgan", "lightning"))
+@pytest.mark.parametrize("options", quickly(COUNTED, "basic", "dcgan"))
 def test_one_rank_waits_for_its_device_when_it_speaks(mpirun, options):
     """Between two status lines nothing is read; then all figures in one piece."""
     (found,) = mpirun(1, "crossings", [options])[0]
@@ -93,7 +93,7 @@ def test_two_ranks_read_what_crosses_and_nothing_else(mpirun):
             assert found["nbytes"] == found["sent"] - found["facts"]
 
 
-@pytest.mark.parametrize("options", quickly(KEPT, "adam", "extras"))
+@pytest.mark.parametrize("options", quickly(KEPT, "extras"))
 def test_numbers_that_stay_on_a_device_make_the_same_model(mpirun, options):
     (found,) = mpirun(1, "as_on_a_device", 6, [options])[0]
     assert found["state"][0] < 1e-11, found["state"]
@@ -184,6 +184,7 @@ replicas.graph_of = lambda device: Tape()
 )
 
 
+@pytest.mark.slow
 def test_a_run_on_a_device_that_launches_its_steps_is_the_one_that_plays_them(gan_mpi, tmp_path):
     """By the command line, with evaluations, checkpoints, and a start that goes on."""
     options = ("--glyphs", 60, "--batch", 12, "--checkpoint-every", 4, "--keep", "all")

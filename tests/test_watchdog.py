@@ -107,7 +107,12 @@ def test_a_rank_that_hangs_is_named_and_ends_the_job(launch, gan_mpi, tmp_path, 
 @pytest.mark.parametrize(
     ("kind", "code", "said"),
     [
-        ("kill", 9 if IS_MPICH else 137, "ended without a word: last heard of "),
+        pytest.param(
+            "kill",
+            9 if IS_MPICH else 137,
+            "ended without a word: last heard of ",
+            marks=pytest.mark.slow,
+        ),
         ("raise", 1, "ended in G update 2 (step 2) of rank 1 on "),
         pytest.param(
             "raise of root",
