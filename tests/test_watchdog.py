@@ -14,18 +14,13 @@ from gan_mpi.drawing.samples import CHUNK, in_chunks
 from gan_mpi.errors import UserError
 from gan_mpi.evaluation import kernel, neighbours
 from gan_mpi.evaluation.extractor import POINTS
-from gan_mpi.lifecycle.watchdog import Watchdog, verdict, within
+from gan_mpi.lifecycle.watchdog import Watchdog, within
 from gan_mpi.runs.places import (
-    END,
     PLACES,
-    Place,
     end_of,
     folder_of,
     last_word,
     places_in,
-    read_place,
-    read_places,
-    write_place,
 )
 
 # A rank does something in step 3.
@@ -50,11 +45,6 @@ def code_of(does, rank):
 
 def inject(kind, rank=1):
     return "--inject", f"rank={rank},step=3,kind={kind}"
-
-
-def place(rank, step=3, player="D", phase="communication", waits=True):
-    update = 2 * step
-    return Place(rank, f"n{rank}", 100 + rank, 50, 3 * step, step, player, update, phase, waits)
 
 
 def folder_in(tmp_path):
@@ -195,79 +185,6 @@ def test_ranks_wait_for_ever_if_they_are_told_to(gan_mpi, tmp_path):
     assert not (tmp_path / "run" / PLACES).exists()
     done = gan_mpi(*TRAIN, "--hang-timeout", -1)
     assert done.returncode == 2 and "'--hang-timeout'" in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("places", "reported", "said"),
-    [
-        (
-            [place(0), place(1, step=2, phase="forward"), place(2)],
-            {0, 2},
-            (
-                "rank 1 on n1 (process 101) does not answer: it is suspended, or its node or its "
-                "file system hangs; last heard of in forward of D update 4 (step 2)"
-            ),
-        ),
-        (
-            [place(0), place(2, step=4, waits=False), place(1, phase="", waits=False)],
-            {0, 1, 2},
-            "rank 1 on n1 (process 101) (and 1 more) does not move on from D update 6 (step 3)",
-        ),
-        (
-            [place(0), place(1, phase="forward", waits=False), place(2)],
-            {0, 1},
-            "rank 1 on n1 (process 101) does not move on from forward of D update 6 (step 3)",
-        ),
-        (
-            [place(0, step=4), place(1), place(2, step=4)],
-            {0, 1, 2},
-            (
-                "rank 1 on n1 (process 101) waits in communication of D update 6 (step 3), and "
-                "rank 2 on n2 (process 102) in communication of D update 8 (step 4)"
-            ),
-        ),
-        (
-            [place(0, phase="batch_norm_sums"), place(1, phase="batch_norm_sums")],
-            {0, 1},
-            (
-                "all ranks wait for each other in batch norm sums of D update 6 (step 3); the "
-                "network between n0 and n1 may be down"
-            ),
-        ),
-    ],
-)
-def test_who_is_behind(places, reported, said):
-    assert verdict(places, reported) == said
-
-
-def test_places_are_read_as_they_were_written(tmp_path):
-    assert end_of(tmp_path) == "" and places_in(tmp_path) == []
-    folder, later = (folder_of(tmp_path, number) for number in (7, 12))
-    folder.mkdir(parents=True)
-    (tmp_path / PLACES / "notes").mkdir()
-    write_place(folder, place(12, step=0, player="", phase="a phase with a long name"))
-    write_place(folder, place(12, step=0, player="", phase="saving"))
-    assert end_of(tmp_path) == (
-        "ended without a word: last heard of rank 12 on n12 (process 112) in saving"
-    )
-    write_place(folder, place(3))
-    (folder / "5").write_text('{"rank": 5, "host"')  # as it is being written
-    (folder / "3.stacks").write_text("...")
-    assert read_places(folder) == [place(3), place(12, step=0, player="", phase="saving")]
-    assert read_place(folder, 5) is None and read_place(folder, 7) is None
-    assert end_of(tmp_path) == (
-        "ended without a word: last heard of rank 12 on n12 (process 112) in saving, and of rank 3 "
-        "on n3 (process 103) in communication of D update 6 (step 3)"
-    )
-    later.mkdir()
-    for rank in (0, 1):
-        write_place(later, place(rank))
-    assert end_of(tmp_path) == (
-        "ended without a word: last heard of its 2 ranks in communication of D update 6 (step 3)"
-    )
-    assert last_word(tmp_path) == ""
-    (later / END).write_text("hung: rank 3\n")
-    assert end_of(tmp_path) == last_word(tmp_path) == "hung: rank 3"
 
 
 class OneRank:

@@ -17,6 +17,15 @@ OF_PLAYER = {
 }
 TURN = ("d_steps", "g_steps", "first", "g_latents")  # options of --schedule steps
 
+# What sites cannot have, and why.
+NOT_BY_SITES = {
+    "explain": "it shows how gradients are summed, and --average weights sums none",
+    "overlap": "it hides sums of gradients, and --average weights sums none",
+    "graphs": "it is for one rank, and --average weights for several",
+    "cuda_aware": "it is for sums of gradients, and --average weights sums none",
+    "inject": "it counts steps, and --average weights goes by rounds",
+}
+
 
 def option_names(player: str, name: str) -> tuple[str, str]:
     """Return the parameter names that set `name` of one player: its own, and the shared one."""
@@ -147,30 +156,9 @@ def check_sites(config: TrainConfig, given: Given) -> None:
             "sites have no test images in common; leave it out, and compare afterwards: gan-mpi "
             "evaluate RUN --datadir DIR",
         )
-    if by_sites and given.get("explain"):
-        raise invalid_value(
-            "explain",
-            "it shows how gradients are summed, and --average weights sums none; leave it out",
-        )
-    if by_sites and given.get("overlap"):
-        raise invalid_value(
-            "overlap",
-            "it hides sums of gradients, and --average weights sums none; leave it out",
-        )
-    if by_sites and given.get("graphs"):
-        raise invalid_value(
-            "graphs",
-            "it is for one rank, and --average weights for several; leave it out",
-        )
-    if by_sites and given.get("cuda_aware"):
-        raise invalid_value(
-            "cuda_aware",
-            "it is for sums of gradients, and --average weights sums none; leave it out",
-        )
-    if by_sites and given.get("inject"):
-        raise invalid_value(
-            "inject", "it counts steps, and --average weights goes by rounds; leave it out"
-        )
+    for name, why in NOT_BY_SITES.items():
+        if by_sites and given.get(name):
+            raise invalid_value(name, f"{why}; leave it out")
     if by_sites and given.get("log_format", "plain") != "plain":
         raise invalid_value(
             "log_format",
