@@ -24,6 +24,10 @@ class UserError(Exception):
         return other
 
 
+class CannotWrite(UserError):
+    """The operating system refused to write a file: it is full, say, which may pass."""
+
+
 def printable(text: str) -> str:
     """Return a text without control characters but line breaks and tabs, for a terminal or a log.
 

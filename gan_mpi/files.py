@@ -1,15 +1,16 @@
 """Files written whole or not at all, and read no further than they promise."""
 
+import errno
 import gzip
 import os
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from gan_mpi.clock import HERE
-from gan_mpi.errors import UserError, reason
+from gan_mpi.errors import CannotWrite, UserError, reason
 
 GZIP = b"\x1f\x8b"  # how such a file begins, whatever its name ends with
 AT_ONCE = 1 << 20  # bytes
@@ -49,26 +50,63 @@ def _ask_guard(folder: Path) -> None:
         check()
 
 
+_full: list[str] = []  # how names begin of files for which there is no room, once each
+
+
+def fill_for(name: str) -> None:
+    """Let the next file whose name begins so find its file system full, to rehearse that."""
+    _full.append(name)
+
+
+def _find_room(path: Path) -> None:
+    for name in _full:
+        if path.name.startswith(name):
+            _full.remove(name)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+_waiting: dict[Path, dict[Path, bytes]] = {}  # lines that wait for room, by folder
+
+
+def keep_lines(folder: Path) -> None:
+    """Keep lines for files in a folder, from now on, while they cannot be appended."""
+    _waiting.setdefault(folder.resolve(), {})
+
+
+def write_kept_lines(folder: Path) -> None:
+    """Append what was kept in a folder, and keep no more.  Raises CannotWrite."""
+    for path, lines in _waiting.pop(folder.resolve(), {}).items():
+        if lines:
+            _append(path, lines)
+
+
 def write_aside(path: Path, data: bytes) -> None:
     """Write a file beside its place, sync it, and rename it; several processes may do so.
 
-    Raises UserError, naming the file, if the operating system refuses.
+    Raises CannotWrite, naming the file, if the operating system refuses.
     """
+    write_by(path, lambda file: file.write(data))
+
+
+def write_by(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Do what write_aside does, with what `write` puts into the file."""
     aside = path.with_name(f".{path.name}.{os.uname().nodename}-{os.getpid()}.tmp")
     try:
         try:
             with aside.open("wb") as file:
-                file.write(data)
+                write(file)
+                _find_room(path)
                 file.flush()
                 os.fsync(file.fileno())
             _ask_guard(path.parent)
             os.replace(aside, path)
         except (OSError, UserError):
-            aside.unlink(missing_ok=True)
+            with suppress(OSError):
+                aside.unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {reason(error)}.") from None
+        raise CannotWrite(f"cannot write {path}: {reason(error)}.") from None
     HERE.move()
 
 
@@ -107,24 +145,48 @@ def cache_folder() -> Path | None:
 
 
 def append_line(path: Path, text: str) -> None:
-    """Append a line in one write, on a line of its own after a crash too.  Raises UserError."""
-    _ask_guard(path.parent)
+    """Append a line in one write, on a line of its own after a crash too.
+
+    Raises CannotWrite, unless lines are kept in this folder: then it goes with the next one.
+    """
+    kept = _waiting.get(path.parent.resolve(), {})
+    lines = kept.pop(path, b"") + text.encode(errors="backslashreplace") + b"\n"
     try:
-        with path.open("ab+") as file:
-            cut_off = False
-            if file.tell():
-                file.seek(-1, os.SEEK_END)
-                cut_off = file.read(1) != b"\n"
-            file.write(b"\n" * cut_off + text.encode(errors="backslashreplace") + b"\n")
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {reason(error)}.") from None
+        _append(path, lines)
+    except CannotWrite:
+        if path.parent.resolve() not in _waiting:
+            raise
+        kept[path] = lines
     HERE.move()
 
 
-def remove(path: Path) -> None:
-    """Remove a file, if it is there."""
+def _append(path: Path, lines: bytes) -> None:
+    """Append lines, all of them or none.  Raises CannotWrite."""
     _ask_guard(path.parent)
-    path.unlink(missing_ok=True)
+    try:
+        with path.open("ab+", buffering=0) as file:
+            before = file.tell()
+            if before:
+                file.seek(-1, os.SEEK_END)
+                lines = b"\n" * (file.read(1) != b"\n") + lines
+            try:
+                while lines:
+                    lines = lines[file.write(lines) :]
+            except OSError:
+                with suppress(OSError):
+                    file.truncate(before)
+                raise
+    except OSError as error:
+        raise CannotWrite(f"cannot write {path}: {reason(error)}.") from None
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there.  Raises CannotWrite."""
+    _ask_guard(path.parent)
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise CannotWrite(f"cannot remove {path}: {reason(error)}.") from None
 
 
 def sweep(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Files that people hand us, damaged at random: each is read, or refused in one sentence."""
 
 import gzip
+import hashlib
 import io
 import json
 import pickle
@@ -184,9 +185,9 @@ def weights_reader(kind, folder):
     content = {"version": "1", "G": {"a": torch.zeros(3)}, "config": {"steps": 3}}
 
     def signed(data):  # else the checksum would refuse them all
-        size = len(checkpoint._digest(b""))
+        size = len(checkpoint._comment(hashlib.sha256()))
         body = data[: -size - 2]
-        whole = body + size.to_bytes(2, "little") + checkpoint._digest(body)
+        whole = body + size.to_bytes(2, "little") + checkpoint._comment(hashlib.sha256(body))
         return checkpoint.unpack(whole, path)
 
     return lambda: checkpoint.pack(content), signed

@@ -25,8 +25,8 @@ OPTIONS = (
 )
 SLOW_SAVE = """
 import time, gan_mpi.runs.checkpoint as c
-pack = c.pack
-c.pack = lambda state: (time.sleep(1 if state["progress"]["step"] else 0), pack(state))[1]
+pack = c.pack_into
+c.pack_into = lambda *a: (time.sleep(1 if a[1]["progress"]["step"] else 0), pack(*a))[1]
 from gan_mpi.__main__ import main
 main()
 """

@@ -67,10 +67,10 @@ def test_how_far_a_run_is_is_rewritten_now_and_then(tmp_path, monkeypatch):
     append_segment(tmp_path, {"id": 7, **about, "versions": {}, "state": "starting"})
     start, said = history.History(run), []
     start.begin(SimpleNamespace(total=2.0), 1.0)
-    for step, seconds, saved in ((1, 1, False), (2, 1, False), (3, 9, False), (4, 1, True)):
+    for step, seconds in ((1, 1), (2, 1), (3, 9), (4, 1)):
         progress.step = step
         now[0] += seconds
-        start.go_on(saved)
+        start.update("running") if step == 4 else start.go_on()  # a checkpoint, a record
         (segment,) = read_segments(tmp_path)
         said.append((segment["state"], segment["last_step"]))
     assert said == [("running", 1), ("running", 1), ("running", 1), ("running", 4)]

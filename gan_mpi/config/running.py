@@ -118,6 +118,13 @@ class RunConfig:
         metavar="STEPS",
         shown_default="1000, or the preset's pass",
     )
+    checkpoint_retries: int = setting(
+        5,
+        "Running",
+        "Checkpoints in a row that may fail, of a full disk say, before the run ends.",
+        minimum=0,
+        metavar="NUMBER",
+    )
     grid: str | None = setting(
         None,
         "Running",
@@ -179,7 +186,7 @@ class RunConfig:
         None,
         "Running",
         "Let a rank fail in a step of a run's first start, to rehearse what happens then; KIND is "
-        "raise, exit, kill, stop, loop, nan or delay=2s.",
+        "raise, exit, kill, stop, loop, nan, enospc or delay=2s.",
         type=str,
         metavar="rank=N,step=N,kind=KIND",
     )

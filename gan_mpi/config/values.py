@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 EPOCH = "epoch"
 MOST_TILES = 65_536  # images in a picture
-FAULTS = ("raise", "exit", "kill", "stop", "loop", "nan", "delay")
+FAULTS = ("raise", "exit", "kill", "stop", "loop", "nan", "enospc", "delay")
 RANK = "{rank}"  # in --datadir: the folder of a site
 
 

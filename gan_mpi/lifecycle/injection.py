@@ -12,6 +12,9 @@ from torch import nn
 
 from gan_mpi.config.values import Fault, fault
 from gan_mpi.errors import invalid_value
+from gan_mpi.files import fill_for
+from gan_mpi.mpi.comm import ROOT
+from gan_mpi.runs.directory import CHECKPOINT
 
 
 @dataclass
@@ -31,6 +34,8 @@ class Injection:
             raise invalid_value("inject", f"there is no rank {asked.rank}, ranks are {ranks}")
         if asked is not None and asked.step > steps:
             raise invalid_value("inject", f"there is no step {asked.step}, steps are {steps}")
+        if asked is not None and asked.kind == "enospc" and asked.rank != ROOT:
+            raise invalid_value("inject", f"enospc is for rank {ROOT}, which writes all files")
         return cls(asked if asked is not None and asked.rank == rank else None)
 
     def strike(self, step: int, networks: Mapping[str, nn.Module]) -> None:
@@ -49,6 +54,8 @@ class Injection:
         if asked.kind == "nan":
             with torch.no_grad():
                 next(networks["G"].parameters()).fill_(float("nan"))
+        if asked.kind == "enospc":
+            fill_for(CHECKPOINT)
         time.sleep(asked.seconds)
         while asked.kind == "loop":
             pass

@@ -67,7 +67,7 @@ def _train(
     ranks: Ranks = RANKS[start.config.average](comm, start)
     run, reference = _open(comm, ranks, start, options, log, stop, phases, claim)
     journal = Journal(run, Monitor(run, reference))
-    with _watch(run, comm.on_root(lambda: claim.number)):
+    with _watch(run, comm.on_root(lambda: claim.number)), journal:
         _write_first(journal, start, phases)
         _advance(run, ranks, journal, end, injection)
         journal.finish()
@@ -195,6 +195,7 @@ def _write_first(journal: Journal, start: Start, phases: Phases) -> None:
         phases.end("evaluation")
     if start.saved is None:
         journal.save()
+        journal.wait()
         journal.show_reals()
         phases.end("first checkpoint")
     journal.begin(phases)

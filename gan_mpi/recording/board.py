@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,19 +65,22 @@ class Board:
 
             with Image.open(io.BytesIO(png)) as picture:
                 pixels = np.asarray(picture.convert("RGB"))
-            self._writer.add_image(name, pixels, step, dataformats="HWC")
-            self._writer.flush()
+            with suppress(OSError):  # a copy, and training goes on without it
+                self._writer.add_image(name, pixels, step, dataformats="HWC")
+                self._writer.flush()
 
     def _add(self, numbers: Mapping[str, float], step: int) -> None:
         if self._writer is not None:
-            for name, value in numbers.items():
-                self._writer.add_scalar(name, value, step)
-            self._writer.flush()
+            with suppress(OSError):
+                for name, value in numbers.items():
+                    self._writer.add_scalar(name, value, step)
+                self._writer.flush()
 
     def close(self) -> None:
         """Write what is left."""
         if self._writer is not None:
-            self._writer.close()
+            with suppress(OSError):
+                self._writer.close()
 
 
 def check_installed() -> None:

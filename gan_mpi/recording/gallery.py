@@ -1,7 +1,7 @@
 """The pictures of a run: samples, real images, and curves."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -43,20 +43,24 @@ class Gallery:
         self.grid = grid_size(asked) if asked else usual_grid(len(self.classes))
         self.count = POINTS if data.are_points else self.grid[0] * self.grid[1]
 
-    def samples(self) -> None:
-        """Draw the first seeds' samples at this step."""
-        state = self.run.state
+    def samples(self) -> Callable[[], None]:
+        """Return what draws the first seeds' samples of this step, whenever it is called."""
+        state, step, facts = self.run.state, self.run.state.progress.step, self._facts()
         seeds, labels = self._places()
         samples = generate(state.sampler, state.config, seeds, labels)
-        picture = self._picture(f"fakes-{state.progress.step:06d}.png", samples, labels)
-        self.board.add_picture("samples", picture, state.progress.step)
+
+        def draw() -> None:
+            picture = self._picture(f"fakes-{step:06d}.png", samples, labels, facts)
+            self.board.add_picture("samples", picture, step)
+
+        return draw
 
     def reals(self) -> None:
         """Draw the first of the data, as the run sees them; where samples have classes, of each."""
         real, (_, labels) = self.run.dataset.images, self._places()
         order = DataOrder(self.run.state.config.seed, len(real)).indices(0, len(real))
         shown = real[order[: self.count]] if labels is None else self._of_classes(order, labels)
-        self._picture(REALS, shown, labels)
+        self._picture(REALS, shown, labels, self._facts())
 
     def _places(self) -> tuple[list[int], list[int] | None]:
         """Return the seed of each place in a picture, and its class if samples have classes."""
@@ -97,15 +101,21 @@ class Gallery:
             facts["extractor"] = evaluations[-1]["extractor"]["sha256"]
         write_aside(directory / "losses.png", draw_losses(records, evaluations, title, facts))
 
-    def _picture(self, name: str, samples: np.ndarray, labels: Sequence[int] | None) -> bytes:
+    def _picture(
+        self,
+        name: str,
+        samples: np.ndarray,
+        labels: Sequence[int] | None,
+        facts: Mapping[str, object],
+    ) -> bytes:
         """Draw images, in rows that are called by these classes if there are any, or points."""
         if self.run.state.data.are_points:
             title = f"{name.removesuffix('.png')}, {len(samples)} points"
             generated = None if name == REALS else samples
-            data = draw_points(draw_real_points(POINTS), generated, title, self._facts())
+            data = draw_points(draw_real_points(POINTS), generated, title, facts)
         else:
             names = row_names(self.run.state.data, labels, self.grid[0])
-            data = pictures.png(pictures.grid(samples, *self.grid, names), self._facts())
+            data = pictures.png(pictures.grid(samples, *self.grid, names), facts)
         write_aside(self.run.directory / name, data)
         return data
 

@@ -1,6 +1,7 @@
 """The line of this start in segments.jsonl: how far it got, and what it took."""
 
 import math
+import threading
 import time
 
 from gan_mpi.lifecycle.phases import Phases
@@ -23,6 +24,7 @@ class History:
         self.id = before[-1].get("id", 0) if before else 0
         self.state, self.written = "starting", -math.inf  # of time.monotonic
         self.energy = Segment()  # if it is known
+        self._one = threading.Lock()  # who writes: the loop, or what saves behind it
 
     def begin(self, phases: Phases, seconds_to_start: float) -> None:
         """Note how long the start took; `phases` count on."""
@@ -37,28 +39,28 @@ class History:
         if joules is not None:
             self.energy = Segment(gpu_joules=round(joules, 1))
 
-    def go_on(self, saved: bool = False) -> None:
+    def go_on(self) -> None:
         """Write how far this start is that runs, unless that was done a moment ago; on root.
 
-        After a checkpoint it is always written.  Raises UserError.
+        Raises CannotWrite.
         """
-        late = time.monotonic() - self.written > REWRITTEN
-        if saved or late or self.state != "running":
+        if time.monotonic() - self.written > REWRITTEN or self.state != "running":
             self.update("running")
 
     def update(self, state: str) -> None:
-        """Write that this start is `state`, as running, done or stopped.  Raises UserError."""
-        self.state, self.written = state, time.monotonic()
-        seconds, progress = self.phases.total, self.run.state.progress
-        update_segment(
-            self.run.directory,
-            self.id,
-            last_step=progress.step,
-            images=progress.images - self.first_images,
-            seconds=round(seconds, 1),
-            seconds_to_start=round(self.seconds_to_start, 1),
-            node_hours=round(seconds * self.run.comm.node_count / 3600, 4),
-            seconds_of_a_save=round(self.slowest_save, 2),
-            state=state,
-            **self.energy,
-        )
+        """Write that this start is `state`, as running, done or stopped.  Raises CannotWrite."""
+        with self._one:
+            self.state, self.written = state, time.monotonic()
+            seconds, progress = self.phases.total, self.run.state.progress
+            update_segment(
+                self.run.directory,
+                self.id,
+                last_step=progress.step,
+                images=progress.images - self.first_images,
+                seconds=round(seconds, 1),
+                seconds_to_start=round(self.seconds_to_start, 1),
+                node_hours=round(seconds * self.run.comm.node_count / 3600, 4),
+                seconds_of_a_save=round(self.slowest_save, 2),
+                state=state,
+                **self.energy,
+            )

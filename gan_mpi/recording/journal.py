@@ -1,12 +1,16 @@
 """What a run leaves behind: status lines, statistics, checkpoints, sample grids and curves."""
 
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import cast
+from types import TracebackType
+from typing import Self, cast
 
 from gan_mpi.clock import between
 from gan_mpi.cluster.cards import Meter, energy
-from gan_mpi.files import append_line
+from gan_mpi.errors import CannotWrite
+from gan_mpi.files import append_line, keep_lines, write_kept_lines
 from gan_mpi.lifecycle.phases import Phases
 from gan_mpi.parallel.replicas import check_finite, check_replicas
 from gan_mpi.recording.board import Board
@@ -16,6 +20,7 @@ from gan_mpi.recording.history import History
 from gan_mpi.recording.log_formats import log_format_of
 from gan_mpi.recording.monitor import Monitor
 from gan_mpi.recording.opening import slowest, started_line
+from gan_mpi.recording.saving import Saver
 from gan_mpi.runs import checkpoint, stats
 from gan_mpi.runs.checkpoint import Checkpoint
 from gan_mpi.runs.records import to_line
@@ -50,9 +55,26 @@ class Journal:
         self.format = log_format_of(run.options, run.state.config)
         self.keep = run.options.keep or ("best" if run.options.evaluate_every else "last")
         self.first_step = self.saved_step = step
+        self.saver = Saver(run.log.warning, run.options.checkpoint_retries, saved=step > 0)
+        self.cannot_write = ""  # why, while something cannot be written
         self.watched = run.state.window.to_dict()  # what alarms have been raised of
         self.last = self._tick()
         self.began = self.last.at
+
+    def __enter__(self) -> Self:
+        self.run.comm.on_root(lambda: keep_lines(self.run.directory))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Wait for what is being written, if an error ends the run, and that error counts."""
+        with suppress(Exception):
+            self.saver.wait()
+            write_kept_lines(self.run.directory)
 
     def _tick(self) -> Tick:
         """Return where the run is now."""
@@ -83,13 +105,13 @@ class Journal:
     def record_step(self, before: int, stopping: bool) -> None:
         """Report, evaluate and save what is due after the steps from `before` on.  Collective."""
         run = self.run
+        self.saver.look()
         self._report(before)
         evaluates = self.monitor.is_due(before) and (run.is_done or not stopping)
         if evaluates:
             self.evaluate()
         if evaluates or run.has_passed(before, run.options.checkpoint_every):
             self.save()
-            run.comm.on_root(lambda: self.history.go_on(saved=True))
 
     def _report(self, before: int) -> None:
         """Write lines and record, if it is time after the steps from `before` on.  Collective."""
@@ -122,10 +144,20 @@ class Journal:
         self.monitor.look(record)
         append_line(run.directory / stats.STATS_FILE, to_line(record))
         self.board.add_record(record)
-        self.history.go_on()
+        self._attempt(self.history.go_on)
         if with_lines:
             for line in self.format.lines(record, run.state):
                 run.log.line(line)
+
+    def _attempt(self, write: Callable[[], None]) -> None:
+        """Write a file that is written again soon; say it once if that fails for now."""
+        try:
+            write()
+            self.cannot_write = ""
+        except CannotWrite as error:
+            if not self.cannot_write:
+                self.run.log.warning(f"{error} Training goes on; make room, or mend it.")
+            self.cannot_write = str(error)
 
     def _record(self, now: Tick) -> StatsRecord:
         state, last = self.run.state, self.last
@@ -157,26 +189,52 @@ class Journal:
             self.board.add_evaluation(self.monitor.evaluate())
 
     def save(self) -> None:
-        """Compare the replicas, then write the checkpoint and a picture.  Collective."""
+        """Compare the replicas, then let a checkpoint and a picture be written.  Collective."""
         run = self.run
         with run.comm.clock.phase("saving"):
+            began = time.perf_counter()
             check_replicas(run.comm, **run.state.networks)
             check_finite(run.comm, **run.state.networks)
-            begin = time.perf_counter()
             gathered = run.state.gather(run.comm)
-            run.comm.on_root(lambda: self._save(gathered))
-        self.history.note_save(time.perf_counter() - begin)
+            run.comm.on_root(lambda: self._save(gathered, began))
         self.history.note_energy(energy(run.comm, self.meter))
         self.saved_step = run.state.progress.step
 
-    def _save(self, gathered: Checkpoint) -> None:
-        directory, step = self.run.directory, self.run.state.progress.step
-        self.gallery.samples()  # fails if the generator has diverged
+    def _save(self, gathered: Checkpoint, began: float) -> None:
+        draw = self.gallery.samples()  # fails if the generator has diverged
+        best = self.monitor.best_step() if self.keep == "best" else None
+        step, before = self.run.state.progress.step, time.perf_counter() - began
+        self.saver.begin(
+            gathered, lambda copied: self._write_save(step, copied, draw, best, before)
+        )
+
+    def _write_save(
+        self,
+        step: int,
+        content: Checkpoint,
+        draw: Callable[[], None],
+        best: int | None,
+        before: float,
+    ) -> None:
+        """Write what belongs to a checkpoint, while training goes on.  Raises UserError.
+
+        `before` are the seconds that it took up to here, `best` is the step of the best one.
+        """
+        began, directory = time.perf_counter(), self.run.directory
+        with suppress(CannotWrite):  # which the checkpoint then tells
+            draw()
         if self.keep == "all":
-            checkpoint.write_checkpoint(directory, step, gathered)
+            checkpoint.write_checkpoint(directory, step, content)
         else:
-            best = self.monitor.best_step() if self.keep == "best" else None
-            checkpoint.save_checkpoint(directory, step, gathered, best)
+            checkpoint.save_checkpoint(directory, step, content, best)
+        self.history.note_save(before + time.perf_counter() - began)
+        if step > self.first_step:
+            with suppress(CannotWrite):
+                self.history.update("running")
+
+    def wait(self) -> None:
+        """Wait for the checkpoint under way.  Raises what it ran into.  Collective."""
+        self.run.comm.on_root(self.saver.wait)
 
     def show_reals(self) -> None:
         """Draw the first of the data as the run sees them, if it may, on root.  Collective."""
@@ -188,6 +246,7 @@ class Journal:
         run, step = self.run, self.run.state.progress.step
         if step != self.saved_step:
             self.save()
+        run.comm.on_root(self.saver.insist)
         why = "" if run.is_done else f" ({run.stop.reason or 'a signal to another rank'})"
         run.comm.on_root(lambda: self.history.update("done" if run.is_done else f"stopped{why}"))
         run.comm.on_root(self.gallery.curves)
@@ -196,3 +255,4 @@ class Journal:
         closing = self.format.closing(run.state, seconds, run.comm.world_size)
         now = f"{step - self.first_step} of them in {stats.duration(seconds)}{why}"
         run.comm.on_root(lambda: run.log.lines([*closing, *closing_lines(run, now)]))
+        run.comm.on_root(lambda: write_kept_lines(run.directory))

@@ -7,6 +7,7 @@ import numpy as np
 
 from gan_mpi.drawing.pictures import made_by
 from gan_mpi.drawing.samples import CHUNK, POINTS, generate
+from gan_mpi.errors import CannotWrite
 from gan_mpi.evaluation.reference import Reference
 from gan_mpi.evaluation.writing import write_evaluation
 from gan_mpi.recording.alarms import (
@@ -123,7 +124,10 @@ class Monitor:
             fewest = min(map(len, missing), default=len(evaluation["figures"].get("histogram", ())))
             self._raise(alarms_of_evaluation(evaluation, fewest), evaluation)
         facts = made_by(state.config, state.data.name, state.progress.step)
-        write_evaluation(self.run.directory, evaluation, pairs, facts)
+        try:
+            write_evaluation(self.run.directory, evaluation, pairs, facts)
+        except CannotWrite as error:  # a picture: the line is kept
+            self.run.log.warning(f"{error} Training goes on; make room, or mend it.")
         self.run.log.line(evaluation_line(evaluation))
 
     def _raise(self, sentences: dict[str, str], record: StatsRecord | Evaluation) -> None:

@@ -4,7 +4,7 @@ import hashlib
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypedDict, cast, get_type_hints
+from typing import IO, Any, Literal, TypedDict, cast, get_type_hints
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch import Tensor
 from gan_mpi import __version__
 from gan_mpi.config.resolve import strange_settings
 from gan_mpi.errors import UserError, invalid_value, reason
-from gan_mpi.files import remove, write_aside
+from gan_mpi.files import remove, write_by
 from gan_mpi.runs.directory import checkpoint_path, list_checkpoints
 from gan_mpi.runs.record import DataDict
 from gan_mpi.runs.records import Count, fits
@@ -22,7 +22,7 @@ KEPT = 3  # the last ones
 TO_DRAW = "version", "config", "data", "progress", "G"
 TO_GO_ON = (*TO_DRAW, "D", "window", "losses", "balance")
 # The end of a zip file: this, and 18 bytes, the last two of which are its comment's length.
-ZIP_END = b"PK\x05\x06"
+ZIP_END, ZIP_END_SIZE = b"PK\x05\x06", 22
 DIGEST = "sha256:"
 OTHER_NETWORKS = "its tensors are not those of the networks that its settings make"
 
@@ -126,20 +126,53 @@ def save_checkpoint(run_dir: Path, step: int, content: Checkpoint, best: int | N
 def write_checkpoint(run_dir: Path, step: int, content: Checkpoint) -> Path:
     """Write the checkpoint of a step, and return its file.  Raises UserError."""
     path = checkpoint_path(run_dir, step)
-    write_aside(path, pack(content))
+    write_by(path, lambda file: pack_into(file, content))
     return path
 
 
 def pack(content: Checkpoint) -> bytes:
-    """Return torch's zip file of a state, with the SHA-256 of all of it as its zip comment."""
+    """Return the bytes of a checkpoint."""
     buffer = io.BytesIO()
-    torch.save({"format": FORMAT, **content}, buffer)
-    archive = buffer.getvalue()
-    if archive[-22:-18] != ZIP_END:
-        raise RuntimeError("torch.save wrote no plain zip file")
-    body = archive[:-2]
-    comment = _digest(body)
-    return body + len(comment).to_bytes(2, "little") + comment
+    pack_into(buffer, content)
+    return buffer.getvalue()
+
+
+def pack_into(file: IO[bytes], content: Checkpoint) -> None:
+    """Write torch's zip file of a state, with the SHA-256 of all of it as its zip comment."""
+    archive = _Archive(file)
+    torch.save({"format": FORMAT, **content}, cast(IO[bytes], archive))
+    archive.end()
+
+
+class _Archive:
+    """What torch.save writes to: a file, but for the end of it, and its digest."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._sha256, self._last = file, hashlib.sha256(), b""
+
+    def write(self, data: memoryview) -> int:
+        """Take what comes next, which torch writes in pieces, the end of a zip file by itself."""
+        if self._last:
+            self._pass_on(self._last)
+        self._last = data.tobytes() if len(data) == ZIP_END_SIZE else b""
+        if not self._last:
+            self._pass_on(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """Do nothing: the file is synced once it is whole."""
+
+    def end(self) -> None:
+        """Write the end, with the digest of all before its last two bytes as a comment."""
+        if self._last[:4] != ZIP_END:
+            raise RuntimeError("torch.save wrote no plain zip file")
+        self._pass_on(self._last[:-2])
+        comment = _comment(self._sha256)
+        self._file.write(len(comment).to_bytes(2, "little") + comment)
+
+    def _pass_on(self, data: bytes | memoryview) -> None:
+        self._sha256.update(data)
+        self._file.write(data)
 
 
 def unpack(data: bytes, path: Path) -> Checkpoint:
@@ -148,9 +181,9 @@ def unpack(data: bytes, path: Path) -> Checkpoint:
     Raises UserError if they are damaged, carry anything but tensors, numbers and strings, or
     have the format of another version.
     """
-    size = len(_digest(b""))
-    body, comment = data[: -size - 2], data[-size:]
-    if comment != _digest(body):
+    size = len(_comment(hashlib.sha256()))
+    body, comment = memoryview(data)[: -size - 2], data[-size:]
+    if comment != _comment(hashlib.sha256(body)):
         raise UserError(
             f"{path} is damaged, or no checkpoint: it does not end in its own checksum."
         )
@@ -163,8 +196,8 @@ def unpack(data: bytes, path: Path) -> Checkpoint:
     return cast(Checkpoint, content)
 
 
-def _digest(body: bytes) -> bytes:
-    return (DIGEST + hashlib.sha256(body).hexdigest()).encode()
+def _comment(body: "hashlib._Hash") -> bytes:
+    return (DIGEST + body.hexdigest()).encode()
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Self, TypedDict
 
 from gan_mpi import files
-from gan_mpi.errors import WRONG, UserError, reason
+from gan_mpi.errors import WRONG, CannotWrite, UserError, reason
 from gan_mpi.runs.directory import make_named
 from gan_mpi.runs.log import warn
 from gan_mpi.runs.records import fits
@@ -90,7 +90,8 @@ class Claim:
             with self._path.open("rb"):  # which asks the server, where stat may not
                 return
         except FileNotFoundError:
-            pass
+            if not self._path.parent.is_dir():  # which may be mounted again
+                raise CannotWrite(f"{self._path.parent} is not there any more.") from None
         taken = self._path
         self._path = None
         raise UserError(

@@ -13,6 +13,7 @@ from gan_mpi.files import write_aside
 from gan_mpi.runs.record import DataDict
 from gan_mpi.runs.records import Positive, fits
 
+CHECKPOINT = "checkpoint"  # how names of such files begin
 CONFIG_FILE = "config.json"
 LOG_FILE = "log.txt"
 
@@ -43,12 +44,12 @@ BESIDE = re.compile(
 
 def checkpoint_path(run_dir: Path, step: int) -> Path:
     """Return the checkpoint file of a step."""
-    return run_dir / f"checkpoint-{step:06d}.pt"
+    return run_dir / f"{CHECKPOINT}-{step:06d}.pt"
 
 
 def list_checkpoints(run_dir: Path) -> list[tuple[int, Path]]:
     """Return the steps and files of all checkpoints of a run, the newest first."""
-    return list_numbered(run_dir, "checkpoint", "pt")[::-1]
+    return list_numbered(run_dir, CHECKPOINT, "pt")[::-1]
 
 
 def list_numbered(run_dir: Path, name: str, ending: str) -> list[tuple[int, Path]]:

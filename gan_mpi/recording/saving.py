@@ -1,0 +1,116 @@
+"""Checkpoints, written behind the training loop."""
+
+import copy
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar, cast
+
+import torch
+
+from gan_mpi.clock import HERE
+from gan_mpi.errors import CannotWrite
+from gan_mpi.runs.checkpoint import Checkpoint
+
+AGAIN = 5.0  # seconds at least between a try that failed and the next
+GOES_ON = "Training goes on, and the next checkpoint is tried"
+TRIED_AGAIN = f"It is tried again after {AGAIN:.0f} s"
+Nested = TypeVar("Nested")
+
+
+class Saver:
+    """Writes one checkpoint at a time, in a thread and of a copy.  Root has one.
+
+    What the operating system refuses, for want of room perhaps, is said, and the next checkpoint is
+    tried; after `retries` that fail in a row the run ends, and one without any checkpoint at once.
+    """
+
+    def __init__(self, warn: Callable[[str], None], retries: int, saved: bool) -> None:
+        """`saved` says whether there is a checkpoint to go on from."""
+        self._warn, self._retries, self._saved = warn, retries, saved
+        self._copies = Copies()
+        self._write: Callable[[], None] | None = None  # that of the last step, till it is done
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+        self._failures, self._failed = 0, -AGAIN  # tries in a row, and when the last of them did
+
+    def begin(self, content: Checkpoint, write: Callable[[Checkpoint], None]) -> None:
+        """Let `write` write a copy of a checkpoint, once the one before is done.
+
+        Raises what that ran into, if the run cannot go on.
+        """
+        self.wait()
+        copied = self._copies.of(content)
+        self._write = lambda: write(copied)
+        if time.monotonic() - self._failed >= AGAIN:
+            self._start()
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        assert self._write is not None
+        try:
+            self._write()
+            self._write, self._failures, self._saved = None, 0, True
+        except BaseException as error:  # noqa: BLE001 - the loop raises it
+            self._error, self._failed = error, time.monotonic()
+            self._failures += 1
+
+    def look(self, then: str = GOES_ON) -> None:
+        """Warn of what the last checkpoint ran into, if it is done, and say what follows."""
+        if self._thread is None or self._thread.is_alive():
+            return
+        self._thread = None
+        left = self._retries - self._failures
+        if isinstance(self._error, CannotWrite) and self._saved and left >= 0:
+            self._warn(f"{self._error} {then} ({left} more may fail); make room, or mend it.")
+            self._error = None
+
+    def wait(self, then: str = GOES_ON) -> None:
+        """Wait for the checkpoint under way.  Raises what it ran into, if the run cannot go on."""
+        if self._thread is not None:
+            self._thread.join()
+        self.look(then)
+        if self._error is not None:
+            raise self._error
+
+    def insist(self) -> None:
+        """Wait for the last checkpoint, and try it again while it fails.  Raises UserError."""
+        self.wait(TRIED_AGAIN)
+        while self._write is not None:
+            while (left := self._failed + AGAIN - time.monotonic()) > 0:
+                HERE.move()
+                time.sleep(min(left, 1.0))
+            self._start()
+            self.wait(TRIED_AGAIN)
+
+
+class Copies:
+    """Copies of nested dicts, lists and tensors, into memory that is kept for the next ones."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[object, ...], torch.Tensor] = {}
+
+    def of(self, value: Nested, *place: object) -> Nested:
+        """Return a copy on the host; the next of what lies at this place overwrites it."""
+        copied: object = value
+        if isinstance(value, torch.Tensor):
+            copied = self._tensor(value.detach(), place)
+        elif isinstance(value, dict):
+            copied = copy.copy(value)  # of its class, with what torch notes of a network
+            copied.update({key: self.of(each, *place, key) for key, each in value.items()})
+        elif isinstance(value, list):
+            copied = [self.of(each, *place, number) for number, each in enumerate(value)]
+        return cast(Nested, copied)
+
+    def _tensor(self, tensor: torch.Tensor, place: tuple[object, ...]) -> torch.Tensor:
+        kept = self._kept.get(place)
+        if kept is None or (kept.shape, kept.stride(), kept.dtype) != (
+            tensor.shape,
+            tensor.stride(),
+            tensor.dtype,
+        ):
+            kept = self._kept[place] = torch.empty_like(tensor, device="cpu")
+        return kept.copy_(tensor)
