@@ -1,5 +1,8 @@
 """Where the time of a process goes, by phase, and where it is now."""
 
+import mmap
+import os
+import struct
 import time
 from types import TracebackType
 
@@ -16,12 +19,30 @@ PHASES = (
 )
 
 
+RECORD = struct.Struct("<5Q1s23s")  # process, moves, updates, step, update, player, phase
+CODES = {name: name.encode() for name in ("", "G", "D", *PHASES)}
+
+
 class Whereabouts:
     """What this process does, and how often it has moved on."""
 
     def __init__(self) -> None:
         self.moves = 0
+        self._page: bytearray | mmap.mmap | None = None
         self.begin()
+
+    def show_in(self, page: bytearray | mmap.mmap | None) -> None:
+        """Write a RECORD into memory, which may outlive this process, with each change from now on.
+
+        It costs less than a microsecond, and no call of the system.
+        """
+        self._page, self._process = page, os.getpid()
+        self._show()
+
+    def _show(self) -> None:
+        if (page := self._page) is not None:
+            where = self.moves, self.updates, self.step, self.update
+            RECORD.pack_into(page, 0, self._process, *where, CODES[self.player], CODES[self.phase])
 
     def begin(self) -> None:
         """Say that a run begins, or goes on."""
@@ -37,11 +58,13 @@ class Whereabouts:
         """Say which phase goes on, empty for none."""
         self.moves += 1
         self.phase = phase
+        self._show()
 
     def begin_update(self, step: int, player: str, update: int) -> None:
         """Say which update of G or D begins."""
         self.updates += 1
         self.step, self.player, self.update = step, player, update
+        self._show()
 
 
 HERE = Whereabouts()

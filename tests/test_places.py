@@ -1,18 +1,27 @@
 """What is said of ranks by the places that they were last heard of in."""
 
+import os
+import platform
+from dataclasses import replace
+
 import pytest
 
-from gan_mpi.lifecycle.watchdog import verdict
+from gan_mpi.clock import Whereabouts
+from gan_mpi.runs import places
 from gan_mpi.runs.places import (
     END,
     PLACES,
+    Page,
     Place,
+    by_page,
     end_of,
     folder_of,
     last_word,
     places_in,
     read_place,
     read_places,
+    remove_pages,
+    verdict,
     write_place,
 )
 
@@ -23,7 +32,7 @@ def place(rank, step=3, player="D", phase="communication", waits=True):
 
 
 @pytest.mark.parametrize(
-    ("places", "reported", "said"),
+    ("reached", "reported", "said"),
     [
         (
             [place(0), place(1, step=2, phase="forward"), place(2)],
@@ -61,8 +70,8 @@ def place(rank, step=3, player="D", phase="communication", waits=True):
         ),
     ],
 )
-def test_who_is_behind(places, reported, said):
-    assert verdict(places, reported) == said
+def test_who_is_behind(reached, reported, said):
+    assert verdict(reached, reported) == said
 
 
 def test_places_are_read_as_they_were_written(tmp_path):
@@ -93,3 +102,43 @@ def test_places_are_read_as_they_were_written(tmp_path):
     assert last_word(tmp_path) == ""
     (later / END).write_text("hung: rank 3\n")
     assert end_of(tmp_path) == last_word(tmp_path) == "hung: rank 3"
+
+
+def test_a_page_says_what_came_after_the_place(tmp_path):
+    folder, here = folder_of(tmp_path, 1), Whereabouts()
+    told = Place(0, platform.node(), os.getpid(), 7, 3, 2, "G", 2, "forward", False)
+    assert by_page(folder, told) == told, "there is none"
+    page = Page(folder, 0)
+    try:
+        here.moves = 10
+        here.show_in(page.memory)
+        here.begin_update(3, "D", 5)
+        here.enter("batch_norm_sums")
+        exact = Place(0, platform.node(), os.getpid(), 11, 1, 3, "D", 5, "batch_norm_sums", True)
+        assert by_page(folder, told) == exact
+        for other in ({"host": "n7"}, {"process": 1}, {"moves": 11}):
+            place = replace(told, **other)
+            assert by_page(folder, place) == place, "another's, or older"
+        folder.mkdir(parents=True)
+        write_place(folder, told)
+        assert "in batch norm sums of D update 5 (step 3)" in end_of(tmp_path)
+        remove_pages(folder, [0])
+        assert by_page(folder, told) == told
+    finally:
+        page.remove()
+
+
+def test_without_shared_memory_there_is_no_page(tmp_path, monkeypatch):
+    monkeypatch.setattr(places, "NODE", tmp_path / "absent")
+    page = Page(folder_of(tmp_path, 1), 0)
+    Whereabouts().show_in(page.memory)
+    page.remove()
+    assert page.memory is None
+
+
+def test_of_killed_ranks_that_is_named_first_which_did_not_wait(tmp_path):
+    folder = folder_of(tmp_path, 1)
+    folder.mkdir(parents=True)
+    for each in (place(0), place(1, phase="backward", waits=False), place(2)):
+        write_place(folder, each)
+    assert end_of(tmp_path).startswith("ended without a word: last heard of rank 1 on n1")

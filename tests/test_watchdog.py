@@ -1,6 +1,7 @@
 """A job in which nothing moves ends, and says who is behind; a slow one goes on."""
 
 import platform
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,9 +15,12 @@ from gan_mpi.drawing.samples import CHUNK, in_chunks
 from gan_mpi.errors import UserError
 from gan_mpi.evaluation import kernel, neighbours
 from gan_mpi.evaluation.extractor import POINTS
+from gan_mpi.lifecycle import watchdog
 from gan_mpi.lifecycle.watchdog import Watchdog, within
 from gan_mpi.runs.places import (
+    NODE,
     PLACES,
+    Page,
     end_of,
     folder_of,
     last_word,
@@ -60,6 +64,13 @@ def status_of_what_is_gone(gan_mpi):
     return told
 
 
+def pages_of(tmp_path):
+    """Return what the ranks of the first start of the run keep in memory."""
+    name = Page(folder_of(tmp_path / "run", 1), 999)
+    name.remove()
+    return [*NODE.glob(f"{name.path.name.removesuffix('999')}*")]
+
+
 SILENT = "does not answer: it is suspended, or its node or its file system hangs"
 
 
@@ -89,7 +100,7 @@ def test_a_rank_that_hangs_is_named_and_ends_the_job(launch, gan_mpi, tmp_path, 
     again = gan_mpi(*TRAIN, *inject(kind, rank), size=3)
     assert again.returncode == 0, "it happens in a run's first start"
     assert f"the last start hung: rank {rank} on " in again.stdout
-    assert "going on after step 2" in again.stdout
+    assert "going on after step " in again.stdout, "2, or 0 if the save of 2 was still under way"
     assert not (tmp_path / "run" / PLACES).exists(), "a start that leaves takes its places away"
 
 
@@ -100,7 +111,7 @@ def test_a_rank_that_hangs_is_named_and_ends_the_job(launch, gan_mpi, tmp_path, 
         pytest.param(
             "kill",
             9 if IS_MPICH else 137,
-            "ended without a word: last heard of ",
+            "ended without a word: last heard of rank 1 on ",
             marks=pytest.mark.slow,
         ),
         ("raise", 1, "ended in G update 2 (step 2) of rank 1 on "),
@@ -113,13 +124,17 @@ def test_a_rank_that_hangs_is_named_and_ends_the_job(launch, gan_mpi, tmp_path, 
         pytest.param("exit", 3, "ended in G update 2 (step 2) of", marks=pytest.mark.slow),
     ],
 )
-def test_how_a_rank_ended_is_told_by_the_next_start(launch, gan_mpi, kind, code, said):
+def test_how_a_rank_ended_is_told_by_the_next_start(launch, gan_mpi, tmp_path, kind, code, said):
     kind, _, root = kind.partition(" of ")
     done = launch(*TRAIN, *inject(kind, 0 if root else 1), size=3)
     assert done.returncode == code, done.stderr
     assert said in status_of_what_is_gone(gan_mpi)
     again = gan_mpi(*TRAIN, size=3)
     assert again.returncode == 0 and f"the last start {said}" in again.stdout
+    if kind == "kill":
+        assert " in G update 2 (step 2), and of rank " in again.stdout, "to the phase"
+        assert " in communication of D update 5 (step 3)." in again.stdout
+        assert not pages_of(tmp_path)
     if kind == "raise":
         assert f"RuntimeError: --inject raise on rank {0 if root else 1} in step 3." in again.stdout
 
@@ -207,12 +222,12 @@ def test_a_start_takes_away_what_older_ones_left(tmp_path):
         folder = folder_of(tmp_path, number)
         (folder / "a folder").mkdir(parents=True)
         (folder / "0.stacks").write_text("")
-    with Watchdog(OneRank(), tmp_path, 6, 60) as watchdog:
-        assert watchdog.sees_all and places_in(tmp_path) == [folder_of(tmp_path, 6)]
+    with Watchdog(OneRank(), tmp_path, 6, 60) as dog:
+        assert dog.sees_all and places_in(tmp_path) == [folder_of(tmp_path, 6)]
     assert not (tmp_path / PLACES).exists()
     folder_of(tmp_path, 6).mkdir(parents=True)
-    with Watchdog(OneRank(), tmp_path, 7, 0) as watchdog:
-        assert not watchdog.sees_all
+    with Watchdog(OneRank(), tmp_path, 7, 0) as dog:
+        assert not dog.sees_all
         assert not (tmp_path / PLACES).exists(), "nor where nobody watches"
 
 
@@ -238,8 +253,8 @@ def test_where_places_cannot_be_written_a_rank_judges_itself_alone(gan_mpi, tmp_
     ],
 )
 def test_what_is_told_of_an_error_is_short(tmp_path, error, said):
-    watchdog = Watchdog(OneRank(), tmp_path, 1, 60)
-    with pytest.raises(type(error)), watchdog:
+    dog = Watchdog(OneRank(), tmp_path, 1, 60)
+    with pytest.raises(type(error)), dog:
         raise error
     told = last_word(tmp_path)
     assert told.startswith(f"ended in its start of rank 0 on {platform.node()} ")
@@ -292,3 +307,21 @@ def test_what_takes_long_moves_with_each_piece():
         before = HERE.moves
         piece()
         assert HERE.moves == before + pieces
+
+
+@pytest.mark.parametrize("moves_on", [True, False])
+def test_a_rank_that_moves_on_after_all_is_not_ended(tmp_path, monkeypatch, moves_on):
+    ended = threading.Event()
+    monkeypatch.setattr(watchdog, "GRACE", 0.4)
+    monkeypatch.setattr(watchdog, "_end_process", ended.set)
+    with Watchdog(OneRank(), tmp_path, 1, 0.5):
+        stacks = folder_of(tmp_path, 1) / "0.stacks"
+        until = time.monotonic() + 10
+        while not stacks.exists():
+            assert time.monotonic() < until
+        if moves_on:
+            HERE.move()
+        assert ended.wait(1.5) != moves_on
+        assert stacks.exists() != moves_on
+        assert bool(last_word(tmp_path)) != moves_on
+        HERE.move()

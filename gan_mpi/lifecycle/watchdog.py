@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -22,11 +22,14 @@ from gan_mpi.mpi.comm import Communicator
 from gan_mpi.mpi.world import abort, has_threads
 from gan_mpi.runs.places import (
     END,
+    Page,
     Place,
     folder_of,
     places_in,
     read_place,
     read_places,
+    remove_pages,
+    verdict,
     write_place,
 )
 
@@ -34,7 +37,7 @@ HUNG = 77  # exit code
 JUDGES = 8  # ranks that look at all others while they wait for them
 OFTEN, SELDOM = 0.25, 3.0  # seconds between looks of a few hundred ranks, at least and at most
 TOLD = 200  # places that all ranks write in a second, at most
-SUSPENDED = 5.0  # seconds by which a look is late if this process was suspended
+SUSPENDED = 5.0  # seconds at most by which a look is late if this process was suspended
 GRACE = 1.0  # seconds for other ranks' stacks, beside a look
 LAST_RESORT = 10.0  # seconds for a file system to answer, and for MPI to end this process
 LONGEST = 200  # letters of an error that are told
@@ -66,8 +69,11 @@ class Watchdog:
         self.sees_all = bool(timeout) and self._sees_all(comm)
         self._judges = self.sees_all and comm.rank % max(1, comm.world_size // JUDGES) == 0
         self._others_moved = time.monotonic()
+        self._stacks = self._folder / f"{self._rank}.stacks"
+        self._asks = False  # others to end the job
         self._is_asked = False  # by a rank that found that the job hangs
         self._done = threading.Event()
+        self._page = Page(self._folder, comm.rank) if timeout else None
         tasks = (self._tell, self._watch) if timeout else ()
         self._threads = [threading.Thread(target=task, daemon=True) for task in tasks]
 
@@ -80,6 +86,8 @@ class Watchdog:
         return all(comm.allgather(None not in first))
 
     def __enter__(self) -> Self:
+        if self._page is not None:
+            HERE.show_in(self._page.memory)
         for thread in self._threads:
             thread.start()
         return self
@@ -97,11 +105,14 @@ class Watchdog:
         self._done.set()
         for thread in self._threads:
             thread.join(GRACE)  # unless a file system keeps it
+        HERE.show_in(None)
         if self._threads:
             within(GRACE, self._take_away)
 
     def _take_away(self) -> None:
         """Remove this rank's place; the last removes the folders, unless an end is told there."""
+        if self._page is not None:
+            self._page.remove()
         with suppress(OSError):
             (self._folder / str(self._rank)).unlink(missing_ok=True)
             self._folder.rmdir()
@@ -143,10 +154,10 @@ class Watchdog:
     def _watch(self) -> None:
         """Look whether this rank moves; end the job once nothing does."""
         moves, since = HERE.moves, time.monotonic()
-        looked = since
+        looked, suspended = since, min(SUSPENDED, self._timeout / 2)
         while not self._done.wait(self._pause):
             now = time.monotonic()
-            if HERE.moves != moves or now - looked > self._pause + SUSPENDED:
+            if HERE.moves != moves or now - looked > self._pause + suspended:
                 moves, since = HERE.moves, now
                 self._others_moved = now
             waits, last = waits_for_others(), since
@@ -154,16 +165,23 @@ class Watchdog:
                 last = max(since, self._others_moved) + 2 * self._pause
             hangs = now - last >= self._timeout and (self._judges or not waits)
             if (hangs or self._is_asked) and HERE.moves == moves and not self._done.is_set():
-                self._end()
+                self._end(moves, hangs)
             looked = time.monotonic()
 
-    def _end(self) -> None:
-        """Write the stacks of this rank, say who is behind, and end the job."""
-        patience = self._pause * 2 + GRACE
+    def _end(self, moves: int, hangs: bool) -> None:
+        """Write the stacks of this rank, say who is behind, and end the job.
+
+        Not if it has moved meanwhile, or if all ranks that asked for it have.
+        """
+        patience, self._asks = self._pause * 2 + GRACE, True
         threading.Thread(target=self._write_stacks, daemon=True).start()
         time.sleep(patience)
         reported = within(GRACE, self._reported) or {self._rank}
         if self._done.is_set():  # it has ended meanwhile
+            return
+        if HERE.moves != moves or not (hangs or reported - {self._rank}):
+            self._asks = self._is_asked = False
+            within(GRACE, lambda: self._stacks.unlink(missing_ok=True))
             return
         if self._rank == min(reported):
             places = within(GRACE, lambda: read_places(self._folder)) or [self._place()]
@@ -196,7 +214,9 @@ class Watchdog:
                 file.write("\nAll threads:\n")
                 file.flush()
                 faulthandler.dump_traceback(file)
-            aside.rename(self._folder / f"{self._rank}.stacks")
+            aside.rename(self._stacks)
+            if not self._asks:  # any more
+                self._stacks.unlink()
 
     def _keep(self, said: str) -> None:
         """Tell the next start, and `gan-mpi status`, why this one ends."""
@@ -212,6 +232,7 @@ def _make_folder(run_dir: Path, start: int, timeout: float) -> Path:
     """Return the folder of a start, made if there is a timeout; remove what older ones left."""
     folder = folder_of(run_dir, start)
     for old in places_in(run_dir):
+        remove_pages(old, [place.rank for place in read_places(old)])
         shutil.rmtree(old, ignore_errors=True)
     with suppress(OSError):
         if timeout:
@@ -255,29 +276,3 @@ def waits_for_others() -> bool:
     """Return whether a thread of this process is in a call of MPI, as all are made in one room."""
     frames = sys._current_frames().values()
     return any(frame.f_code.co_filename.startswith(MPI_FOLDER) for frame in frames)
-
-
-def verdict(places: Sequence[Place], reported: set[int]) -> str:
-    """Say which rank is behind, by where each was last, and which could still report that."""
-    silent = [place for place in places if place.rank not in reported]
-    busy = [place for place in places if place.rank in reported and not place.waits]
-    if suspects := [*busy, *silent]:
-        suspect = min(suspects, key=lambda place: place.updates)  # of equals one that is busy
-        if suspect in busy:
-            return f"{_names(suspect, busy)} does not move on from {suspect.where}"
-        return (
-            f"{_names(suspect, silent)} does not answer: it is suspended, or its node or its file "
-            f"system hangs; last heard of in {suspect.where}"
-        )
-    in_order = sorted(places, key=lambda place: place.updates)
-    first, last = in_order[0], in_order[-1]
-    if first.updates < last.updates:
-        return f"{first.who} waits in {first.where}, and {last.who} in {last.where}"
-    hosts = sorted({place.host for place in places})
-    between = f"; the network between {' and '.join(hosts[:2])} may be down" if hosts[1:] else ""
-    return f"all ranks wait for each other in {first.where}{between}"
-
-
-def _names(place: Place, others: Sequence[Place]) -> str:
-    more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
-    return f"{place.who}{more}"

@@ -1,12 +1,25 @@
-"""Where the processes of a start were when they were last heard of, a small file each."""
+"""Where the processes of a start were when they were last heard of.
 
+A process writes that into a small file every few seconds, and with each change into a page of its
+node's shared memory, which stays there when the process is killed, as long as the node is up.
+"""
+
+import hashlib
 import json
+import mmap
 import os
+import platform
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from gan_mpi.clock import RECORD
+
 PLACES = "ranks"  # a folder of the run directory, while ranks run, and after they were lost
 END = "end.txt"  # beside the places of a start, if a rank could say why it ends
+NODE = Path("/dev/shm")
+WAITING = "communication", "batch_norm_sums"  # phases in which a rank waits for others
 SIZE = 512  # bytes of a place, which is written over without asking for room
 
 
@@ -81,6 +94,82 @@ def read_places(folder: Path) -> list[Place]:
     return [place for rank in ranks if (place := read_place(folder, rank)) is not None]
 
 
+class Page:
+    """The page of a rank, as a file that lies in memory; None of it if there is no room."""
+
+    def __init__(self, folder: Path, rank: int) -> None:
+        """Make that of a start's folder."""
+        self.memory: mmap.mmap | None = None
+        self.path = _page_of(folder, rank)
+        with suppress(OSError, ValueError):
+            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+            try:
+                os.pwrite(file, bytes(mmap.PAGESIZE), 0)  # so that there is room for it
+                self.memory = mmap.mmap(file, mmap.PAGESIZE)
+            finally:
+                os.close(file)
+
+    def remove(self) -> None:
+        """Take it away; what is written into it after that is lost."""
+        with suppress(OSError):
+            self.path.unlink(missing_ok=True)
+
+
+def _page_of(folder: Path, rank: int) -> Path:
+    """Return the file of a rank's page, by the names of the run directory and the start."""
+    run = hashlib.sha256(str(folder.parent.resolve()).encode()).hexdigest()[:16]
+    return NODE / f"gan-mpi-{run}-{folder.name}-{rank}"
+
+
+def remove_pages(folder: Path, ranks: Iterable[int]) -> None:
+    """Remove what killed ranks of a start left on this node."""
+    for rank in ranks:
+        with suppress(OSError):
+            _page_of(folder, rank).unlink(missing_ok=True)
+
+
+def by_page(folder: Path, place: Place) -> Place:
+    """Return where a rank was by its page if that is here and says more, else as it is."""
+    try:
+        page = _page_of(folder, place.rank).read_bytes()
+        process, moves, updates, step, update, player, phase = RECORD.unpack(page[: RECORD.size])
+        player, phase = player.strip(b"\0").decode(), phase.strip(b"\0").decode()
+    except (OSError, ValueError):
+        return place
+    if (platform.node(), process) != (place.host, place.process) or moves <= place.moves:
+        return place
+    waits = phase in WAITING
+    return Place(
+        place.rank, place.host, process, moves, updates, step, player, update, phase, waits
+    )
+
+
+def verdict(places: Sequence[Place], reported: set[int]) -> str:
+    """Say which rank is behind, by where each was last, and which could still report that."""
+    silent = [place for place in places if place.rank not in reported]
+    busy = [place for place in places if place.rank in reported and not place.waits]
+    if suspects := [*busy, *silent]:
+        suspect = min(suspects, key=lambda place: place.updates)  # of equals one that is busy
+        if suspect in busy:
+            return f"{_names(suspect, busy)} does not move on from {suspect.where}"
+        return (
+            f"{_names(suspect, silent)} does not answer: it is suspended, or its node or its file "
+            f"system hangs; last heard of in {suspect.where}"
+        )
+    in_order = sorted(places, key=lambda place: place.updates)
+    first, last = in_order[0], in_order[-1]
+    if first.updates < last.updates:
+        return f"{first.who} waits in {first.where}, and {last.who} in {last.where}"
+    hosts = sorted({place.host for place in places})
+    between = f"; the network between {' and '.join(hosts[:2])} may be down" if hosts[1:] else ""
+    return f"all ranks wait for each other in {first.where}{between}"
+
+
+def _names(place: Place, others: Sequence[Place]) -> str:
+    more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
+    return f"{place.who}{more}"
+
+
 def last_word(run_dir: Path) -> str:
     """Return why the last start ended, if a rank could say it, "" else."""
     for folder in places_in(run_dir)[-1:]:
@@ -94,14 +183,16 @@ def last_word(run_dir: Path) -> str:
 def end_of(run_dir: Path) -> str:
     """Say how the last start ended, if it could not leave, "" if it could.
 
-    Of a start that was killed it says where its ranks were last heard of.
+    Of a start that was killed it says where its ranks were last heard of: who was killed first is
+    behind the others, which then wait for it.
     """
     if said := last_word(run_dir):
         return said
-    places = [place for folder in places_in(run_dir)[-1:] for place in read_places(folder)]
+    last = places_in(run_dir)[-1:]
+    places = [by_page(folder, place) for folder in last for place in read_places(folder)]
     if not places:
         return ""
-    in_order = sorted(places, key=lambda place: place.updates)
+    in_order = sorted(places, key=lambda place: (place.updates, place.phase in WAITING))
     behind, ahead = in_order[0], in_order[-1]
     if len({place.where for place in places}) == 1:
         who = behind.who if len(places) == 1 else f"its {len(places)} ranks"
