@@ -7,6 +7,7 @@ import signal
 import sys
 import traceback
 
+from gan_mpi.lifecycle.outcome import report
 from gan_mpi.mpi import launcher
 
 
@@ -25,6 +26,8 @@ def main() -> None:
         code = cli.main(prog_name="gan-mpi", standalone_mode=False) or 0
     except BaseException as error:  # noqa: BLE001 - SystemExit on one rank is a failure too
         code = _fail(error)
+    if launcher.speaks_first():
+        report(code)
     if "gan_mpi.mpi.world" in sys.modules:
         # srun -K sends it to the ranks that leave last, if the first left with a code.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -44,6 +47,7 @@ def _fail(error: BaseException) -> int:
 
     sys.stderr.write(f"Rank {launcher.rank()} on {platform.node()} ends the job:\n")
     _show(error)
+    report(code)
     abort(code)
     return code
 

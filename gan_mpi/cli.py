@@ -14,6 +14,7 @@ from gan_mpi.commands.report import report
 from gan_mpi.commands.sample import sample
 from gan_mpi.commands.status import status
 from gan_mpi.commands.study import study
+from gan_mpi.commands.supervise import supervise
 from gan_mpi.commands.train import train
 from gan_mpi.commands.train_classifier import train_classifier
 
@@ -48,6 +49,7 @@ for command in (
     presets,
     train_classifier,
     jobscript,
+    supervise,
     doctor,
 ):
     cli.add_command(command)

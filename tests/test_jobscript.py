@@ -16,6 +16,7 @@ TOP = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden"
 TWO_NODES = ("--nodes", "2", "--time", "1:00:00", "--venv", "venv", "--mpi", "mpich")
 EIGHT = (*TWO_NODES, "--ranks-per-node", "8")
+CONTAINED = ("--time", "60", "--ranks-per-node", "8", "--container", "i", "--mpi", "mpich")
 RUN = ("--", "train", "--run-dir", "runs/mine")
 LAUNCH = {
     "slurm.sbatch": ("slurm", *EIGHT),
@@ -76,6 +77,15 @@ def test_a_script_with_everything(scheduler, tmp_path):
     path = tmp_path / "job"
     path.write_text(text)
     subprocess.run(["bash", "-n", path], check=True)
+
+
+@pytest.mark.parametrize("scheduler", OWN)
+def test_a_job_starts_a_training_again_if_it_is_asked_to(scheduler):
+    plain, again = (
+        script(scheduler, *EIGHT, *options, *RUN) for options in ((), ("--max-restarts", "3"))
+    )
+    (line,) = [line for line in plain.splitlines() if " train " in line]
+    assert again == plain.replace(line, f"gan-mpi supervise --max-restarts 3 -- {line}")
 
 
 # Options that each scheduler documents: sbatch(1); OpenPBS's qsub(1B); IBM Spectrum LSF 10.1, bsub;
@@ -218,6 +228,14 @@ BAD = {
     ),
     "blank": (("pbs", *EIGHT, "--account", "a b", *RUN), "would not read as one word"),
     "empty": (("slurm", *EIGHT, "--account", "", *RUN), "'--account': it is empty"),
+    "restarts in a container": (
+        ("slurm", *CONTAINED, "--max-restarts", "3", *RUN),
+        "--max-restarts wants gan-mpi beside the launcher, where --container has none",
+    ),
+    "restarts of a picture": (
+        ("slurm", *EIGHT, "--max-restarts", "3", "--", "sample", "RUN"),
+        "--max-restarts is for train, which goes on by itself",
+    ),
     "gpus": (
         ("flux", *EIGHT, "--gpus-per-node", "4", *RUN),
         "cannot be shared evenly by 8",

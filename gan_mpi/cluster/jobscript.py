@@ -32,7 +32,9 @@ def write_script(job: Job) -> str:
         lines.append("# shellcheck source=/dev/null")
         lines.append(f"source {shlex.quote(job.venv + '/bin/activate')}")
     lines += [f"export OMP_NUM_THREADS={job.cpus_per_rank}", ""]
-    lines += [f'{scheduler.launch(job)} {_program(job, scheduler.task)} "$@" &', "job=$!"]
+    starts = f"gan-mpi supervise --max-restarts {job.max_restarts} -- " * (job.max_restarts > 0)
+    launch = f"{starts}{scheduler.launch(job)}"
+    lines += [f'{launch} {_program(job, scheduler.task)} "$@" &', "job=$!"]
     lines.append(f"trap '{scheduler.forward}' USR1")
     is_early = '[ "$code" -eq 75 ]'
     if scheduler.cancels:

@@ -41,6 +41,7 @@ class Job:
     venv: str | None = None
     container: str | None = None
     directives: tuple[str, ...] = ()
+    max_restarts: int = 0  # of a training whose rank or node was lost, within the job
 
     def __post_init__(self) -> None:
         """Refuse what would stand in a script as something else.  Raises UserError."""

@@ -136,6 +136,13 @@ def _lacks(option: click.Parameter, value: object) -> str:
     ["mpich", "openmpi"],
     "Which MPI gan-mpi will use.  [default: the one that mpi4py finds here]",
 )
+@number_option(
+    "--max-restarts",
+    "Restarts within the job, by gan-mpi supervise, of a training whose rank or node was lost.",
+    minimum=0,
+    default=0,
+    show_default=False,
+)
 @click.option("--submit", is_flag=True, help="Hand the script to the scheduler.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_context
@@ -149,6 +156,13 @@ def jobscript(ctx: click.Context, submit: bool, **options: Any) -> int:
     _check_command(ctx, options["command"], SCHEDULERS[options["scheduler"]].task)
     if options["venv"] and options["container"]:
         raise click.UsageError("--venv and --container exclude each other; give one.")
+    if options["max_restarts"] and options["container"]:
+        raise click.UsageError(
+            "--max-restarts wants gan-mpi beside the launcher, where --container has none; leave "
+            "one out."
+        )
+    if options["max_restarts"] and options["command"][0] != "train":
+        raise click.UsageError("--max-restarts is for train, which goes on by itself.")
     options["mpi"] = options["mpi"] or _mpi_here()
     script = write_script(Job(**options))
     if not submit:

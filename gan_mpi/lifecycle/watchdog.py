@@ -18,6 +18,7 @@ from typing import Self, TypeVar
 import gan_mpi.mpi
 from gan_mpi.clock import HERE
 from gan_mpi.errors import UserError
+from gan_mpi.lifecycle.outcome import report
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.mpi.world import abort, has_threads
 from gan_mpi.runs.places import (
@@ -187,6 +188,7 @@ class Watchdog:
             places = within(GRACE, lambda: read_places(self._folder)) or [self._place()]
             said = verdict(places, reported)
             within(GRACE, lambda: self._keep(f"hung: {said}"))
+            within(GRACE, lambda: report(HUNG))
             sys.stderr.write(
                 f"Error: {said}. Nothing moved for {self._timeout:g} s (--hang-timeout); what each "
                 f"rank did is in {self._folder}. The last checkpoint is kept.\n"
