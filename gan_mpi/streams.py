@@ -12,6 +12,7 @@ from enum import IntEnum
 import numpy as np
 
 WORDS_PER_BLOCK = 4
+ROLLBACK = 0x9E3779B97F4A7C15  # 2**64 over the golden ratio: far from every other seed
 
 
 class Purpose(IntEnum):
@@ -42,6 +43,11 @@ class Purpose(IntEnum):
     SPLIT = 23
     BOOTSTRAP_REAL = 24
     BOOTSTRAP_FAKE = 25
+
+
+def seed_after(seed: int, rollbacks: int) -> int:
+    """Return the seed of a run's streams once it has gone back so often, 0 <= seed < 2**64."""
+    return (seed + rollbacks * ROLLBACK) % 2**64
 
 
 def random_words(seed: int, purpose: Purpose, start: int, stop: int, width: int) -> np.ndarray:

@@ -20,6 +20,7 @@ TURN = ("d_steps", "g_steps", "first", "g_latents")  # options of --schedule ste
 # What sites cannot have, and why.
 NOT_BY_SITES = {
     "explain": "it shows how gradients are summed, and --average weights sums none",
+    "on_nan": "it takes all ranks back at once, and with --average weights a site diverges alone",
     "overlap": "it hides sums of gradients, and --average weights sums none",
     "graphs": "it is for one rank, and --average weights for several",
     "cuda_aware": "it is for sums of gradients, and --average weights sums none",

@@ -171,6 +171,13 @@ class RunConfig:
         "Evaluation",
         "End with exit code 76 when the generator draws always the same, or loses most classes.",
     )
+    on_nan: str = setting(
+        "stop",
+        "Running",
+        "What follows a loss, gradient or weight that is not finite: exit code 76, or rollback: to "
+        "the last checkpoint, and on with other random numbers, three times at most.",
+        choices=("stop", "rollback"),
+    )
     log_format: str = setting(
         "plain",
         "Running",

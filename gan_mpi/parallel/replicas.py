@@ -108,6 +108,21 @@ def check_replicas(comm: Communicator, **networks: nn.Module) -> None:
         comm.alike(lambda: _name_the_first(names, everyone, kinds))
 
 
+def not_finite(comm: Communicator, **networks: nn.Module) -> str:
+    """Name the first tensor of the first rank that is not finite, "" if all are.  Collective."""
+    mine = next(
+        (
+            f"{player}.{name}"
+            for player, network in networks.items()
+            for name, tensor in network.state_dict().items()
+            if not tensor.isfinite().all()
+        ),
+        "",
+    )
+    found = [f"{name} of rank {rank}" for rank, name in enumerate(comm.allgather(mine)) if name]
+    return found[0] if found else ""
+
+
 def check_finite(comm: Communicator, **networks: nn.Module) -> None:
     """Raise UserError, naming the tensor, unless networks that are alike are finite."""
     for player, network in networks.items():

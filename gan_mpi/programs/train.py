@@ -1,5 +1,7 @@
 """The training loop, from the first step to the last, whatever the number of ranks."""
 
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from gan_mpi.cluster.deadline import End, job_name
@@ -8,12 +10,14 @@ from gan_mpi.cluster.facts import require_agreement
 from gan_mpi.cluster.memory import keep_freed_memory, return_freed_memory
 from gan_mpi.config.given import Given, text_of
 from gan_mpi.config.running import RunConfig
+from gan_mpi.errors import DIVERGED, UserError
 from gan_mpi.evaluation.reference import Reference, Wanted, make_reference
 from gan_mpi.lifecycle.injection import Injection
 from gan_mpi.lifecycle.phases import Phases
 from gan_mpi.lifecycle.stopping import Lookout, StopRequest
 from gan_mpi.lifecycle.watchdog import Watchdog
 from gan_mpi.mpi.comm import Communicator
+from gan_mpi.parallel.replicas import not_finite
 from gan_mpi.recording.board import check_installed
 from gan_mpi.recording.gallery import about_grid
 from gan_mpi.recording.journal import Journal
@@ -28,6 +32,7 @@ from gan_mpi.training.run import Ranks, Run
 from gan_mpi.training.start import Start, find_start
 
 DONE, STOPPED, COLLAPSED = 0, 75, 76  # exit codes
+ROLLBACKS = 3  # of a run, at most
 RANKS: dict[str, type[Replicas] | type[Sites]] = {"gradients": Replicas, "weights": Sites}
 
 
@@ -45,7 +50,22 @@ def train(
     exit code 76 if the losses diverge.
     """
     with Claim(job_name() or "", lambda: stop.requested) as claim:
-        return _train(comm, given, stop, phases or Phases(), end, claim)
+        ended = _train(comm, given, stop, phases or Phases(), end, claim)
+        while ended.rollbacks:
+            again = {name: value for name, value in given.items() if name != "outdir"}
+            again["run_dir"] = ended.run_dir
+            claim.release()
+            ended = _train(comm, again, stop, Phases(time.time()), end, claim, ended.rollbacks)
+        return ended.code
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How training ended: with an exit code, or to go back to a checkpoint of a run once more."""
+
+    code: int
+    run_dir: str = ""
+    rollbacks: int = 0  # with this one
 
 
 def _train(
@@ -55,23 +75,43 @@ def _train(
     phases: Phases,
     end: End | None,
     claim: Claim,
-) -> int:
+    rollbacks: int = 0,
+) -> Ended:
     """Train with root's claim on the run directory.  Collective."""
-    start, options, log = _prepare(comm, given, phases, claim)
+    start, options, log = _prepare(comm, given, phases, claim, rollbacks)
     if start.finished is not None:
         comm.on_root(lambda: mend_description(start, options))
         log.line(start.finished)
-        return DONE
+        return Ended(DONE)
     asked, steps = None if start.saved else options.inject, start.config.steps
     injection = comm.alike(lambda: Injection.of(asked, comm.rank, comm.world_size, steps))
     ranks: Ranks = RANKS[start.config.average](comm, start)
     run, reference = _open(comm, ranks, start, options, log, stop, phases, claim)
     journal = Journal(run, Monitor(run, reference))
-    with _watch(run, comm.on_root(lambda: claim.number)), journal:
-        _write_first(journal, start, phases)
-        _advance(run, ranks, journal, end, injection)
-        journal.finish()
-    return _leave(run)
+    try:
+        with _watch(run, comm.on_root(lambda: claim.number)), journal:
+            _write_first(journal, start, phases)
+            _advance(run, ranks, journal, end, injection)
+            journal.finish()
+    except UserError as error:
+        if error.exit_code != DIVERGED or not error.on_all_ranks:
+            raise
+        return _roll_back(run, journal, error, start.rollbacks)
+    return Ended(_leave(run))
+
+
+def _roll_back(run: Run, journal: Journal, error: UserError, rollbacks: int) -> Ended:
+    """Let a run that has diverged go back to its last checkpoint, if it may once more.
+
+    Raises the error, which then names the first weight that is not finite, if not.  Collective.
+    """
+    if where := not_finite(run.comm, **run.state.networks):
+        error = error.retold(f"{error} {where} is not finite.", DIVERGED)
+    if run.options.on_nan == "stop" or rollbacks == ROLLBACKS:
+        raise error
+    journal.roll_back(error, rollbacks + 1, ROLLBACKS)
+    run.comm.close()
+    return Ended(DIVERGED, str(run.directory), rollbacks + 1)
 
 
 def _watch(run: Run, number: int) -> Watchdog:
@@ -107,7 +147,7 @@ def _advance(
 
 
 def _prepare(
-    comm: Communicator, given: Given, phases: Phases, claim: Claim
+    comm: Communicator, given: Given, phases: Phases, claim: Claim, rollbacks: int
 ) -> tuple[Start, RunConfig, Log]:
     """Return how the run starts, where it runs, and what speaks for it.  Collective.
 
@@ -117,7 +157,7 @@ def _prepare(
     comm.barrier()
     require_agreement(comm)
     comm.on_root(lambda: _claim_named(claim, given))
-    start = comm.on_root(lambda: find_start(given))
+    start = comm.on_root(lambda: find_start(given, rollbacks))
     options = comm.alike(lambda: start.options(given))
     log = Log(comm.is_root, options.quiet)
     for warning in start.warnings:

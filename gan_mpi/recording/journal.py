@@ -9,7 +9,7 @@ from typing import Self, cast
 
 from gan_mpi.clock import between
 from gan_mpi.cluster.cards import Meter, energy
-from gan_mpi.errors import CannotWrite
+from gan_mpi.errors import CannotWrite, UserError
 from gan_mpi.files import append_line, keep_lines, write_kept_lines
 from gan_mpi.lifecycle.phases import Phases
 from gan_mpi.parallel.replicas import check_finite, check_replicas
@@ -240,6 +240,16 @@ class Journal:
         """Draw the first of the data as the run sees them, if it may, on root.  Collective."""
         if self.run.state.shows_reals:
             self.run.comm.on_root(self.gallery.reals)
+
+    def roll_back(self, error: UserError, number: int, most: int) -> None:
+        """Say that the run goes back to its last checkpoint, for the time `number`.  Collective."""
+        run = self.run
+        run.log.warning(
+            f"{error} The run goes back to its last checkpoint, and on with other random numbers "
+            f"({number} of {most} times)."
+        )
+        run.comm.on_root(lambda: self.history.update("rolled back"))
+        self.board.close()
 
     def finish(self) -> None:
         """Save, draw the curves, and say what there is and what can be done next.  Collective."""

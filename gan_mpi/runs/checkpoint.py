@@ -112,6 +112,7 @@ class Checkpoint(SavedSite, total=False):
     sites: list[SavedSite]
     block_momentum: SavedMomentum | None
     kernels: SavedKernels
+    rollbacks: Count  # if there were any
 
 
 def save_checkpoint(run_dir: Path, step: int, content: Checkpoint, best: int | None = None) -> Path:

@@ -72,6 +72,7 @@ class Claim:
         """
         if self._path is not None:
             return
+        self._done.clear()
         self._made_folder = not run_dir.exists()
         self._folder = make_named(run_dir, option)
         try:

@@ -1,7 +1,7 @@
 """The two players and the state that a run starts from."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from gan_mpi.parallel.linear import compute_linear
 from gan_mpi.parallel.replicas import broadcast_network
 from gan_mpi.runs.checkpoint import OTHER_NETWORKS, Checkpoint, unusable
 from gan_mpi.runs.record import DataRecord
+from gan_mpi.streams import seed_after
 from gan_mpi.training.fit import fits_state, listed, transfer
 from gan_mpi.training.start import Start
 from gan_mpi.training.state import RunState
@@ -70,8 +71,10 @@ def build_with_labels(
     """
     config = start.config
     data = _describe(start, dataset, labels)
-    built = build_game(comm, config, dataset.shape, device, known)
+    drawn = replace(config, seed=seed_after(config.seed, start.rollbacks))
+    built = build_game(comm, drawn, dataset.shape, device, known)
     state = RunState(config, data, built.game, built.ema, built.replay, linear=start.linear)
+    state.rollbacks = start.rollbacks
     compute_linear([state.game.G.network, state.game.D.network], start.linear)
     if start.micro_batch is not None:
         _require_no_statistics(built.game)

@@ -82,7 +82,7 @@ class Feed:
         `parts` are the places in the global batch of this rank's share, lo .. hi, of at most
         `micro_batch` each; `all_in_parts` says that every rank has several.
         """
-        self.config, self.generator, self.device = state.config, state.game.G.network, device
+        self.config, self.generator, self.device = state.draws, state.game.G.network, device
         self.dtype, self.own = DTYPES[state.config.precision], own
         self.images = dataset.images
         is_large = map_of(self.images) is not None and self.images.nbytes >= LARGE
@@ -91,7 +91,7 @@ class Feed:
         self.kept = keep_on(device, self.images, room)
         self.label_counts = state.data.label_counts
         self.labels = dataset.labels if self.label_counts else None
-        self.order = DataOrder(state.config.seed, len(dataset.images))
+        self.order = DataOrder(self.config.seed, len(dataset.images))
         self.lo, self.hi = shard(state.config.batch, comm.rank, comm.world_size)
         least = state.config.batch // comm.world_size  # images of a rank
         self.all_in_parts = micro_batch is not None and least > micro_batch

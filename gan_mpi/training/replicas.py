@@ -68,6 +68,8 @@ class Replicas:
                 f"shares pass through the networks in parts of at most {self.start.micro_batch} "
                 "images, whose sums are added."
             )
+        if self.start.rollbacks:
+            lines.append(f"random numbers are those after {self.start.rollbacks} rollback(s).")
         lines += self.start.about_linear if self.device.type == "cpu" else []
         lines += self.supply.feed.about()
         overlap = self.supply.overlap

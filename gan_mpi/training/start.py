@@ -51,6 +51,7 @@ class Start:
     graphs: bool = False  # whether a device does each step as one
     cuda_aware: bool = False  # whether MPI reads memory of devices
     explains: bool = False
+    rollbacks: int = 0  # how often the run has gone back to a checkpoint, to draw other numbers
     linear: str = MKL  # the library that computes linear layers, as root's processor has it
     linear_here: str = MKL  # that of a run which begins now
 
@@ -96,10 +97,11 @@ class Start:
         )
 
 
-def find_start(given: Given) -> Start:
+def find_start(given: Given, rollbacks: int = 0) -> Start:
     """Return how the options given start a run: anew, or from the newest checkpoint.
 
-    Raises UserError if they contradict the checkpoint, or if there should be one and is none.
+    `rollbacks` are those that the checkpoint may not know of yet.  Raises UserError if the options
+    contradict it, or if there should be one and is none.
     """
     start = _find(given)
     if "outdir" in given and start.run_dir is not None:
@@ -109,6 +111,7 @@ def find_start(given: Given) -> Start:
     kept = here if start.saved is None else start.saved.get("kernels", {}).get("linear", MKL)
     return replace(
         start,
+        rollbacks=max(rollbacks, start.saved.get("rollbacks", 0) if start.saved else 0),
         linear=kept,
         linear_here=here,
         micro_batch=number_of(given, "micro_batch"),

@@ -1,7 +1,7 @@
 """Everything that decides the future of a run, and so everything that a checkpoint holds."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Protocol
 
 from torch import nn
@@ -19,6 +19,7 @@ from gan_mpi.mpi.comm import Communicator
 from gan_mpi.networks.generator import Generator
 from gan_mpi.runs.checkpoint import Checkpoint
 from gan_mpi.runs.record import DataRecord
+from gan_mpi.streams import seed_after
 from gan_mpi.training.books import Books
 from gan_mpi.training.progress import Progress, Window
 
@@ -96,9 +97,15 @@ class RunState:
     balance: Balance = field(default_factory=Balance)
     round_figures: Mapping[str, object] = field(default_factory=dict)
     linear: str = MKL  # the library that computes linear layers
+    rollbacks: int = 0  # how often the run went back to a checkpoint
 
     def __post_init__(self) -> None:
         self.books = Books(self.host)
+
+    @property
+    def draws(self) -> TrainConfig:
+        """The configuration with the seed that streams have after the rollbacks."""
+        return replace(self.config, seed=seed_after(self.config.seed, self.rollbacks))
 
     @property
     def is_steady(self) -> bool:
@@ -173,6 +180,8 @@ class RunState:
             content["G_ema"] = self.ema.to_dict()
         if self.replay is not None:
             content["replay"] = self.replay.gather(comm)
+        if self.rollbacks:
+            content["rollbacks"] = self.rollbacks
         if self.linear == ONEDNN:
             content["kernels"] = {"linear": "onednn"}
         return content
