@@ -47,7 +47,8 @@ def _fail(error: BaseException) -> int:
 
     sys.stderr.write(f"Rank {launcher.rank()} on {platform.node()} ends the job:\n")
     _show(error)
-    report(code)
+    if not type(error).__module__.startswith("mpi4py"):  # whose errors are of ranks that are gone
+        report(code)
     abort(code)
     return code
 

@@ -24,8 +24,8 @@ class UserError(Exception):
         return other
 
 
-class CannotWrite(UserError):
-    """The operating system refused to write a file: it is full, say, which may pass."""
+class Refused(UserError):
+    """The operating system refused a file: there is no room for it, say, which may pass."""
 
 
 def printable(text: str) -> str:

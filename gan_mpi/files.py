@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from gan_mpi.clock import HERE
-from gan_mpi.errors import CannotWrite, UserError, reason
+from gan_mpi.errors import Refused, UserError, reason
 
 GZIP = b"\x1f\x8b"  # how such a file begins, whatever its name ends with
 AT_ONCE = 1 << 20  # bytes
@@ -74,7 +74,7 @@ def keep_lines(folder: Path) -> None:
 
 
 def write_kept_lines(folder: Path) -> None:
-    """Append what was kept in a folder, and keep no more.  Raises CannotWrite."""
+    """Append what was kept in a folder, and keep no more.  Raises Refused."""
     for path, lines in _waiting.pop(folder.resolve(), {}).items():
         if lines:
             _append(path, lines)
@@ -83,7 +83,7 @@ def write_kept_lines(folder: Path) -> None:
 def write_aside(path: Path, data: bytes) -> None:
     """Write a file beside its place, sync it, and rename it; several processes may do so.
 
-    Raises CannotWrite, naming the file, if the operating system refuses.
+    Raises Refused, naming the file, if the operating system refuses.
     """
     write_by(path, lambda file: file.write(data))
 
@@ -100,13 +100,13 @@ def write_by(path: Path, write: Callable[[IO[bytes]], object]) -> None:
                 os.fsync(file.fileno())
             _ask_guard(path.parent)
             os.replace(aside, path)
-        except (OSError, UserError):
+        except BaseException:
             with suppress(OSError):
                 aside.unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
     except OSError as error:
-        raise CannotWrite(f"cannot write {path}: {reason(error)}.") from None
+        raise Refused(f"cannot write {path}: {reason(error)}.") from None
     HERE.move()
 
 
@@ -147,13 +147,13 @@ def cache_folder() -> Path | None:
 def append_line(path: Path, text: str) -> None:
     """Append a line in one write, on a line of its own after a crash too.
 
-    Raises CannotWrite, unless lines are kept in this folder: then it goes with the next one.
+    Raises Refused, unless lines are kept in this folder: then it goes with the next one.
     """
     kept = _waiting.get(path.parent.resolve(), {})
     lines = kept.pop(path, b"") + text.encode(errors="backslashreplace") + b"\n"
     try:
         _append(path, lines)
-    except CannotWrite:
+    except Refused:
         if path.parent.resolve() not in _waiting:
             raise
         kept[path] = lines
@@ -161,7 +161,7 @@ def append_line(path: Path, text: str) -> None:
 
 
 def _append(path: Path, lines: bytes) -> None:
-    """Append lines, all of them or none.  Raises CannotWrite."""
+    """Append lines, all of them or none.  Raises Refused."""
     _ask_guard(path.parent)
     try:
         with path.open("ab+", buffering=0) as file:
@@ -177,16 +177,16 @@ def _append(path: Path, lines: bytes) -> None:
                     file.truncate(before)
                 raise
     except OSError as error:
-        raise CannotWrite(f"cannot write {path}: {reason(error)}.") from None
+        raise Refused(f"cannot write {path}: {reason(error)}.") from None
 
 
 def remove(path: Path) -> None:
-    """Remove a file, if it is there.  Raises CannotWrite."""
+    """Remove a file, if it is there.  Raises Refused."""
     _ask_guard(path.parent)
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        raise CannotWrite(f"cannot remove {path}: {reason(error)}.") from None
+        raise Refused(f"cannot remove {path}: {reason(error)}.") from None
 
 
 def sweep(folder: Path) -> None:

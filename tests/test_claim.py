@@ -135,19 +135,18 @@ def test_a_holder_whose_number_was_taken_changes_nothing(tmp_path):
     holder = Claim()
     holder.take(tmp_path)
     (tmp_path / "old").write_text("old")
-    (tmp_path / "claim-000001.json").unlink()  # as the next one does
+    (tmp_path / "claim-000001.json").rename(tmp_path / "claim-000002.json")  # by the next one
     for change in (
         lambda: files.write_aside(tmp_path / "old", b"new"),
         lambda: files.append_line(tmp_path / "old", "new"),
         lambda: files.remove(tmp_path / "old"),
         lambda: files.sweep(tmp_path),
     ):
-        holder._path = tmp_path / "claim-000001.json"
         with pytest.raises(UserError, match="another start has taken"):
             change()
     holder.release()
     assert (tmp_path / "old").read_text() == "old"
-    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["claim-000002.json", "old"]
 
 
 def test_a_start_that_fails_leaves_no_folder_of_its_own(gan_mpi, tmp_path):

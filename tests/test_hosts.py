@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from test_claim import QUICK, trains, wait_for
 from test_resume import apart, last_state
 
 import gan_mpi
+from gan_mpi.runs.places import last_word
 from gan_mpi.runs.segments import read_segments
 
 pytestmark = pytest.mark.cluster
@@ -161,6 +163,37 @@ def test_training_over_ssh_is_training_on_one_host(hosts, on_one_rank, mnist, tm
 
 def weights(state, player):
     return sum(value.numel() for name, value in state.items() if name.startswith(f".{player}."))
+
+
+def test_a_link_that_is_down_is_named_and_ends_the_job(hosts, tmp_path):
+    """Both hosts see the run directory, and MPI waits for ever."""
+    (tmp_path / "hosts.txt").write_text("h1\nh2\n")
+    options = (
+        "--glyphs",
+        "64",
+        "--batch",
+        "16",
+        "--steps",
+        "100000",
+        "--run-dir",
+        tmp_path / "run",
+    )
+    job = ThreadPoolExecutor().submit(
+        lambda: hosts.call(LAUNCH, *options, "--hang-timeout", "4", folder=tmp_path, RANKS="2")
+    )
+    wait_for(lambda: trains(tmp_path / "run"))
+    cluster_script("hosts.sh", "link", hosts.base, "h2", "down")
+    began = time.monotonic()
+    try:
+        wait_for(lambda: last_word(tmp_path / "run"))
+        said_after = time.monotonic() - began
+        done = job.result(30)
+    finally:
+        cluster_script("hosts.sh", "link", hosts.base, "h2", "up")
+    print(f"named after {said_after:.1f} s, ended after {time.monotonic() - began:.1f} s")
+    assert "the network between h1 and h2 may be down" in done.stderr, done.stderr
+    assert done.returncode == 77
+    assert said_after < 4 + 5
 
 
 def test_doctor_finds_nothing_on_sound_hosts(hosts, tmp_path):

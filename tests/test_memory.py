@@ -100,3 +100,18 @@ def test_a_large_block_has_huge_pages():
 def test_nothing_is_reserved_where_that_counts(limit):
     _, reserved = figures(HUGE_PAGES, before=f"ulimit {limit}")
     assert reserved < 1_000_000
+
+
+PYTHONS = [sys.executable, *({"/usr/bin/python3"} - {sys.executable})]
+
+
+@pytest.mark.parametrize("python", [each for each in PYTHONS if Path(each).exists()])
+def test_the_malloc_in_use_is_known_in_any_python(python):
+    """Debian's is at a fixed address, and so is what it says malloc is."""
+    program = (
+        "import platform; from gan_mpi.cluster.memory import keep_freed_memory;"
+        "print(keep_freed_memory(), platform.libc_ver()[0])"
+    )
+    path = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    said = subprocess.check_output([python, "-c", program], env=environment() | path, text=True)
+    assert said.split() in (["True", "glibc"], ["False", "musl"])

@@ -197,7 +197,7 @@ def test_the_next_batch_is_read_while_this_one_is_trained_on(tmp_path, monkeypat
     config.steps, config.images_per_step = 10, 6
     game = SimpleNamespace(G=SimpleNamespace(network=None), draws=())
     data = SimpleNamespace(label_counts=None)
-    state = SimpleNamespace(config=config, game=game, data=data, host=Host())
+    state = SimpleNamespace(config=config, draws=config, game=game, data=data, host=Host())
     asked, taken = [], []
     monkeypatch.setattr(feed, "read_ahead", lambda images, rows: asked.append(rows.tolist()))
     monkeypatch.setattr(

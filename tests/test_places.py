@@ -20,7 +20,6 @@ from gan_mpi.runs.places import (
     places_in,
     read_place,
     read_places,
-    remove_pages,
     verdict,
     write_place,
 )
@@ -122,8 +121,11 @@ def test_a_page_says_what_came_after_the_place(tmp_path):
         folder.mkdir(parents=True)
         write_place(folder, told)
         assert "in batch norm sums of D update 5 (step 3)" in end_of(tmp_path)
-        remove_pages(folder, [0])
-        assert by_page(folder, told) == told
+        page.path.write_bytes(b"")
+        assert by_page(folder, told) == told, "as where there was no room for it"
+        other, later = Page(folder, 1), Page(folder_of(tmp_path, 2), 0)
+        assert later.path.exists() and not (page.path.exists() or other.path.exists())
+        later.remove()
     finally:
         page.remove()
 
@@ -142,3 +144,13 @@ def test_of_killed_ranks_that_is_named_first_which_did_not_wait(tmp_path):
     for each in (place(0), place(1, phase="backward", waits=False), place(2)):
         write_place(folder, each)
     assert end_of(tmp_path).startswith("ended without a word: last heard of rank 1 on n1")
+
+
+def test_where_memory_is_full_no_page_is_left(tmp_path, monkeypatch):
+    def no_room(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(places, "NODE", tmp_path)
+    monkeypatch.setattr(places.os, "pwrite", no_room)
+    assert Page(folder_of(tmp_path / "run", 1), 0).memory is None
+    assert not [*tmp_path.iterdir()]

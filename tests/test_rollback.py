@@ -5,7 +5,7 @@ import pytest
 from test_resume import apart, assert_same_bits, last_state
 
 from gan_mpi.runs import checkpoint
-from gan_mpi.runs.segments import read_segments
+from gan_mpi.runs.segments import read_segments, rollbacks_to
 from gan_mpi.streams import Purpose, seed_after, uniforms
 
 TRAIN = ("train", "--glyphs", 50, "--batch", 30, "--checkpoint-every", 4, "--precision", "fp64")
@@ -61,6 +61,19 @@ def test_ranks_and_resumes_agree_on_what_follows(gan_mpi, tmp_path):
     assert_same_bits(three, stopped)
 
 
+def test_a_rollback_is_known_though_no_checkpoint_knows_of_it():
+    def starts(*of):
+        return [{"first_step": first, "state": state} for first, state in of]
+
+    back, lost = "rolled back", "lost"
+    assert rollbacks_to([], 0) == rollbacks_to(starts((1, lost)), 0) == 0
+    assert rollbacks_to(starts((1, back)), 4) == 1, "this start is the one that went back"
+    assert rollbacks_to(starts((1, back), (5, lost)), 4) == 1
+    assert rollbacks_to(starts((1, back), (5, back), (5, lost)), 4) == 2
+    assert rollbacks_to(starts((1, back), (5, lost)), 8) == 0, "which knows of it"
+    assert rollbacks_to(starts((1, back), (5, back), (9, lost)), 8) == 1
+
+
 AT_STEP_6 = """
 import torch
 from gan_mpi.training.turn import Turn
@@ -78,6 +91,7 @@ finally:
 """
 
 
+@pytest.mark.slow
 def test_it_goes_back_three_times_at_most(gan_mpi, tmp_path):
     options = (*TRAIN, "--steps", 10, "--run-dir", "run", *BACK)
     done = gan_mpi(*options, size=2, code=AT_STEP_6)

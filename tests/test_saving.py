@@ -1,5 +1,7 @@
 """Checkpoints are written behind the loop, one at a time, and one that fails is tried again."""
 
+import math
+import random
 import subprocess
 import threading
 import time
@@ -10,12 +12,15 @@ from conftest import MAIN
 from test_resume import assert_same_bits, last_state
 
 from gan_mpi import files
-from gan_mpi.errors import CannotWrite, UserError
+from gan_mpi.errors import Refused, UserError
 from gan_mpi.recording import saving
 from gan_mpi.recording.saving import Copies, Saver
 from gan_mpi.runs import checkpoint
+from gan_mpi.runs.claim import Claim
 from gan_mpi.runs.directory import list_checkpoints
+from gan_mpi.runs.places import by_page, folder_of, read_places
 from gan_mpi.runs.stats import read_stats
+from gan_mpi.training.run import Saves, best_interval
 
 
 @pytest.fixture
@@ -28,7 +33,7 @@ def saver(warned, retries=2, saved=True):
 
 
 def refuse(content):
-    raise CannotWrite("cannot write here: No space left on device.")
+    raise Refused("cannot write here: No space left on device.")
 
 
 def test_what_is_written_is_what_there_was_when_it_began(warned):
@@ -97,7 +102,7 @@ def test_a_save_that_fails_is_said_and_the_next_is_tried(warned, monkeypatch):
         saves.begin({}, refuse)
         saves.wait()
     saves.begin({}, refuse)
-    with pytest.raises(CannotWrite, match="No space left"):
+    with pytest.raises(Refused, match="No space left"):
         saves.wait()
 
 
@@ -129,7 +134,7 @@ def test_the_last_is_tried_again_until_it_is_there_or_too_often(warned, monkeypa
     assert len(tries) == 3 and len(warned) == 2
     assert "It is tried again after" in warned[0]
     saves.begin({}, refuse)
-    with pytest.raises(CannotWrite):
+    with pytest.raises(Refused):
         saves.insist()
     assert len(warned) == 5
 
@@ -137,7 +142,7 @@ def test_the_last_is_tried_again_until_it_is_there_or_too_often(warned, monkeypa
 def test_the_first_of_a_run_must_be_there(warned):
     saves = saver(warned, saved=False)
     saves.begin({}, refuse)
-    with pytest.raises(CannotWrite):
+    with pytest.raises(Refused):
         saves.wait()
     assert warned == []
 
@@ -169,10 +174,77 @@ def test_lines_wait_for_room(tmp_path, monkeypatch):
     path.rename(full)
     path.mkdir()
     files.append_line(path, "five")
-    with pytest.raises(CannotWrite, match=f"cannot write {path}: Is a directory"):
+    with pytest.raises(Refused, match=f"cannot write {path}: Is a directory"):
         files.write_kept_lines(tmp_path)
-    with pytest.raises(CannotWrite):
+    with pytest.raises(Refused):
         files.append_line(path, "six")
+
+
+def test_lines_wait_for_rights_and_for_a_folder_that_is_away(tmp_path, monkeypatch):
+    """What holds the run is looked for before each change, and may be out of reach too."""
+    run, away = tmp_path / "run", tmp_path / "away"
+    with Claim() as claim:
+        claim.take(run)
+        files.keep_lines(run)
+        files.append_line(run / "lines", "one")
+        run.rename(away)
+        run.mkdir()  # where it was mounted
+        files.append_line(run / "lines", "two")
+        with pytest.raises(Refused, match="run is not there any more, or empty"):
+            files.write_aside(run / "file", b"")
+        run.rmdir()
+        with pytest.raises(Refused):
+            files.write_aside(run / "file", b"")
+        away.rename(run)
+        monkeypatch.setattr(type(run), "open", denied := Denied())
+        files.append_line(run / "lines", "three")
+        with pytest.raises(Refused, match="Permission denied"):
+            claim.check()
+        assert denied.asked
+        monkeypatch.undo()
+        files.append_line(run / "lines", "four")
+    assert (run / "lines").read_text().split() == ["one", "two", "three", "four"]
+    files.write_kept_lines(run)
+
+
+class Denied:
+    """What opens no file."""
+
+    asked = False
+
+    def __call__(self, *_, **__):
+        self.asked = True
+        raise PermissionError(13, "Permission denied")
+
+
+def test_a_start_that_lost_its_run_changes_nothing_from_then_on(tmp_path):
+    run = tmp_path / "run"
+    with pytest.raises(UserError), Claim() as claim:
+        claim.take(run)
+        files.keep_lines(run)
+        (run / "claim-000001.json").rename(run / "claim-000002.json")
+        for _ in range(3):
+            with pytest.raises(UserError, match="another start has taken"):
+                claim.check()
+        files.append_line(run / "lines", "of another")
+    assert not (run / "lines").exists()
+    files.write_kept_lines(run)
+
+
+def test_a_disk_that_fills_up_within_a_checkpoint_refuses_it(tmp_path):
+    """Torch ends its archive all the same, and then complains of that."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root may mount a small disk")
+    try:
+        tensors = {str(number): torch.zeros(250_000) for number in range(6)}
+        with pytest.raises(Refused, match="No space left on device"):
+            checkpoint.write_checkpoint(disk, 3, {"G": tensors})
+        assert not [*disk.iterdir()]
+    finally:
+        subprocess.run(["umount", disk], check=True)
 
 
 TRAIN = ("train", "--glyphs", 50, "--batch", 30, "--run-dir", "run")
@@ -252,3 +324,85 @@ def test_training_goes_on_beside_a_full_disk_and_saves_once_there_is_room(start,
         subprocess.run(["umount", "-l", disk], check=True)
     gan_mpi(*TRAIN[:-1], "undisturbed", "--steps", stopped[".progress.step"], size=2)
     assert_same_bits(stopped, trained(tmp_path / "undisturbed"))
+
+
+def test_how_often_loses_least():
+    """Of all intervals, by the expected time that one second of work takes (Daly, equation 13)."""
+    for cost, mtbf in ((0.1, 3600.0), (5.0, 3600.0), (60.0, 600.0)):
+
+        def wall(interval, cost=cost, mtbf=mtbf):
+            return mtbf * math.expm1((interval + cost) / mtbf) / interval
+
+        found = best_interval(cost, mtbf)
+        best = min((found * n / 100 for n in range(20, 500)), key=wall)
+        assert found == pytest.approx(best, rel=0.04), (cost, mtbf)
+    assert best_interval(10.0, 4.0) == 4.0
+
+
+def test_when_checkpoints_are_due():
+    saves = Saves(4, 2)
+    assert not saves.by_cost
+    assert [step for step in range(3, 13) if saves.is_due(step - 1, step)] == [4, 8, 12]
+    saves = Saves("auto", 20)
+    assert saves.by_cost
+    assert [step for step in range(21, 33) if saves.is_due(step - 1, step)] == [30, 31, 32]
+    saves.plan(30, 5)
+    assert [step for step in range(31, 37) if saves.is_due(step - 1, step)] == [35, 36]
+    assert saves.is_due(28, 36), "a round of sites is several steps"
+    saves.plan(36, 0)
+    assert not saves.is_due(35, 36) and saves.is_due(36, 37)
+
+
+@pytest.mark.slow
+def test_a_run_saves_by_what_checkpoints_cost(gan_mpi, tmp_path):
+    options = ("--steps", 60, "--checkpoint-every", "auto", "--keep", "all")
+    done = gan_mpi(*TRAIN, *options, "--mtbf", 1e-4, size=2)
+    assert done.returncode == 0, done.stderr
+    steps = [step for step, _ in list_checkpoints(tmp_path / "run")][::-1]
+    assert steps[:2] == [0, 10] and steps[-1] == 60 and len(steps) > 4
+    (tmp_path / "run").rename(tmp_path / "often")
+    assert gan_mpi(*TRAIN, *options, size=2).returncode == 0
+    assert [step for step, _ in list_checkpoints(tmp_path / "run")] == [60, 10, 0]
+    assert_same_bits(last_state(tmp_path / "run"), last_state(tmp_path / "often"))
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (("--checkpoint-every", "often"), "'often' is neither a whole number nor auto."),
+        (("--checkpoint-every", 0), "0 is not in the range x>=1."),
+        (("--mtbf", 3), "it is for --checkpoint-every auto, which was not given."),
+        (("--checkpoint-every", "auto", "--mtbf", 0), "0.0 is not in the range x>0"),
+    ],
+)
+def test_what_is_no_interval_is_refused(gan_mpi, options, why):
+    done = gan_mpi(*TRAIN, *options)
+    assert done.returncode == 2 and why in done.stderr
+
+
+@pytest.mark.launch
+@pytest.mark.long
+def test_a_hundred_kills_at_random_moments_lose_no_save_but_the_last(start, tmp_path):
+    """Of a run that saves at every step; each start goes on from what the one before left."""
+    run, rng, lost = tmp_path / "run", random.Random(0), []
+    for number in range(1, 101):
+        options = ("--steps", 10**6, "--checkpoint-every", 1)
+        process = start(*TRAIN, *options, fresh=True, OMP_NUM_THREADS="1")
+        folder, until = folder_of(run, number), time.monotonic() + 60
+        while not any(place.updates > 3 for place in exact_places(folder)):
+            assert time.monotonic() < until and process.poll() is None
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0.0, 0.5))
+        process.kill()
+        process.communicate()
+        (place,) = exact_places(folder)
+        saved = checkpoint.newest_valid(run, pytest.fail)[1]["progress"]["step"]
+        assert saved >= place.step - 2, f"start {number} was in {place.where}"
+        lost.append(place.step - 1 - saved)
+        for picture in run.glob("fakes-*.png"):
+            picture.unlink()
+    print(f"steps lost: { ({n: lost.count(n) for n in sorted({*lost})}) }; of {saved} in all")
+
+
+def exact_places(folder):
+    return [by_page(folder, place) for place in read_places(folder)]

@@ -101,6 +101,18 @@ def test_a_job_that_never_began_is_not_tried_again(supervise):
         supervise("nothing")
 
 
+def test_a_restart_that_fails_at_once_is_one_of_several(supervise):
+    code, said = supervise("kill", "nothing", "nothing", "0")
+    assert code == 0 and len(said) == 3
+    assert said[1].startswith("the job ended with 255; restart 2 of 3")
+
+
+@pytest.mark.parametrize("code", [2, 64, 75, 76])
+def test_ranks_that_were_not_told_of_the_file_end_with_their_code(supervise, code):
+    assert supervise(f"lost{code}") == (code, [])
+    assert supervise("lost77", "lost1", "0")[0] == 0
+
+
 def test_a_rank_that_is_lost_after_the_end_changes_nothing(supervise):
     assert supervise("late") == (0, [])
 
@@ -180,6 +192,25 @@ def test_a_stop_is_handed_on(start, tmp_path):
     out, err = process.communicate(timeout=30)
     assert process.returncode == 75, err
     assert "stopped after" in out and "restart" not in err
+
+
+def test_a_stop_before_the_job_is_known_reaches_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(supervisor, "FORWARDED", ())
+    command = [sys.executable, "-SEc", "import time; time.sleep(30)"]
+    asked = Supervisor(command, tmp_path / "run", 3, lambda _: None, stopping="SIGTERM")
+    assert asked.run() == 1, "without a checkpoint"
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoint-000003.pt").touch()
+    assert asked.run() == 75
+
+
+def test_what_nohup_has_ignored_stays_so(tmp_path):
+    """Python, which stands for nohup, ignores SIGHUP; mpiexec says what it has."""
+    says = "import signal; raise SystemExit(75 if signal.getsignal(1) == signal.SIG_IGN else 76)"
+    begin = "import signal, os; signal.signal(1, signal.SIG_IGN); os.execv({0!r}, {1!r})"
+    supervise = [sys.executable, "-m", "gan_mpi", "supervise", "--", sys.executable, "-c", says]
+    begin = begin.format(sys.executable, [*supervise, "--run-dir", str(tmp_path / "run")])
+    assert subprocess.run([sys.executable, "-c", begin], check=False).returncode == 75
 
 
 @pytest.mark.launch

@@ -322,6 +322,29 @@ def test_a_rank_that_moves_on_after_all_is_not_ended(tmp_path, monkeypatch, move
         if moves_on:
             HERE.move()
         assert ended.wait(1.5) != moves_on
-        assert stacks.exists() != moves_on
+        assert [stacks.exists(), stacks.with_suffix(".hangs").exists()] == [not moves_on] * 2
         assert bool(last_word(tmp_path)) != moves_on
+        HERE.move()
+
+
+def test_a_rank_that_was_asked_goes_on_once_none_asks_any_more(tmp_path, monkeypatch):
+    """One that stalled asks for the end, moves after all, and the others wait for nothing else."""
+    ended = threading.Event()
+    monkeypatch.setattr(watchdog, "GRACE", 0.4)
+    monkeypatch.setattr(watchdog, "_end_process", ended.set)
+    with Watchdog(OneRank(), tmp_path, 1, 30) as dog:
+        dog._pause = 0.1
+        asks, other = (folder_of(tmp_path, 1) / name for name in ("7.hangs", "5.stacks"))
+        asks.touch()
+        other.touch()  # of another that was asked
+        stacks = folder_of(tmp_path, 1) / "0.stacks"
+        until = time.monotonic() + 10
+        while not stacks.exists():
+            assert time.monotonic() < until
+        asks.unlink()
+        assert not ended.wait(1.5)
+        assert not stacks.exists()
+        asks.touch()
+        assert ended.wait(10), "and ends if one asks"
+        asks.unlink()
         HERE.move()

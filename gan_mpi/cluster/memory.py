@@ -8,6 +8,8 @@ from pathlib import Path
 
 TRIM_THRESHOLD, MMAP_MAX = -1, -4  # of glibc's malloc.h
 CHOSEN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_")
+IN_USE = 7  # the field of mallinfo(3) that is bytes in use
+PROBE = 50_000  # bytes: of the heap, and more than a thread keeps for itself
 HUGE = 2 << 20  # bytes of a huge page
 RESERVE = 2 << 30  # bytes of heap that get huge pages; none is taken before it is used
 SIZE_OF_A_HUGE_PAGE = Path("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size")
@@ -49,8 +51,25 @@ def _glibc() -> ctypes.CDLL | None:
         libc, used = ctypes.CDLL("libc.so.6"), ctypes.CDLL(None)
     except OSError:
         return None
-    addresses = [ctypes.cast(each.malloc, ctypes.c_void_p).value for each in (libc, used)]
-    return libc if addresses[0] == addresses[1] and hasattr(libc, "mallopt") else None
+    return libc if hasattr(libc, "mallopt") and _serves(libc, used) else None
+
+
+def _serves(libc: ctypes.CDLL, used: ctypes.CDLL) -> bool:
+    """Return whether glibc counts a block that the malloc of this process gives.
+
+    Addresses of the two do not tell: in a program at a fixed address, as Debian's Python is, that
+    of malloc is a place in the program.
+    """
+    is_new = hasattr(libc, "mallinfo2")  # since 2.33
+    count = libc.mallinfo2 if is_new else libc.mallinfo
+    number: type[ctypes.c_size_t | ctypes.c_int] = ctypes.c_size_t if is_new else ctypes.c_int
+    count.restype = type("Mallinfo", (ctypes.Structure,), {"_fields_": [("all", number * 10)]})
+    used.malloc.restype, used.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+    before = count().all[IN_USE]
+    block = used.malloc(ctypes.c_size_t(PROBE))
+    given = count().all[IN_USE] - before
+    used.free(block)
+    return bool(given >= PROBE)
 
 
 def _reserve(libc: ctypes.CDLL) -> None:

@@ -106,6 +106,12 @@ def check_evaluation(options: RunConfig, given: Given) -> None:
         )
 
 
+def check_checkpoints(options: RunConfig, given: Given) -> None:
+    """Refuse a time between failures where nothing depends on it."""
+    if "mtbf" in given and options.checkpoint_every != "auto":
+        raise invalid_value("mtbf", "it is for --checkpoint-every auto, which was not given")
+
+
 def check_beyond(config: TrainConfig) -> None:
     """Refuse combinations of what the originals had not that mean nothing."""
     if config.told and config.loss in WITHOUT_TARGETS:

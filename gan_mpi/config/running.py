@@ -110,13 +110,22 @@ class RunConfig:
         metavar="TIME",
         shown_default="what is left of the job, where the scheduler says",
     )
-    checkpoint_every: int = setting(
+    checkpoint_every: int | str = setting(
         1000,
         "Running",
-        "Steps between checkpoints.",
+        "Steps between checkpoints; auto finds them by what a checkpoint costs and how often nodes "
+        "fail.",
         minimum=1,
-        metavar="STEPS",
+        word="auto",
+        metavar="STEPS|auto",
         shown_default="1000, or the preset's pass",
+    )
+    mtbf: float = setting(
+        6000.0,
+        "Running",
+        "Mean time between failures of a node, for --checkpoint-every auto.",
+        above=0.0,
+        metavar="HOURS",
     )
     checkpoint_retries: int = setting(
         5,

@@ -12,7 +12,8 @@ def setting(default: Any, group: str, help: str, **limits: Any) -> Any:
 
     `limits` may hold `flags` (other spellings), `choices`, `minimum`, `maximum`, `above` and
     `below` (exclusive), `type` (where the default is None), `metavar`, `shown_default`, `alone`
-    (what the option means without a value), and `is_run` (a run's number will do).
+    (what the option means without a value), `word` (that stands for a number), and `is_run` (a
+    run's number will do).
     """
     return field(default=default, metadata={"group": group, "help": help, **limits})
 
@@ -22,6 +23,8 @@ def is_possible(of: Field[Any], value: object) -> bool:
     limits, kind = of.metadata, of.metadata.get("type", type(of.default))
     if value is None:
         return of.default is None
+    if "word" in limits and value == limits["word"]:
+        return True
     if type(value) not in ((int, float) if kind is float else (kind,)):
         return False
     if isinstance(value, str):

@@ -19,6 +19,7 @@ from gan_mpi.runs.places import end_of
 from gan_mpi.runs.segments import read_segments
 
 DONE, FAILED, STOPPED, HUNG = 0, 1, 75, 77  # exit codes
+OURS = WRONG, 64, STOPPED, 76, HUNG  # that no launcher gives by itself
 FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 ENDING = 30.0  # seconds that a launcher may take to end once its ranks have said how they ended
 KILLED = 5.0  # seconds that it may take once it was told to
@@ -45,7 +46,8 @@ class Supervisor:
     def run(self) -> int:
         """Run the command until it ends for good; return the exit code.  Raises UserError."""
         for number in FORWARDED:
-            signal.signal(number, self._pass_on)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+                signal.signal(number, self._pass_on)
         pause = FIRST_PAUSE
         for restart in range(1, self.restarts + 2):
             starts = len(read_segments(self.run_dir))
@@ -53,7 +55,7 @@ class Supervisor:
             if said is not None and said != HUNG:
                 return said
             began = len(read_segments(self.run_dir)) > starts
-            if said is None and not began:
+            if said is None and not began and restart == 1 and not self.stopping:
                 raise UserError(f"{self.command[0]} ended with {code} before a training began.")
             if self._is_done():
                 return DONE
@@ -85,10 +87,14 @@ class Supervisor:
                 start_new_session=True,  # so that Ctrl-C comes once
                 preexec_fn=_end_with_parent,  # noqa: PLW1509 - no thread is here to hold a lock
             )
+            if self.stopping:  # since before it was known
+                self.job.send_signal(signal.Signals[self.stopping])
         except OSError as error:
             raise UserError(f"cannot start {self.command[0]}: {reason(error)}.", WRONG) from None
         code = self._wait_for(self.job, file)
         said = outcome.read(file)
+        if said is None and code in OURS:  # of ranks that were not told of the file
+            said = code
         file.unlink(missing_ok=True)
         return code, said
 

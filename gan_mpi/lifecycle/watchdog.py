@@ -29,7 +29,6 @@ from gan_mpi.runs.places import (
     places_in,
     read_place,
     read_places,
-    remove_pages,
     verdict,
     write_place,
 )
@@ -71,7 +70,8 @@ class Watchdog:
         self._judges = self.sees_all and comm.rank % max(1, comm.world_size // JUDGES) == 0
         self._others_moved = time.monotonic()
         self._stacks = self._folder / f"{self._rank}.stacks"
-        self._asks = False  # others to end the job
+        self._hangs = self._folder / f"{self._rank}.hangs"
+        self._reports = False
         self._is_asked = False  # by a rank that found that the job hangs
         self._done = threading.Event()
         self._page = Page(self._folder, comm.rank) if timeout else None
@@ -133,7 +133,7 @@ class Watchdog:
                     if now != seen:
                         seen, self._others_moved = now, time.monotonic()
                 if moves == told and self.sees_all:
-                    self._is_asked = any(self._folder.glob("*.stacks"))
+                    self._is_asked = self._others_ask()
             told = moves
             self._done.wait(self._pause)
 
@@ -174,15 +174,14 @@ class Watchdog:
 
         Not if it has moved meanwhile, or if all ranks that asked for it have.
         """
-        patience, self._asks = self._pause * 2 + GRACE, True
-        threading.Thread(target=self._write_stacks, daemon=True).start()
+        patience, self._reports = self._pause * 2 + GRACE, True
+        threading.Thread(target=lambda: self._write_stacks(hangs), daemon=True).start()
         time.sleep(patience)
         reported = within(GRACE, self._reported) or {self._rank}
-        if self._done.is_set():  # it has ended meanwhile
-            return
-        if HERE.moves != moves or not (hangs or reported - {self._rank}):
-            self._asks = self._is_asked = False
-            within(GRACE, lambda: self._stacks.unlink(missing_ok=True))
+        asked = hangs or within(GRACE, self._others_ask)
+        if self._done.is_set() or HERE.moves != moves or not asked:  # it goes on, or has ended
+            self._reports = self._is_asked = False
+            within(GRACE, self._take_back)
             return
         if self._rank == min(reported):
             places = within(GRACE, lambda: read_places(self._folder)) or [self._place()]
@@ -202,9 +201,22 @@ class Watchdog:
     def _is_said(self) -> bool:
         return (self._folder / END).exists()
 
-    def _write_stacks(self) -> None:
-        """Write where this rank is, and the stacks of its threads; a file system may block it."""
+    def _others_ask(self) -> bool:
+        """Return whether a rank has found by itself that the job hangs."""
+        return any(self._folder.glob("*.hangs"))
+
+    def _take_back(self) -> None:
+        self._stacks.unlink(missing_ok=True)
+        self._hangs.unlink(missing_ok=True)
+
+    def _write_stacks(self, hangs: bool) -> None:
+        """Write where this rank is, and the stacks of its threads; a file system may block it.
+
+        If it hangs, others are asked to do so too.
+        """
         with suppress(OSError):
+            if hangs:
+                self._hangs.touch()
             place = self._place()
             write_place(self._folder, place)
             stack = sys._current_frames().get(threading.main_thread().ident or 0)
@@ -217,8 +229,8 @@ class Watchdog:
                 file.flush()
                 faulthandler.dump_traceback(file)
             aside.rename(self._stacks)
-            if not self._asks:  # any more
-                self._stacks.unlink()
+            if not self._reports:  # any more
+                self._take_back()
 
     def _keep(self, said: str) -> None:
         """Tell the next start, and `gan-mpi status`, why this one ends."""
@@ -234,7 +246,6 @@ def _make_folder(run_dir: Path, start: int, timeout: float) -> Path:
     """Return the folder of a start, made if there is a timeout; remove what older ones left."""
     folder = folder_of(run_dir, start)
     for old in places_in(run_dir):
-        remove_pages(old, [place.rank for place in read_places(old)])
         shutil.rmtree(old, ignore_errors=True)
     with suppress(OSError):
         if timeout:

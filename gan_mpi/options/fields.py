@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from gan_mpi.config.presets import PRESETS
-from gan_mpi.options.params import FiniteRange, RunPath, WholeRange
+from gan_mpi.options.params import FiniteRange, RunPath, WholeRange, WordOrRange
 
 PLAYERS = {"": "both players", "g": "the generator", "d": "the discriminator"}
 HEADINGS = (
@@ -147,4 +147,4 @@ def _type(config_field: Field, kind: type) -> Any:
         return FiniteRange(**limits)
     if limits["min"] is None and limits["max"] is None:
         return kind
-    return WholeRange(**limits)
+    return WordOrRange(meta["word"], **limits) if "word" in meta else WholeRange(**limits)

@@ -39,6 +39,25 @@ class WholeRange(click.IntRange):
         return int(super().convert(value, param, ctx))
 
 
+class WordOrRange(WholeRange):
+    """A whole number in a range, or a word that stands for one."""
+
+    def __init__(self, word: str, **limits: Any) -> None:
+        super().__init__(**limits)
+        self.word = word
+
+    def convert(  # type: ignore[override]
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str:
+        if value == self.word:
+            return self.word
+        try:
+            int(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a whole number nor {self.word}.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class SeedRange(click.ParamType):
     """Seeds as numbers and inclusive ranges, such as 0,1,4-6."""
 

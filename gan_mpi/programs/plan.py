@@ -73,7 +73,9 @@ def _length(config: TrainConfig, options: RunConfig) -> list[str]:
     length = f"length: {config.steps} steps, {kimg:.1f} kimg; status line every {every} steps"
     if options.evaluate_every:
         length += f"; evaluation every {options.evaluate_every}"
-    saves = f"checkpoints: every {options.checkpoint_every} steps and at the end; of them "
+    apart = options.checkpoint_every
+    when = "by their cost" if apart == "auto" else f"every {apart} steps"
+    saves = f"checkpoints: {when} and at the end; of them "
     return [length, saves + f"{kept.get(keep, 'the last 3')} are kept"]
 
 

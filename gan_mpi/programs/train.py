@@ -1,6 +1,8 @@
 """The training loop, from the first step to the last, whatever the number of ranks."""
 
+import gc
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from gan_mpi.errors import DIVERGED, UserError
 from gan_mpi.evaluation.reference import Reference, Wanted, make_reference
 from gan_mpi.lifecycle.injection import Injection
 from gan_mpi.lifecycle.phases import Phases
-from gan_mpi.lifecycle.stopping import Lookout, StopRequest
+from gan_mpi.lifecycle.stopping import Lookout, NoRoom, StopRequest
 from gan_mpi.lifecycle.watchdog import Watchdog
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.parallel.replicas import not_finite
@@ -28,7 +30,7 @@ from gan_mpi.runs.claim import Claim
 from gan_mpi.runs.log import Log
 from gan_mpi.sites.rounds import Sites
 from gan_mpi.training.replicas import Replicas
-from gan_mpi.training.run import Ranks, Run
+from gan_mpi.training.run import Ranks, Run, Saves
 from gan_mpi.training.start import Start, find_start
 
 DONE, STOPPED, COLLAPSED = 0, 75, 76  # exit codes
@@ -55,7 +57,12 @@ def train(
             again = {name: value for name, value in given.items() if name != "outdir"}
             again["run_dir"] = ended.run_dir
             claim.release()
-            ended = _train(comm, again, stop, Phases(time.time()), end, claim, ended.rollbacks)
+            gc.collect()  # the networks before, which refer to themselves
+            phases = Phases(time.time())
+            try:
+                ended = _train(comm, again, stop, phases, end, claim, ended.rollbacks)
+            except NoRoom as error:  # for what is left to do in the next job
+                raise error.retold(str(error), STOPPED) from None
         return ended.code
 
 
@@ -89,7 +96,8 @@ def _train(
     run, reference = _open(comm, ranks, start, options, log, stop, phases, claim)
     journal = Journal(run, Monitor(run, reference))
     try:
-        with _watch(run, comm.on_root(lambda: claim.number)), journal:
+        watchdog = _watch(run, comm.on_root(lambda: claim.number))
+        with watchdog, journal, closing(ranks):
             _write_first(journal, start, phases)
             _advance(run, ranks, journal, end, injection)
             journal.finish()
@@ -208,7 +216,9 @@ def _open(
     return_freed_memory()  # that reading took
     directory = comm.on_root(lambda: open_run_dir(options, state, start, about, log, claim))
     every = log_format_of(options, state.config).interval(state.config.steps)
-    return Run(comm, options, state, ranks.dataset, log, directory, stop, every), reference
+    saves = Saves(options.checkpoint_every, state.progress.step)
+    run = Run(comm, options, state, ranks.dataset, log, directory, stop, every, saves)
+    return run, reference
 
 
 def _reference(

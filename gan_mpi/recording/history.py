@@ -24,6 +24,7 @@ class History:
         self.id = before[-1].get("id", 0) if before else 0
         self.state, self.written = "starting", -math.inf  # of time.monotonic
         self.energy = Segment()  # if it is known
+        self.phases, self.seconds_to_start = Phases(), 0.0
         self._one = threading.Lock()  # who writes: the loop, or what saves behind it
 
     def begin(self, phases: Phases, seconds_to_start: float) -> None:
@@ -42,13 +43,13 @@ class History:
     def go_on(self) -> None:
         """Write how far this start is that runs, unless that was done a moment ago; on root.
 
-        Raises CannotWrite.
+        Raises Refused.
         """
         if time.monotonic() - self.written > REWRITTEN or self.state != "running":
             self.update("running")
 
     def update(self, state: str) -> None:
-        """Write that this start is `state`, as running, done or stopped.  Raises CannotWrite."""
+        """Write that this start is `state`, as running, done or stopped.  Raises Refused."""
         with self._one:
             self.state, self.written = state, time.monotonic()
             seconds, progress = self.phases.total, self.run.state.progress

@@ -9,7 +9,7 @@ from typing import Self, cast
 
 from gan_mpi.clock import between
 from gan_mpi.cluster.cards import Meter, energy
-from gan_mpi.errors import CannotWrite, UserError
+from gan_mpi.errors import Refused, UserError
 from gan_mpi.files import append_line, keep_lines, write_kept_lines
 from gan_mpi.lifecycle.phases import Phases
 from gan_mpi.parallel.replicas import check_finite, check_replicas
@@ -23,9 +23,11 @@ from gan_mpi.recording.opening import slowest, started_line
 from gan_mpi.recording.saving import Saver
 from gan_mpi.runs import checkpoint, stats
 from gan_mpi.runs.checkpoint import Checkpoint
+from gan_mpi.runs.directory import list_checkpoints
 from gan_mpi.runs.records import to_line
+from gan_mpi.runs.segments import ROLLED_BACK
 from gan_mpi.runs.stats import StatsRecord
-from gan_mpi.training.run import Run
+from gan_mpi.training.run import Run, best_interval
 
 WATCH = 100  # steps at most after which alarms see what goes wrong
 
@@ -55,10 +57,11 @@ class Journal:
         self.format = log_format_of(run.options, run.state.config)
         self.keep = run.options.keep or ("best" if run.options.evaluate_every else "last")
         self.first_step = self.saved_step = step
-        self.saver = Saver(run.log.warning, run.options.checkpoint_retries, saved=step > 0)
+        saved = bool(list_checkpoints(run.directory))
+        self.saver = Saver(run.log.warning, run.options.checkpoint_retries, saved)
         self.cannot_write = ""  # why, while something cannot be written
         self.watched = run.state.window.to_dict()  # what alarms have been raised of
-        self.last = self._tick()
+        self.last = self.planned = self._tick()  # at the last status line, and the last checkpoint
         self.began = self.last.at
 
     def __enter__(self) -> Self:
@@ -74,6 +77,7 @@ class Journal:
         """Wait for what is being written, if an error ends the run, and that error counts."""
         with suppress(Exception):
             self.saver.wait()
+        with suppress(Refused):
             write_kept_lines(self.run.directory)
 
     def _tick(self) -> Tick:
@@ -99,7 +103,7 @@ class Journal:
         self.run.comm.on_root(
             lambda: self.run.log.lines([started_line(started), *self.format.header()])
         )
-        self.last = self._tick()
+        self.last = self.planned = self._tick()
         self.began = self.last.at
 
     def record_step(self, before: int, stopping: bool) -> None:
@@ -110,7 +114,7 @@ class Journal:
         evaluates = self.monitor.is_due(before) and (run.is_done or not stopping)
         if evaluates:
             self.evaluate()
-        if evaluates or run.has_passed(before, run.options.checkpoint_every):
+        if evaluates or run.save_is_due(before):
             self.save()
 
     def _report(self, before: int) -> None:
@@ -141,6 +145,7 @@ class Journal:
 
     def _write(self, record: StatsRecord, with_lines: bool) -> None:
         run = self.run
+        self.saver.require_sound()
         self.monitor.look(record)
         append_line(run.directory / stats.STATS_FILE, to_line(record))
         self.board.add_record(record)
@@ -154,7 +159,7 @@ class Journal:
         try:
             write()
             self.cannot_write = ""
-        except CannotWrite as error:
+        except Refused as error:
             if not self.cannot_write:
                 self.run.log.warning(f"{error} Training goes on; make room, or mend it.")
             self.cannot_write = str(error)
@@ -199,6 +204,21 @@ class Journal:
             run.comm.on_root(lambda: self._save(gathered, began))
         self.history.note_energy(energy(run.comm, self.meter))
         self.saved_step = run.state.progress.step
+        if run.saves.by_cost:
+            self._plan_next(time.perf_counter() - began)
+
+    def _plan_next(self, cost: float) -> None:
+        """Let the next checkpoint be due when that loses least, by what this one cost.  Collective.
+
+        `cost` are the seconds that training stood still.
+        """
+        run, now = self.run, self._tick()
+        step, seconds = now.step - self.planned.step, now.at - self.planned.at
+        self.planned = now
+        if step:
+            interval = best_interval(cost, 3600 * run.options.mtbf / run.comm.node_count)
+            steps = run.comm.broadcast(round(interval * step / seconds))
+            run.saves.plan(now.step, steps)
 
     def _save(self, gathered: Checkpoint, began: float) -> None:
         draw = self.gallery.samples()  # fails if the generator has diverged
@@ -221,7 +241,7 @@ class Journal:
         `before` are the seconds that it took up to here, `best` is the step of the best one.
         """
         began, directory = time.perf_counter(), self.run.directory
-        with suppress(CannotWrite):  # which the checkpoint then tells
+        with suppress(Refused):  # which the checkpoint then tells
             draw()
         if self.keep == "all":
             checkpoint.write_checkpoint(directory, step, content)
@@ -229,7 +249,7 @@ class Journal:
             checkpoint.save_checkpoint(directory, step, content, best)
         self.history.note_save(before + time.perf_counter() - began)
         if step > self.first_step:
-            with suppress(CannotWrite):
+            with suppress(Refused):
                 self.history.update("running")
 
     def wait(self) -> None:
@@ -248,7 +268,7 @@ class Journal:
             f"{error} The run goes back to its last checkpoint, and on with other random numbers "
             f"({number} of {most} times)."
         )
-        run.comm.on_root(lambda: self.history.update("rolled back"))
+        run.comm.on_root(lambda: self._attempt(lambda: self.history.update(ROLLED_BACK)))
         self.board.close()
 
     def finish(self) -> None:

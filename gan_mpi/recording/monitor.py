@@ -7,7 +7,7 @@ import numpy as np
 
 from gan_mpi.drawing.pictures import made_by
 from gan_mpi.drawing.samples import CHUNK, POINTS, generate
-from gan_mpi.errors import CannotWrite
+from gan_mpi.errors import Refused
 from gan_mpi.evaluation.reference import Reference
 from gan_mpi.evaluation.writing import write_evaluation
 from gan_mpi.recording.alarms import (
@@ -126,7 +126,7 @@ class Monitor:
         facts = made_by(state.config, state.data.name, state.progress.step)
         try:
             write_evaluation(self.run.directory, evaluation, pairs, facts)
-        except CannotWrite as error:  # a picture: the line is kept
+        except Refused as error:  # a picture: the line is kept
             self.run.log.warning(f"{error} Training goes on; make room, or mend it.")
         self.run.log.line(evaluation_line(evaluation))
 

@@ -9,7 +9,7 @@ from typing import TypeVar, cast
 import torch
 
 from gan_mpi.clock import HERE
-from gan_mpi.errors import CannotWrite
+from gan_mpi.errors import Refused
 from gan_mpi.runs.checkpoint import Checkpoint
 
 AGAIN = 5.0  # seconds at least between a try that failed and the next
@@ -64,17 +64,21 @@ class Saver:
             return
         self._thread = None
         left = self._retries - self._failures
-        if isinstance(self._error, CannotWrite) and self._saved and left >= 0:
+        if isinstance(self._error, Refused) and self._saved and left >= 0:
             self._warn(f"{self._error} {then} ({left} more may fail); make room, or mend it.")
             self._error = None
+
+    def require_sound(self) -> None:
+        """Raise what the last checkpoint ran into, if it is done and the run cannot go on."""
+        if self._thread is None and self._error is not None:
+            raise self._error
 
     def wait(self, then: str = GOES_ON) -> None:
         """Wait for the checkpoint under way.  Raises what it ran into, if the run cannot go on."""
         if self._thread is not None:
             self._thread.join()
         self.look(then)
-        if self._error is not None:
-            raise self._error
+        self.require_sound()
 
     def insist(self) -> None:
         """Wait for the last checkpoint, and try it again while it fails.  Raises UserError."""

@@ -139,9 +139,15 @@ def pack(content: Checkpoint) -> bytes:
 
 
 def pack_into(file: IO[bytes], content: Checkpoint) -> None:
-    """Write torch's zip file of a state, with the SHA-256 of all of it as its zip comment."""
+    """Write torch's zip file of a state, with the SHA-256 of all of it as its zip comment.
+
+    Raises OSError.
+    """
     archive = _Archive(file)
-    torch.save({"format": FORMAT, **content}, cast(IO[bytes], archive))
+    try:
+        torch.save({"format": FORMAT, **content}, cast(IO[bytes], archive))
+    except RuntimeError:  # torch ends an archive all the same, and says that it is too short
+        raise archive.refused or RuntimeError("torch.save wrote no archive") from None
     archive.end()
 
 
@@ -149,6 +155,7 @@ class _Archive:
     """What torch.save writes to: a file, but for the end of it, and its digest."""
 
     def __init__(self, file: IO[bytes]) -> None:
+        self.refused: OSError | None = None  # what the file ran into
         self._file, self._sha256, self._last = file, hashlib.sha256(), b""
 
     def write(self, data: memoryview) -> int:
@@ -173,7 +180,11 @@ class _Archive:
 
     def _pass_on(self, data: bytes | memoryview) -> None:
         self._sha256.update(data)
-        self._file.write(data)
+        try:
+            self._file.write(data)
+        except OSError as error:
+            self.refused = error
+            raise
 
 
 def unpack(data: bytes, path: Path) -> Checkpoint:

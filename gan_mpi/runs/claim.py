@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Self, TypedDict
 
 from gan_mpi import files
-from gan_mpi.errors import WRONG, CannotWrite, UserError, reason
+from gan_mpi.errors import WRONG, Refused, UserError, reason
 from gan_mpi.runs.directory import make_named
 from gan_mpi.runs.log import warn
 from gan_mpi.runs.records import fits
@@ -54,6 +54,7 @@ class Claim:
         self._path: Path | None = None
         self._folder: Path | None = None
         self._made_folder = False
+        self._lost = ""  # why the hold was lost, as a sentence
         self._done = threading.Event()
 
     def __enter__(self) -> Self:
@@ -84,29 +85,35 @@ class Claim:
             raise UserError(f"cannot hold {run_dir}: {reason(error)}.") from None
 
     def check(self) -> None:
-        """Raise UserError if another start has taken the run since."""
+        """Raise UserError if another start has taken the run since, Refused if it is not there."""
+        if self._lost:
+            raise UserError(self._lost)
         if self._path is None:
             return
+        folder = self._path.parent
         try:
             with self._path.open("rb"):  # which asks the server, where stat may not
                 return
         except FileNotFoundError:
-            if not self._path.parent.is_dir():  # which may be mounted again
-                raise CannotWrite(f"{self._path.parent} is not there any more.") from None
-        taken = self._path
+            if not any(number > self.number for number in _claims(folder)):  # mounted again perhaps
+                raise Refused(f"{folder} is not there any more, or empty.") from None
+        except OSError as error:
+            raise Refused(f"cannot reach {folder}: {reason(error)}.") from None
         self._path = None
-        raise UserError(
-            f"another start has taken {taken.parent} while this one stood still; this one ends, "
-            "and what it did since its last checkpoint is not kept."
+        self._lost = (
+            f"another start has taken {folder} while this one stood still; this one ends, and what "
+            "it did since its last checkpoint is not kept."
         )
+        raise UserError(self._lost)
 
     def release(self) -> None:
         """Let others take the run; nothing happens if it is not held."""
-        path, self._path = self._path, None
+        path, self._path, self._lost = self._path, None, ""
+        if self._folder is not None:
+            files.unguard(self._folder)
         if path is None:
             return
         self._done.set()
-        files.unguard(path.parent)
         holder = _read(path)
         if holder is not None:
             with suppress(UserError):
@@ -207,8 +214,8 @@ def _name(number: int) -> str:
 
 
 def _claims(run_dir: Path) -> dict[int, Path]:
-    """Return the claims' files in a run directory, by number."""
-    matches = ((NAME.fullmatch(path.name), path) for path in run_dir.iterdir())
+    """Return the claims' files in a run directory, by number; none if it is not there."""
+    matches = ((NAME.fullmatch(path.name), path) for path in run_dir.glob("claim-*.json"))
     return {int(match[1]): path for match, path in matches if match}
 
 

@@ -9,7 +9,8 @@ import json
 import mmap
 import os
 import platform
-from collections.abc import Iterable, Sequence
+import struct
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from gan_mpi.clock import RECORD
 PLACES = "ranks"  # a folder of the run directory, while ranks run, and after they were lost
 END = "end.txt"  # beside the places of a start, if a rank could say why it ends
 NODE = Path("/dev/shm")
+PAGES, DIGITS = "gan-mpi-", 16  # how their names begin, and digits of a run directory's digest
+PAGES_OF_A_RUN = len(PAGES) + DIGITS
 WAITING = "communication", "batch_norm_sums"  # phases in which a rank waits for others
 SIZE = 512  # bytes of a place, which is written over without asking for room
 
@@ -98,16 +101,23 @@ class Page:
     """The page of a rank, as a file that lies in memory; None of it if there is no room."""
 
     def __init__(self, folder: Path, rank: int) -> None:
-        """Make that of a start's folder."""
+        """Make that of a start's folder, and remove what older starts of the run left here."""
         self.memory: mmap.mmap | None = None
         self.path = _page_of(folder, rank)
-        with suppress(OSError, ValueError):
+        this_start = self.path.name.removesuffix(f"{rank}")
+        with suppress(OSError):
+            for path in NODE.glob(f"{this_start[:PAGES_OF_A_RUN]}-*"):
+                if not path.name.startswith(this_start):
+                    path.unlink(missing_ok=True)
+        try:
             file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
             try:
                 os.pwrite(file, bytes(mmap.PAGESIZE), 0)  # so that there is room for it
                 self.memory = mmap.mmap(file, mmap.PAGESIZE)
             finally:
                 os.close(file)
+        except OSError:
+            self.remove()
 
     def remove(self) -> None:
         """Take it away; what is written into it after that is lost."""
@@ -117,15 +127,8 @@ class Page:
 
 def _page_of(folder: Path, rank: int) -> Path:
     """Return the file of a rank's page, by the names of the run directory and the start."""
-    run = hashlib.sha256(str(folder.parent.resolve()).encode()).hexdigest()[:16]
-    return NODE / f"gan-mpi-{run}-{folder.name}-{rank}"
-
-
-def remove_pages(folder: Path, ranks: Iterable[int]) -> None:
-    """Remove what killed ranks of a start left on this node."""
-    for rank in ranks:
-        with suppress(OSError):
-            _page_of(folder, rank).unlink(missing_ok=True)
+    run = hashlib.sha256(str(folder.parent.resolve()).encode()).hexdigest()[:DIGITS]
+    return NODE / f"{PAGES}{run}-{folder.name}-{rank}"
 
 
 def by_page(folder: Path, place: Place) -> Place:
@@ -134,7 +137,7 @@ def by_page(folder: Path, place: Place) -> Place:
         page = _page_of(folder, place.rank).read_bytes()
         process, moves, updates, step, update, player, phase = RECORD.unpack(page[: RECORD.size])
         player, phase = player.strip(b"\0").decode(), phase.strip(b"\0").decode()
-    except (OSError, ValueError):
+    except (OSError, ValueError, struct.error):
         return place
     if (platform.node(), process) != (place.host, place.process) or moves <= place.moves:
         return place

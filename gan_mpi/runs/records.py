@@ -20,7 +20,7 @@ from typing import (
     is_typeddict,
 )
 
-from gan_mpi.errors import UserError, printable, reason
+from gan_mpi.errors import Refused, printable, reason
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def read_records(
     A line cut off by a crash, JSON of another type, numbers that are not finite and records that do
     not agree in themselves are passed over, which is said on stderr, once for a file.  There are
     none if there is no file.  With `last` only that many bytes at its end are read.  Raises
-    UserError if it cannot be read.
+    Refused if it cannot be read.
     """
     found = [(line, _parsed(line, kind, required, agrees)) for line in _lines(path, last)]
     wrong = sum(record is None for line, record in found if line.strip())
@@ -74,7 +74,7 @@ def _lines(path: Path, last: int | None) -> list[bytes]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise UserError(f"cannot read {path}: {reason(error)}.") from None
+        raise Refused(f"cannot read {path}: {reason(error)}.") from None
     return lines[1 if start else 0 :]  # the first may be cut off by the seek
 
 

@@ -26,7 +26,7 @@ class Segment(TypedDict, total=False):
     micro_batch: int  # if shares went through the networks in parts
     pieces: bool  # if gradients were summed in pieces
     cuda_aware: bool  # if MPI summed them in memory of GPUs
-    state: str  # starting, running, done, stopped and why, or lost: ended without a word
+    state: str  # starting, running, done, stopped and why, rolled back, or lost without a word
     last_step: Count
     images: Count  # of this start
     seconds: Amount  # since the process began
@@ -36,6 +36,7 @@ class Segment(TypedDict, total=False):
     gpu_joules: Amount  # of all GPUs of the ranks, up to the last checkpoint
 
 
+ROLLED_BACK = "rolled back"  # a state
 NEEDED = "date", "first_step", "ranks", "hosts", "devices", "versions"
 # What a start has not said before its first status line.
 UNENDED = ("starting", "running")
@@ -98,6 +99,13 @@ def read_segments(run_dir: Path) -> list[Segment]:
     """Return the starts of a run, the first one first.  Raises UserError."""
     lines = read_records(run_dir / SEGMENTS_FILE, Segment, NEEDED)
     return [cast(Segment, {**FRESH, **each}) for each in lines]
+
+
+def rollbacks_to(segments: list[Segment], step: int) -> int:
+    """Return how many starts went back to the checkpoint of a step, which knows nothing of it."""
+    began = [each["first_step"] for each in segments[1:]] + [step + 1]
+    pairs = zip(segments, began, strict=True) if segments else ()
+    return sum(each.get("state") == ROLLED_BACK and first == step + 1 for each, first in pairs)
 
 
 def update_segment(run_dir: Path, number: int, **figures: Any) -> None:

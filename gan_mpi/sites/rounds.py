@@ -98,6 +98,10 @@ class Sites:
         parts = self.start.micro_batch
         return Segment() if parts is None else Segment(micro_batch=parts)
 
+    def close(self) -> None:
+        """Draw nothing more of the data, which are about to be gone."""
+        self.feed.close()
+
     def advance(self, run: Run) -> bool:
         """Train a round at every site and average; return whether to stop.  Collective."""
         if any(self.comm.allgather(run.stop.requested)):

@@ -60,6 +60,10 @@ class Ahead:
                 self._coming[key] = self._threads.submit(draw, *key)
         return drawn
 
+    def close(self) -> None:
+        """Draw nothing more, and wait for what is being drawn."""
+        self._threads.shutdown(cancel_futures=True)
+
 
 class Feed:
     """This rank's share of the endless streams of real images and latents."""
@@ -122,6 +126,12 @@ class Feed:
         share = self.hi - self.lo
         begin = position // self.config.batch * share - self.lo if self.own else position
         return self.order.indices(begin + lo, begin + hi)
+
+    def close(self) -> None:
+        """Let no thread read the data any more."""
+        for ahead in (self._reals, self._latents):
+            if ahead is not None:
+                ahead.close()
 
     def next_reals(self, position: int, lo: int, hi: int) -> Batch:
         """Return lo .. hi of the batch of reals from a position of their stream on.

@@ -105,6 +105,10 @@ class Replicas:
             facts["cuda_aware"] = True
         return facts
 
+    def close(self) -> None:
+        """Draw nothing more of the data, which are about to be gone."""
+        self.supply.feed.close()
+
     def advance(self, run: Run) -> bool:
         """Do one turn of the schedule; return whether to stop.  Collective."""
         turn = run.comm, self.state, self.supply, run.stop

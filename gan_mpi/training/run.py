@@ -1,5 +1,6 @@
 """What everybody who serves a run needs of it, and what a run trains."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +17,45 @@ from gan_mpi.runs.segments import Segment
 from gan_mpi.training.progress import passed
 from gan_mpi.training.state import State
 
+FIRST_STEPS = 10  # after which a start that saves by cost saves first, and knows it
+
+
+class Saves:
+    """When checkpoints are due: every so many steps, or by what they cost."""
+
+    def __init__(self, every: int | str, step: int) -> None:
+        """`every` are steps, or "auto"; `step` is the last that was done."""
+        self._every = every if isinstance(every, int) else None
+        self._next = step + FIRST_STEPS
+
+    @property
+    def by_cost(self) -> bool:
+        """Whether plan() decides."""
+        return self._every is None
+
+    def is_due(self, before: int, step: int) -> bool:
+        """Return whether one is due after the steps from `before` on up to `step`."""
+        if self._every is None:
+            return step >= self._next
+        return passed(before, step, self._every)
+
+    def plan(self, step: int, steps: int) -> None:
+        """Let the next be due so many steps after `step`."""
+        self._next = step + max(1, steps)
+
+
+def best_interval(cost: float, mtbf: float) -> float:
+    """Return the seconds between checkpoints that lose least, of any number of seconds each.
+
+    `cost` are the seconds that a checkpoint takes from training, `mtbf` those between failures of
+    the whole job.  Source: J. T. Daly, A higher order estimate of the optimum checkpoint interval
+    for restart dumps, Future Generation Computer Systems 22 (2006), equation 37.
+    """
+    if cost >= 2 * mtbf:
+        return mtbf
+    ratio = math.sqrt(cost / (2 * mtbf))
+    return math.sqrt(2 * cost * mtbf) * (1 + ratio / 3 + ratio**2 / 9) - cost
+
 
 @dataclass(frozen=True)
 class Run:
@@ -29,6 +69,7 @@ class Run:
     directory: Path
     stop: StopRequest
     status_every: int  # steps between status lines
+    saves: Saves
 
     @property
     def is_done(self) -> bool:
@@ -41,12 +82,16 @@ class Run:
 
     def pauses_after(self, step: int) -> bool:
         """Return whether a step is followed by a checkpoint, an evaluation or the end."""
-        options, evaluates = self.options, self.options.evaluate_every
+        evaluates = self.options.evaluate_every
         return (
             step >= self.state.config.steps
-            or passed(step - 1, step, options.checkpoint_every)
+            or self.saves.is_due(step - 1, step)
             or (evaluates is not None and passed(step - 1, step, evaluates))
         )
+
+    def save_is_due(self, before: int) -> bool:
+        """Return whether a checkpoint is due after the steps from `before` on."""
+        return self.saves.is_due(before, self.state.progress.step)
 
     def status_is_due(self, before: int) -> bool:
         """Return whether a status line is due after the steps from `before` on."""
@@ -67,6 +112,9 @@ class Ranks(Protocol):
 
     def facts(self) -> Segment:
         """Return what a start's line in segments.jsonl says of how these ranks compute."""
+
+    def close(self) -> None:
+        """Draw nothing more of the data, which are about to be gone."""
 
     def advance(self, run: Run) -> bool:
         """Train a step, or a round; return whether to stop.  Collective."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import cast
 
 from gan_mpi.cluster.processors import MKL, ONEDNN, linear_library
-from gan_mpi.config.contradictions import check_evaluation, check_sites
+from gan_mpi.config.contradictions import check_checkpoints, check_evaluation, check_sites
 from gan_mpi.config.given import Given, OptionValue, flag_of, number_of, text_of
 from gan_mpi.config.resolve import config_from_dict, new_config, resumed_config, run_config
 from gan_mpi.config.running import RunConfig
@@ -20,6 +20,7 @@ from gan_mpi.runs import checkpoint
 from gan_mpi.runs import directory as rundir
 from gan_mpi.runs.checkpoint import Checkpoint
 from gan_mpi.runs.record import DataRecord
+from gan_mpi.runs.segments import read_segments, rollbacks_to
 
 # Options that make no other tensors, but other uses of them.
 LEARNED_WITH = ("latents", "g_activation", "d_activation")
@@ -70,6 +71,7 @@ class Start:
     def options(self, given: Given) -> RunConfig:
         """Return where and how to run.  Raises UserError for what a new run would not use."""
         options = run_config(self.config, given, self.remembered)
+        check_checkpoints(options, given)
         if self.saved is None:
             check_evaluation(options, given)
         return options
@@ -111,7 +113,7 @@ def find_start(given: Given, rollbacks: int = 0) -> Start:
     kept = here if start.saved is None else start.saved.get("kernels", {}).get("linear", MKL)
     return replace(
         start,
-        rollbacks=max(rollbacks, start.saved.get("rollbacks", 0) if start.saved else 0),
+        rollbacks=max(rollbacks, _rollbacks_of(start)),
         linear=kept,
         linear_here=here,
         micro_batch=number_of(given, "micro_batch"),
@@ -120,6 +122,14 @@ def find_start(given: Given, rollbacks: int = 0) -> Start:
         cuda_aware=flag_of(given, "cuda_aware") or False,
         explains=flag_of(given, "explain") or False,
     )
+
+
+def _rollbacks_of(start: Start) -> int:
+    """Return how often a run has gone back, as its checkpoint and its later starts say."""
+    if start.saved is None or start.run_dir is None:
+        return 0
+    after = rollbacks_to(read_segments(start.run_dir), start.saved["progress"]["step"])
+    return start.saved.get("rollbacks", 0) + after
 
 
 def _find(given: Given) -> Start:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Hosts h1, h2, ... on this machine: hosts.sh up FOLDER N | exec FOLDER HOST COMMAND... |
-# bytes FOLDER HOST | down FOLDER
+# bytes FOLDER HOST | link FOLDER HOST up|down | down FOLDER
 #
 # Each has its own network, host name, processes, shared memory and /run, and an sshd; the file system
 # is shared. `ssh` in FOLDER is the client that knows them, `hosts` lists them. Needs root, and installs
@@ -108,6 +108,10 @@ bytes() { # what the host sent over its link
     python3 -c 'import json, sys; print(json.load(sys.stdin)[0]["stats64"]["tx"]["bytes"])'
 }
 
+link() { # the cable of a host
+  ip -n "$switch" link set "v$1" "$2"
+}
+
 down() {
   while read -r host; do
     kill -9 "$(cat "$base/$host.pid")" 2>/dev/null || true
@@ -117,7 +121,7 @@ down() {
 }
 
 case $verb in
-  up | bytes | down) "$verb" "$@" ;;
+  up | bytes | link | down) "$verb" "$@" ;;
   exec) inside "$@" ;;
   *) exit 2 ;;
 esac
