@@ -26,7 +26,8 @@ from gan_mpi.runs import checkpoint
 from gan_mpi.runs.directory import list_checkpoints
 from gan_mpi.runs.stats import read_stats
 
-RANKS, STEPS, EVERY, TIMEOUT = 3, 120, 3, 3
+RANKS, STEPS, EVERY = 3, 60, 3
+TIMEOUT = 4  # seconds of --hang-timeout
 LAPTOP = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
