@@ -196,6 +196,34 @@ def test_a_link_that_is_down_is_named_and_ends_the_job(hosts, tmp_path):
     assert said_after < 4 + 5
 
 
+def test_a_training_goes_on_without_a_host_that_is_gone(hosts, tmp_path):
+    """The link to h2 goes down; what hangs is ended, and the next start has h1 alone."""
+    run, where = tmp_path / "run", tmp_path / "hosts.txt"
+    where.write_text("h1\nh2\n")
+    ranks = ["-n", "{ranks}", *(["-f"] if IS_MPICH else ["--hostfile"]), "{hosts}"]
+    train = [sys.executable, "-m", "gan_mpi", *CLAIMED, "--steps", "99999"]
+    train += ["--hang-timeout", "4", "--run-dir", run]
+    supervise = [sys.executable, "-m", "gan_mpi", "supervise", "--hostfile", where, "--"]
+    job = ThreadPoolExecutor().submit(
+        lambda: hosts.call(*supervise, *MPIEXEC, *ranks, *train, folder=tmp_path)
+    )
+    wait_for(lambda: trains(run))
+    cluster_script("hosts.sh", "link", hosts.base, "h2", "down")
+    began = time.monotonic()
+    try:
+        wait_for(lambda: len(read_segments(run)) == 2 and read_segments(run)[1]["last_step"])
+        print(f"it trains again after {time.monotonic() - began:.0f} s")
+        (run / "STOP").touch()
+        done = job.result(60)
+    finally:
+        cluster_script("hosts.sh", "link", hosts.base, "h2", "up")
+    assert done.returncode == 75, done.stderr
+    assert f"h2 of {where} does not answer, and is left out" in done.stderr
+    assert "restart 1 of 3, from step " in done.stderr
+    assert [each["ranks"] for each in read_segments(run)] == [2, 1]
+    assert [each["hosts"] for each in read_segments(run)] == [["h1", "h2"], ["h1"]]
+
+
 def test_doctor_finds_nothing_on_sound_hosts(hosts, tmp_path):
     assert hosts.doctor(tmp_path) == []
 

@@ -9,7 +9,8 @@ import pytest
 from conftest import IS_MPICH, MPIEXEC
 
 from gan_mpi.errors import UserError
-from gan_mpi.lifecycle import supervisor
+from gan_mpi.lifecycle import hosts, supervisor
+from gan_mpi.lifecycle.hosts import Hosts
 from gan_mpi.lifecycle.supervisor import Supervisor, run_dir_of
 from gan_mpi.runs.segments import read_segments
 
@@ -229,3 +230,49 @@ def test_a_supervisor_that_is_killed_takes_the_job_with_it(start, tmp_path):
     while subprocess.run(find, check=False, capture_output=True).stdout:
         assert time.monotonic() < until
         time.sleep(0.1)
+
+
+@pytest.fixture
+def ssh(tmp_path, monkeypatch):
+    """What stands for ssh reaches hosts whose names begin with up."""
+    script = tmp_path / "ssh"
+    script.write_text('#!/bin/sh\ncase "$3" in up*) exit 0 ;; slow*) sleep 9 ;; esac\nexit 255\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("HYDRA_LAUNCHER_EXEC", str(script))
+    monkeypatch.setattr(hosts, "PATIENCE", 0.5)
+
+
+def test_hosts_that_do_not_answer_are_left_out(ssh, tmp_path):
+    file, said = tmp_path / "hosts.txt", []
+    file.write_text("up1 slots=4  # the first\ndown2\n\nup3:4\nslow4\nlocalhost\n")
+    beside = tmp_path / "there" / "hosts"
+    words = ["mpiexec", "-n", "{ranks}", "--hostfile={hosts}", "train"]
+    filled = Hosts(file, 4, said.append).fill(words, beside)
+    assert filled == ["mpiexec", "-n", "12", f"--hostfile={beside}", "train"]
+    assert beside.read_text() == "up1 slots=4\nup3:4\nlocalhost\n"
+    assert said == [f"down2, slow4 of {file} does not answer, and is left out"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said", "code"),
+    [
+        ("down1\ndown2\n", "none of the 2 hosts of {} answers.", 1),
+        ("# none\n\n", "{} names no host.", 2),
+        (None, "cannot read {}: No such file or directory.", 2),
+    ],
+)
+def test_without_hosts_nothing_starts(ssh, tmp_path, content, said, code):
+    file = tmp_path / "hosts.txt"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(UserError) as caught:
+        Hosts(file, 1, pytest.fail).fill(["{ranks}"], tmp_path / "beside")
+    assert str(caught.value) == f"--hostfile: {said.format(file)}"
+    assert caught.value.exit_code == code
+
+
+@pytest.mark.parametrize("words", ["mpiexec -n 4 -f {hosts}", "mpiexec -n {ranks}"])
+def test_a_command_without_a_place_for_hosts_is_refused(gan_mpi, words):
+    options = ("supervise", "--hostfile", "hosts.txt", "--", *words.split())
+    done = gan_mpi(*options, "gan-mpi", "train", "--run-dir", "run")
+    assert done.returncode == 2 and "--hostfile: the command has no {" in done.stderr

@@ -14,6 +14,7 @@ from types import FrameType
 
 from gan_mpi.errors import WRONG, UserError, reason
 from gan_mpi.lifecycle import outcome
+from gan_mpi.lifecycle.hosts import Hosts
 from gan_mpi.runs.directory import list_checkpoints
 from gan_mpi.runs.places import end_of
 from gan_mpi.runs.segments import read_segments
@@ -40,6 +41,7 @@ class Supervisor:
     run_dir: Path
     restarts: int
     say: Callable[[str], None]
+    hosts: Hosts | None = None  # of which those that answer take part
     stopping: str = ""  # the signal that asked for a stop
     job: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
@@ -76,12 +78,15 @@ class Supervisor:
 
     def _start(self) -> tuple[int, int | None]:
         """Run the command once; return its code, and that which its ranks said."""
-        file = self.run_dir.parent / f".{self.run_dir.name}.outcome"
+        file, hosts = (
+            self.run_dir.parent / f".{self.run_dir.name}.{kind}" for kind in ("outcome", "hosts")
+        )
+        command = self.command if self.hosts is None else self.hosts.fill(self.command, hosts)
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.unlink(missing_ok=True)
             self.job = subprocess.Popen(
-                self.command,
+                command,
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, outcome.VARIABLE: str(file.absolute())},
                 start_new_session=True,  # so that Ctrl-C comes once
@@ -96,6 +101,7 @@ class Supervisor:
         if said is None and code in OURS:  # of ranks that were not told of the file
             said = code
         file.unlink(missing_ok=True)
+        hosts.unlink(missing_ok=True)
         return code, said
 
     def _wait_for(self, job: "subprocess.Popen[bytes]", file: Path) -> int:
