@@ -111,7 +111,8 @@ class Supervisor:
             time.sleep(LOOK)
             if since is None and file.exists():
                 since = time.monotonic()
-            if since is not None and time.monotonic() - since > ENDING:
+            patience = KILLED if outcome.read(file) == HUNG else ENDING  # a dead link hangs it too
+            if since is not None and time.monotonic() - since > patience:
                 self.say(f"{self.command[0]} does not end, though its ranks have; it is ended")
                 with suppress(ProcessLookupError):
                     os.killpg(job.pid, signal.SIGTERM)

@@ -4,7 +4,6 @@ import faulthandler
 import os
 import platform
 import shutil
-import signal
 import sys
 import threading
 import time
@@ -264,11 +263,12 @@ def _say(error: BaseException) -> str:
 
 def _end_process() -> None:
     """End all ranks with HUNG, and this process in any case."""
-    # MPI_Abort may block, with Python's lock: SIGALRM ends a process that does not handle it.
-    signal.alarm(int(LAST_RESORT))
-    if not has_threads():
-        os._exit(HUNG)
-    abort(HUNG)
+    # MPI_Abort may block, with Python's lock, which this thread of C's does without; and without a
+    # link to its launcher MPICH's returns.
+    faulthandler.dump_traceback_later(LAST_RESORT, exit=True, file=Path(os.devnull).open("w"))  # noqa: SIM115
+    if has_threads():
+        abort(HUNG)
+    os._exit(HUNG)
 
 
 def within(seconds: float, function: Callable[[], T]) -> T | None:
