@@ -26,7 +26,7 @@ ENDING = 30.0  # seconds that a launcher may take to end once its ranks have sai
 KILLED = 5.0  # seconds that it may take once it was told to
 LOOK = 0.1  # seconds between looks
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds before a restart; twice as long each time
-PR_SET_PDEATHSIG = 1  # of prctl(2)
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # of prctl(2)
 
 
 @dataclass
@@ -47,6 +47,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Run the command until it ends for good; return the exit code.  Raises UserError."""
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)  # so that what a launcher leaves is here
         for number in FORWARDED:
             if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
                 signal.signal(number, self._pass_on)
@@ -82,6 +83,7 @@ class Supervisor:
             self.run_dir.parent / f".{self.run_dir.name}.{kind}" for kind in ("outcome", "hosts")
         )
         command = self.command if self.hosts is None else self.hosts.fill(self.command, hosts)
+        before = _children()
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.unlink(missing_ok=True)
@@ -97,6 +99,7 @@ class Supervisor:
         except OSError as error:
             raise UserError(f"cannot start {self.command[0]}: {reason(error)}.", WRONG) from None
         code = self._wait_for(self.job, file)
+        _end_what_is_left(before)
         said = outcome.read(file)
         if said is None and code in OURS:  # of ranks that were not told of the file
             said = code
@@ -156,6 +159,23 @@ def _how(code: int, told: str) -> str:
             memory = ", for want of memory perhaps" if number == signal.SIGKILL else ""
             told = f"{told} ({name}{memory})" if told else f"ended by {name}{memory}"
     return f"the job {told or f'ended with {code}'}"
+
+
+def _children() -> set[int]:
+    """Return the processes that this one has to wait for."""
+    found: set[int] = set()
+    with suppress(OSError):
+        for task in Path("/proc/self/task").iterdir():
+            found |= {*map(int, (task / "children").read_text().split())}
+    return found
+
+
+def _end_what_is_left(before: set[int]) -> None:
+    """End what a launcher has left, such as its ssh to a host that is gone; none from before."""
+    for process in _children() - before:
+        with suppress(OSError):
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
 
 
 def _end_with_parent() -> None:
