@@ -29,6 +29,7 @@ ELSEWHERE = {  # what is run by other tests, as it is written or nearly so
     "doctor": "test_doctor.py",
     "--submit": "test_slurm.py",
     "setsid": "below",
+    "supervise": "test_supervise.py and test_hosts.py",
     "paddle-cifar": "test_cifar10.py, which makes a folder of it",
 }
 LONG = {"--steps": 1, "--kimg": 1, "--full": 0, "--fast": 0, "--evaluate-every": 1, "--batch": 1}
