@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ranks.forks import Forks
+from ranks.laptop import LAPTOP
 from ranks.pool import Pool
 
 HERE = Path(__file__).parent
@@ -22,14 +23,6 @@ IS_MPICH = (
     "HYDRA"
     in subprocess.run([*MPIEXEC, "--version"], capture_output=True, text=True, check=False).stdout
 )
-# What Open MPI 5 needs for more ranks than cores, and as root; MPICH reads none of it.
-LAPTOP = {
-    "OMPI_ALLOW_RUN_AS_ROOT": "1",
-    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
-    "PRTE_MCA_hwloc_default_binding_policy": "none",
-    "OMPI_MCA_mpi_yield_when_idle": "1",
-}
 RANKS = 5  # that stay
 MAIN = "from gan_mpi.__main__ import main; main()"
 # The same with few points in place of 10,000, which take seconds, and without their pictures.

@@ -25,16 +25,10 @@ import torch
 from gan_mpi.runs import checkpoint
 from gan_mpi.runs.directory import list_checkpoints
 from gan_mpi.runs.stats import read_stats
+from tests.ranks.laptop import LAPTOP
 
 RANKS, STEPS, EVERY = 3, 60, 3
 TIMEOUT = 4  # seconds of --hang-timeout
-LAPTOP = {
-    "OMPI_ALLOW_RUN_AS_ROOT": "1",
-    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
-    "PRTE_MCA_hwloc_default_binding_policy": "none",
-    "OMPI_MCA_mpi_yield_when_idle": "1",
-}
 MPIEXEC = str(Path(sys.executable).parent / "mpiexec")
 VERSION = subprocess.run([MPIEXEC, "--version"], capture_output=True, text=True, check=True).stdout
 IS_MPICH = "HYDRA" in VERSION

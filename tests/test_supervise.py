@@ -3,10 +3,10 @@
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from conftest import IS_MPICH, MPIEXEC
+from test_claim import trains, wait_for
 
 from gan_mpi.errors import UserError
 from gan_mpi.lifecycle import hosts, supervisor
@@ -18,9 +18,9 @@ from gan_mpi.runs.segments import read_segments
 JOB = """
 import json, os, pathlib, signal, sys, time
 run = pathlib.Path(sys.argv[-1])
-todo = run.parent / "todo"
-now, *left = todo.read_text().split()
-todo.write_text(" ".join(left))
+plan = run.parent / "plan"
+now, *left = plan.read_text().split()
+plan.write_text(" ".join(left))
 def begin(state):
     run.mkdir(exist_ok=True)
     about = {"id": 1, "date": "x", "first_step": 1, "ranks": 1, "hosts": [], "devices": []}
@@ -51,12 +51,12 @@ def supervise(tmp_path, monkeypatch):
     monkeypatch.setattr(supervisor, "FIRST_PAUSE", 0.0)
     monkeypatch.setattr(supervisor, "LOOK", 0.01)
 
-    def run(*todo, restarts=3):
-        (tmp_path / "todo").write_text(" ".join(todo))
+    def run(*plan, restarts=3):
+        (tmp_path / "plan").write_text(" ".join(plan))
         said, run_dir = [], tmp_path / "run"
         command = [sys.executable, "-SEc", JOB, "--run-dir", str(run_dir)]
         code = Supervisor(command, run_dir, restarts, said.append).run()
-        assert (tmp_path / "todo").read_text() == "", "all of it was done"
+        assert (tmp_path / "plan").read_text() == "", "all of it was done"
         assert not [*tmp_path.glob(".*")], "nothing is left"
         return code, said
 
@@ -184,11 +184,7 @@ def test_a_killed_rank_costs_a_restart(launch, tmp_path):
 @pytest.mark.slow
 def test_a_stop_is_handed_on(start, tmp_path):
     process = start(*command(*TRAIN, "--steps", 4000))
-    stats = tmp_path / "run" / "stats.jsonl"
-    until = time.monotonic() + 60
-    while not stats.exists() or not stats.read_text():
-        assert time.monotonic() < until and process.poll() is None
-        time.sleep(0.05)
+    wait_for(lambda: trains(tmp_path / "run"))
     process.send_signal(signal.SIGUSR1)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 75, err
@@ -218,18 +214,11 @@ def test_what_nohup_has_ignored_stays_so(tmp_path):
 @pytest.mark.slow
 def test_a_supervisor_that_is_killed_takes_the_job_with_it(start, tmp_path):
     process = start(*command(*TRAIN[:-1], tmp_path / "run", "--steps", 4000))
-    stats = tmp_path / "run" / "stats.jsonl"
-    until = time.monotonic() + 60
-    while not stats.exists() or not stats.read_text():
-        assert time.monotonic() < until and process.poll() is None
-        time.sleep(0.05)
+    wait_for(lambda: trains(tmp_path / "run"))
     find = ["pgrep", "-f", f"train .*{tmp_path}"]
     assert len(subprocess.run(find, check=True, capture_output=True).stdout.split()) >= 3
     process.kill()
-    until = time.monotonic() + 15
-    while subprocess.run(find, check=False, capture_output=True).stdout:
-        assert time.monotonic() < until
-        time.sleep(0.1)
+    wait_for(lambda: not subprocess.run(find, check=False, capture_output=True).stdout)
 
 
 @pytest.fixture
