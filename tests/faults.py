@@ -251,7 +251,8 @@ def trial(folder: Path, kind: Kind, rng: random.Random, seconds: float, undistur
         finally:
             again.clear()
         require(code == 0, f"the next start ends with {code}: {last(again)}")
-        require(f"going on after step {newest}" in again.said, f"it did not go on after {newest}")
+        on = f"going on after step {newest}" if newest < STEPS else "is finished"
+        require(on in again.said, f"it does not say {on!r}: {last(again)}")
         went_on = f"; went on after step {newest}"
         said += again.said
     if newest < STEPS or kind.code == 0:
