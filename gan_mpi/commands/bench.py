@@ -90,7 +90,6 @@ def bench(
             write_output(path, kinds[option](found), option)
 
     comm.on_root(write)
-    comm.close()
     return 0
 
 

@@ -1,13 +1,15 @@
 """The communicator that everything collective takes first."""
 
+import mmap
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
 import numpy as np
 
-from gan_mpi.arrays import Array, DType
+from gan_mpi.arrays import Array
 from gan_mpi.clock import HERE, Clock
 from gan_mpi.errors import UserError
 from gan_mpi.mpi import launcher
@@ -19,6 +21,10 @@ ROOT = 0
 SHARED_MEMORY = "/dev/shm"
 PIECE = 1 << 28  # bytes of one broadcast
 SHARED_MEMORY_RESERVE = 16 << 20  # bytes that MPI itself may still want there
+
+
+class WrongSum(RuntimeError):
+    """A sum over ranks that is none, as an MPI may give one once a rank is gone."""
 
 
 class Communicator:
@@ -41,7 +47,6 @@ class Communicator:
         self.clock = clock or Clock()
         self.under_way = SumsUnderWay(mpi, self.clock)
         self.messages: list[int] | None = None  # bytes of each sum, while somebody counts them
-        self._windows: list[MPI.Win] = []
 
     def __deepcopy__(self, memo: dict[int, object]) -> "Communicator":
         """Return itself: a copy of a network spans the same ranks."""
@@ -86,6 +91,10 @@ class Communicator:
     def broadcast(self, value: T) -> T:
         """Return root's value on every rank.  Collective."""
         return self.mpi.bcast(value, ROOT)
+
+    def broadcast_from(self, rank: int, value: T) -> T:
+        """Return the value of a rank on every rank.  Collective."""
+        return self.mpi.bcast(value, rank)
 
     def ask(self, rank: int, answer: Callable[[], T]) -> T | None:
         """Return, on root, what `answer()` gives on another rank; both must call, None there."""
@@ -183,33 +192,28 @@ class Communicator:
             return array, True
         shape, dtype = self.node.bcast(None if array is None else (array.shape, array.dtype))
         size = int(np.prod(shape)) * dtype.itemsize
-        room = self.node.bcast(free_bytes(SHARED_MEMORY) >= size + SHARED_MEMORY_RESERVE)
-        shared = self._window(size, shape, dtype) if room else None
-        copy = np.empty(shape, dtype) if shared is None else shared
+        memory = self._shared_memory(max(1, size))
+        copy: Array = np.empty(shape, dtype) if memory is None else np.ndarray(shape, dtype, memory)
         if array is not None:
             copy[...] = array
-        if shared is None:
+        if memory is None:
             _broadcast(self.node, copy)
         self.node.Barrier()
         copy.flags.writeable = False
-        return copy, shared is not None
+        return copy, memory is not None
 
-    def _window(self, size: int, shape: tuple[int, ...], dtype: DType) -> Array | None:
-        try:
-            window = MPI.Win.Allocate_shared(size if self.local_rank == 0 else 0, 1, comm=self.node)
-        except MPI.Exception:
-            window = None
-        if self.node.allreduce(window is None):
-            return None
-        assert window is not None
-        self._windows.append(window)
-        return np.ndarray(shape, dtype, buffer=window.Shared_query(0)[0])  # type: ignore[arg-type]
+    def _shared_memory(self, size: int) -> mmap.mmap | None:
+        """Return memory of so many bytes that the ranks of a node share, if it can be had.
 
-    def close(self) -> None:
-        """Free what is shared; arrays from share_on_node are gone afterwards.  Collective."""
-        self.barrier()
-        while self._windows:
-            self._windows.pop().Free()
+        It is a file without a name, which goes with the last process that maps it.  A window of
+        MPI's would have to be freed by all ranks together, of which one may be gone.
+        """
+        path = self.node.bcast(_make_shared(size) if self.local_rank == 0 else None)
+        memory = None if path is None else _map(path, size)
+        is_everywhere = not self.node.allreduce(memory is None)
+        if path is not None and self.local_rank == 0:
+            os.unlink(path)
+        return memory if is_everywhere else None
 
 
 def _ranks_of_this_node(mpi: MPI.Intracomm) -> MPI.Intracomm:
@@ -253,6 +257,33 @@ def _raise_everywhere(errors: list[UserError | None]) -> None:
         if error is not None:
             error.on_all_ranks = True
             raise error
+
+
+def _make_shared(size: int) -> str | None:
+    """Make a file of so many bytes in shared memory; return its path, None if there is no room."""
+    if free_bytes(SHARED_MEMORY) < size + SHARED_MEMORY_RESERVE:
+        return None
+    path = None
+    try:
+        file, path = tempfile.mkstemp(prefix="gan-mpi-data-", dir=SHARED_MEMORY)
+        try:
+            os.posix_fallocate(file, 0, size)
+        finally:
+            os.close(file)
+    except OSError:
+        if path is not None:
+            os.unlink(path)
+        return None
+    return path
+
+
+def _map(path: str, size: int) -> mmap.mmap | None:
+    """Map a file, None if it is not here, as between containers on one node."""
+    try:
+        with open(path, "r+b") as file:
+            return mmap.mmap(file.fileno(), size)
+    except OSError:
+        return None
 
 
 def free_bytes(folder: str) -> int:

@@ -6,9 +6,17 @@ import mpi4py
 
 mpi4py.rc.initialize = False  # world() does it, once it has looked at the launcher
 mpi4py.rc.finalize = True
-# Open MPI's UCX component complains aloud about shared windows.
-os.environ.setdefault("OMPI_MCA_osc", "^ucx")
+
+
+def tells_of_lost_ranks() -> bool:
+    """Return whether `mpiexec --with-ft ulfm` of Open MPI started this process."""
+    return os.environ.get("OMPI_MCA_mpi_ft_enable", "").lower() in ("1", "true")
+
+
+if tells_of_lost_ranks():
+    # Its collectives by nodes give wrong sums once a rank is gone (5.0.11).
+    os.environ.setdefault("OMPI_MCA_coll", "^han")
 
 from mpi4py import MPI
 
-__all__ = ["MPI"]
+__all__ = ["MPI", "tells_of_lost_ranks"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gan_mpi.mpi.comm import Communicator
+from gan_mpi.mpi.comm import Communicator, WrongSum
 from gan_mpi.parallel.bucket import FACTS, GradientBucket, Sums
 from gan_mpi.parallel.staging import nothing
 
@@ -96,7 +96,7 @@ def _cross(
     bucket.sum(comm, meanwhile)
     global_count, stops, ones = facts.tolist()
     if ones != comm.world_size:
-        raise RuntimeError(f"the sum of a one from each of {comm.world_size} ranks is {ones}")
+        raise WrongSum(f"the sum of a one from each of {comm.world_size} ranks is {ones}")
     if bucket.observer is not None and mine is not None:
         bucket.observer(mine, _read(bucket, sums))
     return global_count, stops > 0

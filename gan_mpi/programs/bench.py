@@ -171,7 +171,6 @@ def _time_part(
         ranks, data = stage.ranks, stage.state.data
         about = [*filter(None, data_lines(data)), *ranks.dataset.notes, *ranks.lines()]
         crowded = bool(crowding(part))
-        part.close()
         return Part(steps, rates[-1], data.to_dict(), about, ranks.facts(), crowded)
 
     found = comm.broadcast(comm.agree(time_mine))

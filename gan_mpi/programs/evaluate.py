@@ -60,7 +60,6 @@ def evaluate(
         lines = [to_line(evaluation)] if as_json else evaluation_lines(evaluation)
         first = [] if as_json else [f"{trained.path}:"]
         say("\n".join([*first, *lines]))
-    comm.close()
     return 0
 
 

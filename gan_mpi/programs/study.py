@@ -160,7 +160,6 @@ def _run(
             if not found.on_all_ranks:
                 raise  # the others are in the middle of something: the job ends
             code, error = found.exit_code, found
-            part.close()  # or its copy of the data would stay
     stop.forget_collapse()
     comm.barrier()
     code, error = comm.broadcast((code, error))

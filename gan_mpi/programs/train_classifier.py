@@ -84,7 +84,6 @@ def train_classifier(
     )
     if extractor.doubt and comm.is_root:
         warn(extractor.doubt)
-    comm.close()
     return 0
 
 

@@ -195,7 +195,6 @@ def of_their_own(everyone, size):
         Communicator.__init__ = begin
     free = [group]
     for comm in made:
-        comm.close()
         for each in (comm.node, comm.mpi):
             if each != MPI.COMM_SELF and each not in free:
                 free.append(each)

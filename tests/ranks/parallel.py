@@ -229,7 +229,6 @@ def shared_copy(comm, free):
     array = glyphs() if comm.local_rank == 0 else None
     copy, shared = comm.share_on_node(array)
     answer = [shared, bool((copy == glyphs()).all()), copy.flags.writeable]
-    comm.close()
     comm_module.free_bytes = known
     return answer
 
@@ -246,7 +245,6 @@ def two_nodes(comm):
 
     shared, is_one = divided.share_on_node(divided.on_each_node(load))
     answer = divided.node_count, len(read), is_one, int(shared[-1]), mapped_file(shared)
-    divided.close()
     return answer
 
 
