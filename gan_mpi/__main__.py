@@ -26,7 +26,7 @@ def main() -> None:
         code = cli.main(prog_name="gan-mpi", standalone_mode=False) or 0
     except BaseException as error:  # noqa: BLE001 - SystemExit on one rank is a failure too
         code = _fail(error)
-    if launcher.speaks_first():
+    if _speaks():
         report(code)
     if "gan_mpi.mpi.world" in sys.modules:
         # srun -K sends it to the ranks that leave last, if the first left with a code.
@@ -40,7 +40,7 @@ def _fail(error: BaseException) -> int:
     """Say what happened, once; abort the job unless all ranks fail alike."""
     code = _exit_code(error)
     if _all_fail_alike(error):
-        if launcher.speaks_first():
+        if _speaks():
             _show(error)
         return code
     from gan_mpi.mpi.world import abort
@@ -51,6 +51,12 @@ def _fail(error: BaseException) -> int:
         report(code)
     abort(code)
     return code
+
+
+def _speaks() -> bool:
+    """Return whether this rank says and reports what all would alike."""
+    world = sys.modules.get("gan_mpi.mpi.world")
+    return launcher.speaks_first() if world is None else bool(world.is_first())
 
 
 def _exit_code(error: BaseException) -> int:

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,14 +104,16 @@ def require(fulfilled: object, what: str) -> None:
 class Job:
     """One start of a training, whose ranks can be found."""
 
-    def __init__(self, run_dir: Path, *options: str) -> None:
+    def __init__(
+        self, run_dir: Path, *options: str, launcher: Sequence[str] = (MPIEXEC, "-n", str(RANKS))
+    ) -> None:
         self.run_dir = run_dir
         words = ["train", "--glyphs", 50, "--batch", 30, "--steps", STEPS, "--run-dir", run_dir]
         words += ["--checkpoint-every", EVERY, "--hang-timeout", TIMEOUT, *options]
         self.output = run_dir.with_suffix(".out")
         with self.output.open("w") as out:
             self.process = subprocess.Popen(
-                [MPIEXEC, "-n", str(RANKS), sys.executable, "-m", "gan_mpi", *map(str, words)],
+                [*launcher, sys.executable, "-m", "gan_mpi", *map(str, words)],
                 env={**LAPTOP, **os.environ},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -140,7 +143,7 @@ class Job:
                 continue
             if b"gan_mpi" in words and str(self.run_dir).encode() in words:
                 rank = variables.get(RANK_OF.encode())
-                if rank is not None and b"mpiexec" not in words[0]:
+                if rank is not None and b"python" in words[0]:
                     found[int(rank)] = int(folder.name)
         return found
 

@@ -67,10 +67,10 @@ def test_a_run_leaves_what_a_person_and_a_resume_need(gan_mpi, tmp_path):
 def test_a_run_that_goes_on_holds_no_second_copy_of_its_tensors(gan_mpi):
     looks = (
         "from gan_mpi.programs import train\n"
-        "def write_first(journal, start, phases, known=train._write_first):\n"
-        "    assert set(start.saved) == {'version', 'config', 'data', 'progress'}\n"
+        "def write_first(*given, known=train._write_first):\n"
+        "    assert set(given[1].saved) == {'version', 'config', 'data', 'progress'}\n"
         "    print('no tensor is left')\n"
-        "    known(journal, start, phases)\n"
+        "    known(*given)\n"
         "train._write_first = write_first\n"
     )
     assert gan_mpi("train", *SMALL, "--steps", "1", "--run-dir", "run").returncode == 0

@@ -9,7 +9,7 @@ from gan_mpi.options.params import FiniteRange, require_ending
 NOT_HERE = (  # options of train about a run, or about what is said of it
     *("run_dir", "resume", "outdir", "time_limit", "checkpoint_every", "keep", "evaluate_every"),
     *("samples", "classifier", "grid", "stop_on_collapse", "tensorboard", "log_format", "quiet"),
-    "explain",
+    *("explain", "on_failure"),
 )
 
 WRITABLE = click.Path(dir_okay=False, writable=True, path_type=Path)

@@ -80,6 +80,8 @@ def study(
         if wrong := options_of_run.keys() & {"run_dir", "resume", "outdir"}:
             flag = "--" + min(wrong).replace("_", "-")
             raise click.UsageError(f"{flag} does not go with study; give study --dir DIR.")
+        if (text_of(options_of_run, "on_failure") or "abort") != "abort":
+            raise click.UsageError("--on-failure does not go with study, which shares its ranks.")
         if RANK in (text_of(options_of_run, "datadir") or ""):
             raise click.UsageError(
                 "--datadir: study compares by test images, and sites have none in common."

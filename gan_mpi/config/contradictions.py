@@ -112,6 +112,20 @@ def check_checkpoints(options: RunConfig, given: Given) -> None:
         raise invalid_value("mtbf", "it is for --checkpoint-every auto, which was not given")
 
 
+def check_failure(config: TrainConfig, options: RunConfig) -> None:
+    """Refuse to go on without a rank where more than its share of the work is gone with it."""
+    reasons = (
+        (config.replay, "--replay", "its part of the old fakes is gone with a rank"),
+        (config.average == "weights", "--average weights", "its data are gone with a site"),
+        (config.batch_norm == "local", "--batch-norm local", "of fewer ranks other images come"),
+        (options.explain, "--explain", "it follows ranks that stay"),
+        (options.cuda_aware, "--cuda-aware", "MPI may not let go of a GPU's memory then"),
+    )
+    for is_given, name, why in reasons:
+        if is_given and options.on_failure != "abort":
+            raise invalid_value("on_failure", f"{options.on_failure}, but {why} ({name})")
+
+
 def check_beyond(config: TrainConfig) -> None:
     """Refuse combinations of what the originals had not that mean nothing."""
     if config.told and config.loss in WITHOUT_TARGETS:

@@ -102,6 +102,13 @@ class RunConfig:
         minimum=0.0,
         metavar="SECONDS",
     )
+    on_failure: str = setting(
+        "abort",
+        "Running",
+        "What follows the loss of a rank: the job ends; shrink: the others go on with its share; "
+        "respawn: once another takes its place. Needs Open MPI 5 under mpiexec --with-ft ulfm.",
+        choices=("abort", "shrink", "respawn"),
+    )
     time_limit: str | None = setting(
         None,
         "Running",

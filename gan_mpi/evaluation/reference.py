@@ -6,6 +6,7 @@ which keeps to the threads that a rank was given; numpy's takes all cores, and t
 that do so wait for each other a hundred times as long as they compute.
 """
 
+import copy
 import shlex
 import time
 from collections.abc import Sequence
@@ -144,6 +145,15 @@ class Reference:
             self.floor = self._compare(self._extract(train.images, chosen))
         if self.memory:
             self.floor |= self.memory.floor
+
+    def on(self, comm: Communicator) -> "Reference":
+        """Return the same, of ranks that are left of those that made it."""
+        smaller = copy.copy(self)
+        smaller.comm = comm
+        if self.memory is not None:
+            smaller.memory = copy.copy(self.memory)
+            smaller.memory.comm = comm
+        return smaller
 
     @property
     def conditions(self) -> Conditions:

@@ -3,7 +3,6 @@
 import faulthandler
 import os
 import platform
-import shutil
 import sys
 import threading
 import time
@@ -25,7 +24,7 @@ from gan_mpi.runs.places import (
     Page,
     Place,
     folder_of,
-    places_in,
+    forget_places,
     read_place,
     read_places,
     verdict,
@@ -244,8 +243,7 @@ class Watchdog:
 def _make_folder(run_dir: Path, start: int, timeout: float) -> Path:
     """Return the folder of a start, made if there is a timeout; remove what older ones left."""
     folder = folder_of(run_dir, start)
-    for old in places_in(run_dir):
-        shutil.rmtree(old, ignore_errors=True)
+    forget_places(run_dir)
     with suppress(OSError):
         if timeout:
             folder.mkdir(parents=True, exist_ok=True)

@@ -92,10 +92,6 @@ class Communicator:
         """Return root's value on every rank.  Collective."""
         return self.mpi.bcast(value, ROOT)
 
-    def broadcast_from(self, rank: int, value: T) -> T:
-        """Return the value of a rank on every rank.  Collective."""
-        return self.mpi.bcast(value, rank)
-
     def ask(self, rank: int, answer: Callable[[], T]) -> T | None:
         """Return, on root, what `answer()` gives on another rank; both must call, None there."""
         if not self.is_root:

@@ -2,14 +2,16 @@
 
 import ctypes
 import os
+import signal
 import sys
 import time
 from pathlib import Path
 
-from gan_mpi.errors import UserError
+from gan_mpi.errors import UserError, invalid_value
 from gan_mpi.mpi import launcher
 from gan_mpi.mpi.comm import Communicator, wait_for_all
 from gan_mpi.mpi.library import MPI
+from gan_mpi.mpi.survivors import came_later, can_go_on, join, left
 
 OUTPUT_HEAD_START = 0.5  # seconds for what this rank said, before it aborts
 SUPPORT = tuple(f"MPIX_Query_{kind}_support" for kind in ("cuda", "rocm", "hip"))
@@ -133,7 +135,7 @@ def _initialise(cuda_aware: bool = False) -> Communicator:
         MPI.Init_thread(MPI.THREAD_MULTIPLE)
     if MPI.COMM_WORLD.size == 1 and launcher.process_count() > 1:
         raise _mismatch()
-    return Communicator(MPI.COMM_WORLD)
+    return join() if came_later() else Communicator(MPI.COMM_WORLD)
 
 
 def world(cuda_aware: bool = False) -> Communicator:
@@ -154,9 +156,19 @@ def has_started() -> bool:
     return MPI.Is_initialized()
 
 
+def _everyone() -> MPI.Intracomm:
+    return left() or MPI.COMM_WORLD
+
+
 def is_alone() -> bool:
     """Return whether this is the only rank."""
-    return MPI.COMM_WORLD.size == 1
+    return _everyone().size == 1
+
+
+def is_first() -> bool:
+    """Return whether this rank speaks for all that are left."""
+    group = left()
+    return launcher.speaks_first() if group is None else group.rank == 0
 
 
 def all_ranks_failed() -> bool:
@@ -165,15 +177,27 @@ def all_ranks_failed() -> bool:
     return comm.mpi.allreduce(1) == comm.world_size
 
 
+def require_survivors(on_failure: str) -> None:
+    """Raise UserError if ranks shall go on without one that is gone, and MPI ends them with it."""
+    if on_failure != "abort" and not can_go_on():
+        raise invalid_value(
+            "on_failure",
+            f"{on_failure}, but this {library_name()} ends all ranks with one; start them with "
+            "Open MPI 5 and mpiexec --with-ft ulfm",
+        )
+
+
 def leave() -> None:
     """Wait for all ranks and finalise MPI, if it was used.  Collective."""
     if MPI.Is_initialized() and not MPI.Is_finalized():
-        wait_for_all(MPI.COMM_WORLD)
+        wait_for_all(_everyone())
         MPI.Finalize()
 
 
 def abort(exit_code: int) -> None:
     """End all ranks at once with a non-zero exit code; does not return.
+
+    Where ranks may go on without this one it ends alone, and the launcher's code tells nothing.
 
     A launcher learns of an abort by another way than it forwards output, and drops what it has
     not read by then (seen with MPICH's on a busy machine), so what was said gets a head start.
@@ -181,4 +205,6 @@ def abort(exit_code: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     time.sleep(OUTPUT_HEAD_START)
+    if can_go_on():  # there an abort, like a rank's exit code, leaves mpiexec waiting
+        os.kill(os.getpid(), signal.SIGKILL)
     MPI.COMM_WORLD.Abort(exit_code or 1)

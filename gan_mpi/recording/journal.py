@@ -1,7 +1,7 @@
 """What a run leaves behind: status lines, statistics, checkpoints, sample grids and curves."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -24,9 +24,10 @@ from gan_mpi.recording.saving import Saver
 from gan_mpi.runs import checkpoint, stats
 from gan_mpi.runs.checkpoint import Checkpoint
 from gan_mpi.runs.directory import list_checkpoints
+from gan_mpi.runs.places import forget_places, last_seen
 from gan_mpi.runs.records import to_line
 from gan_mpi.runs.segments import ROLLED_BACK
-from gan_mpi.runs.stats import StatsRecord
+from gan_mpi.runs.stats import StatsRecord, read_stats
 from gan_mpi.training.run import Run, best_interval
 
 WATCH = 100  # steps at most after which alarms see what goes wrong
@@ -56,9 +57,9 @@ class Journal:
         self.gallery = Gallery(run, self.board)
         self.format = log_format_of(run.options, run.state.config)
         self.keep = run.options.keep or ("best" if run.options.evaluate_every else "last")
-        self.first_step = self.saved_step = step
-        saved = bool(list_checkpoints(run.directory))
-        self.saver = Saver(run.log.warning, run.options.checkpoint_retries, saved)
+        checkpoints = run.comm.on_root(lambda: list_checkpoints(run.directory))
+        self.first_step, self.saved_step = step, checkpoints[0][0] if checkpoints else -1
+        self.saver = Saver(run.log.warning, run.options.checkpoint_retries, bool(checkpoints))
         self.cannot_write = ""  # why, while something cannot be written
         self.watched = run.state.window.to_dict()  # what alarms have been raised of
         self.last = self.planned = self._tick()  # at the last status line, and the last checkpoint
@@ -115,6 +116,23 @@ class Journal:
         if evaluates:
             self.evaluate()
         if evaluates or run.save_is_due(before):
+            self.save()
+
+    def make_up(self, since: Tick | None) -> None:
+        """Do what is owed of record_step(), within which a rank was lost.  Collective.
+
+        `since` is when the status line before was written.
+        """
+        run, step = self.run, self.run.state.progress.step
+        if run.comm.on_root(lambda: any(r["step"] == step for r in read_stats(run.directory))):
+            run.state.begin_window()
+        else:
+            self.last = since or self.last
+            self._report(step - 1)
+        evaluates = self.monitor.is_due(step - 1)
+        if self.monitor.is_owed():
+            self.evaluate()
+        if (evaluates or run.save_is_due(step - 1)) and step != self.saved_step:
             self.save()
 
     def _report(self, before: int) -> None:
@@ -270,6 +288,17 @@ class Journal:
         )
         run.comm.on_root(lambda: self._attempt(lambda: self.history.update(ROLLED_BACK)))
         self.board.close()
+
+    def go_on_without(self, gone: Sequence[int], left: int) -> str:
+        """Note that ranks are gone, and that so many are left; return what to say.  Root's."""
+        run = self.run
+        seen = last_seen(run.directory, gone) or "a rank"
+        forget_places(run.directory)
+        named = " and ".join(f"rank {rank}" for rank in gone)
+        self._attempt(lambda: self.history.update(f"went on without {named}"))
+        self.board.close()
+        others = "the other goes on" if left == 1 else f"the other {left} go on"
+        return f"{seen} is gone; {others} in step {run.state.progress.step + 1}."
 
     def finish(self) -> None:
         """Save, draw the curves, and say what there is and what can be done next.  Collective."""

@@ -10,16 +10,22 @@ import numpy as np
 import torch
 
 from gan_mpi import __version__
-from gan_mpi.cluster.device import Placement, capability
+from gan_mpi.cluster.device import Placement, capability, place, without
+from gan_mpi.cluster.memory import keep_freed_memory, return_freed_memory
 from gan_mpi.config.describe import config_lines
 from gan_mpi.config.resolve import to_remember
 from gan_mpi.config.running import RunConfig
 from gan_mpi.config.training import TrainConfig
 from gan_mpi.errors import UserError
+from gan_mpi.evaluation.reference import Reference, Wanted, make_reference
 from gan_mpi.files import sweep
 from gan_mpi.lifecycle.phases import Phases
+from gan_mpi.lifecycle.stopping import StopRequest
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.mpi.world import library_name
+from gan_mpi.recording.board import check_installed
+from gan_mpi.recording.gallery import about_grid
+from gan_mpi.recording.log_formats import log_format_of
 from gan_mpi.runs import directory as rundir
 from gan_mpi.runs import stats
 from gan_mpi.runs.claim import Claim
@@ -28,6 +34,7 @@ from gan_mpi.runs.log import Log
 from gan_mpi.runs.places import end_of
 from gan_mpi.runs.record import DataRecord
 from gan_mpi.runs.segments import ARITHMETIC, Segment, append_segment, changes, read_segments
+from gan_mpi.training.run import Ranks, Run, Saves
 from gan_mpi.training.start import Start
 from gan_mpi.training.state import State
 
@@ -35,6 +42,58 @@ GLYPHS = (
     "These are drawn glyphs, not MNIST: digits in Pillow's own font. To train on MNIST, give the "
     "folder with its files: --datadir DIR."
 )
+
+
+def open_run(
+    comm: Communicator,
+    ranks: Ranks,
+    start: Start,
+    options: RunConfig,
+    log: Log,
+    stop: StopRequest,
+    phases: Phases,
+    claim: Claim,
+    known: Reference | None,
+) -> tuple[Run, Reference | None]:
+    """Open the data, networks and run directory; return the run, and its test images if wanted.
+
+    `known` are those that more ranks have made, some of which are gone.  Collective.
+    """
+    placement = place(comm, options.device)
+    keep_freed_memory()
+    if options.tensorboard:
+        comm.on_root(check_installed)
+    state = ranks.open(placement.device, phases)
+    start.forget_tensors()
+    for line in opening_lines(comm, state, ranks.lines(), ranks.dataset.notes, placement):
+        log.line(line)
+    shared = comm.allgather(ranks.shared)
+    if not all(shared):
+        where = " on some nodes" if any(shared) else ""
+        log.line(f"no room in shared memory{where}: each rank keeps its own copy of the data")
+    for warning in [*placement.warnings, *about_grid(options, state)]:
+        log.warning(warning)
+    if slow := without(state.config.precision, comm, placement.device):
+        log.warning(slow)
+    about = segment(comm, state.progress.step, placement, ranks.facts())
+    reference = known.on(comm) if known else None
+    if reference is None and options.evaluate_every is not None:
+        reference = _reference(comm, ranks, start, options, placement)
+        phases.end("test images")
+    return_freed_memory()  # that reading took
+    directory = comm.on_root(lambda: open_run_dir(options, state, start, about, log, claim))
+    every = log_format_of(options, state.config).interval(state.config.steps)
+    saves = Saves(options.checkpoint_every, state.progress.step)
+    run = Run(comm, options, state, ranks.dataset, log, directory, stop, every, saves)
+    return run, reference
+
+
+def _reference(
+    comm: Communicator, ranks: Ranks, start: Start, options: RunConfig, placement: Placement
+) -> Reference:
+    """Return the test images to compare samples with.  Collective."""
+    wanted = Wanted(options.samples, options.classifier, start.run_dir)
+    return make_reference(comm, wanted, start.source, ranks.dataset, placement.device)
 
 
 def opening_lines(

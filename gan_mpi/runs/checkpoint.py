@@ -59,6 +59,15 @@ class Updates(TypedDict):
     G: Count
 
 
+class SavedTurn(TypedDict):
+    """What of a turn of the schedule is done, where a run goes on within one; in no file."""
+
+    is_recorded: bool  # whether the step before has all that follows it
+    players: Count  # of the turn that were trained
+    latents_G: Count | None  # where the batch of the turn's first update of G begins
+    of_fakes: dict[str, float]  # of D, which has learned from them and not yet from reals
+
+
 class SavedWindow(TypedDict):
     """Sums of figures since the last status line."""
 
@@ -113,6 +122,7 @@ class Checkpoint(SavedSite, total=False):
     block_momentum: SavedMomentum | None
     kernels: SavedKernels
     rollbacks: Count  # if there were any
+    begun: SavedTurn  # of a run that goes on without ranks that are gone
 
 
 def save_checkpoint(run_dir: Path, step: int, content: Checkpoint, best: int | None = None) -> Path:

@@ -9,6 +9,7 @@ import json
 import mmap
 import os
 import platform
+import shutil
 import struct
 from collections.abc import Sequence
 from contextlib import suppress
@@ -181,6 +182,25 @@ def last_word(run_dir: Path) -> str:
         except OSError:
             pass
     return ""
+
+
+def forget_places(run_dir: Path) -> None:
+    """Remove the places of all starts."""
+    for folder in places_in(run_dir):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def last_seen(run_dir: Path, ranks: Sequence[int]) -> str:
+    """Name ranks of the last start, and say where they were last heard of, if that is known."""
+    said = []
+    for rank in ranks:
+        place = next((read_place(folder, rank) for folder in places_in(run_dir)[-1:]), None)
+        if place is None:
+            said.append(f"rank {rank}")
+        else:
+            place = by_page(places_in(run_dir)[-1], place)
+            said.append(f"{place.who}, last heard of in {place.where},")
+    return " and ".join(said)
 
 
 def end_of(run_dir: Path) -> str:

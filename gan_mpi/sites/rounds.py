@@ -59,6 +59,10 @@ class Sites:
     def __init__(self, comm: Communicator, start: Start) -> None:
         self.comm, self.start = comm, start
 
+    @property
+    def survivor(self) -> None:
+        """Nothing: a site's data are gone with it."""
+
     def open(self, device: torch.device, phases: Phases) -> SitesState:
         """Read this site's data, and return the state of all sites.  Collective."""
         comm, start, self.device = self.comm, self.start, device
@@ -99,7 +103,7 @@ class Sites:
         return Segment() if parts is None else Segment(micro_batch=parts)
 
     def close(self) -> None:
-        """Draw nothing more of the data, which are about to be gone."""
+        """Draw nothing more of the data."""
         self.feed.close()
 
     def advance(self, run: Run) -> bool:

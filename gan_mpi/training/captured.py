@@ -7,6 +7,7 @@ from gan_mpi.game.host import Graph
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.parallel.batch_norm import forget_statistics
 from gan_mpi.runs.log import warn
+from gan_mpi.training.progress import Begun
 from gan_mpi.training.state import RunState
 from gan_mpi.training.turn import Turn
 
@@ -64,6 +65,7 @@ class Captured:
         warn(f"--graphs: this device cannot record a step ({''.join(reason)}); it goes on without")
         self.graph, state = None, self.state
         vars(state.progress).update(vars(self._at))
+        state.begun = Begun()
         turn.supply.forget()
         for player in (state.game.G, state.game.D):
             forget_statistics(player.network)

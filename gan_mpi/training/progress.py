@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Self, cast
 
-from gan_mpi.runs.checkpoint import SavedProgress, SavedWindow
+from gan_mpi.runs.checkpoint import SavedProgress, SavedTurn, SavedWindow
 
 
 @dataclass
@@ -96,3 +96,17 @@ class Progress:
     def updates_of(self, player: str) -> int:
         """Return the updates of a player, G or D."""
         return self.updates_G if player == "G" else self.updates_D
+
+
+@dataclass
+class Begun:
+    """What of the turn under way is done.  Fields are those of SavedTurn."""
+
+    is_recorded: bool = True
+    players: int = 0
+    latents_G: int | None = None
+    of_fakes: dict[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> SavedTurn:
+        """Return what a run goes on with."""
+        return cast(SavedTurn, asdict(self))

@@ -4,6 +4,7 @@ import torch
 
 from gan_mpi.cluster.device import graph_of, room_for_data
 from gan_mpi.datasets.dataset import Dataset
+from gan_mpi.errors import invalid_value
 from gan_mpi.lifecycle.phases import Phases
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.parallel.data import share_dataset
@@ -33,16 +34,28 @@ class Replicas:
         self.watch: Watch | None = None  # if turns are explained
         self.captured: Captured | None = None  # if a device does each as one
 
+    @property
+    def survivor(self) -> RunState | None:
+        """The state that the others go on from if one is gone, if they do."""
+        return self.state if self.start.survives else None
+
     def open(self, device: torch.device, phases: Phases) -> RunState:
         """Read the data once a node, and return the state, alike on all ranks.  Collective."""
         comm, start, self.device = self.comm, self.start, device
         if start.cuda_aware:
             require_direct_sums(comm, device)
-        self.dataset, self.shared = share_dataset(comm, start.source)
+        if start.dataset is None:
+            self.dataset, self.shared = share_dataset(comm, start.source)
+        else:
+            self.dataset, self.shared = start.dataset, True
         phases.end("data")
         self.state = comm.alike(lambda: build_state(comm, start, self.dataset, device))
         self.mirrored = not compute_alike(comm, device)
+        self.state.keeps_marks = start.survives
+        if start.saved is not None:
+            self.state.mark()
         if self.mirrored:
+            comm.alike(lambda: _require_no_survivors(start))
             _mirror(comm, self.state)
         parts = start.micro_batch
         room = room_for_data(device, comm.local_size)
@@ -106,7 +119,7 @@ class Replicas:
         return facts
 
     def close(self) -> None:
-        """Draw nothing more of the data, which are about to be gone."""
+        """Draw nothing more of the data."""
         self.supply.feed.close()
 
     def advance(self, run: Run) -> bool:
@@ -120,6 +133,16 @@ class Replicas:
     def play(self, turn: Turn) -> bool:
         """Play a turn; return whether to stop.  Collective."""
         return turn.play() if self.captured is None else self.captured.play(turn)
+
+
+def _require_no_survivors(start: Start) -> None:
+    """Raise UserError if ranks shall go on without others, whose updates end by root's weights."""
+    if start.survives:
+        raise invalid_value(
+            "on_failure",
+            "the ranks' processors do not compute alike, and a rank may be lost "
+            "within an update; choose like nodes, or leave it out",
+        )
 
 
 def _mirror(comm: Communicator, state: RunState) -> None:

@@ -15,7 +15,7 @@ from gan_mpi.mpi.comm import Communicator
 from gan_mpi.runs.log import Log
 from gan_mpi.runs.segments import Segment
 from gan_mpi.training.progress import passed
-from gan_mpi.training.state import State
+from gan_mpi.training.state import RunState, State
 
 FIRST_STEPS = 10  # after which a start that saves by cost saves first, and knows it
 
@@ -104,6 +104,10 @@ class Ranks(Protocol):
     dataset: Dataset
     shared: bool  # whether a node has one copy of the data
 
+    @property
+    def survivor(self) -> RunState | None:
+        """The state that ranks go on from without one that is gone, None if they do not."""
+
     def open(self, device: torch.device, phases: Phases) -> State:
         """Read the data, and return the state that the run starts from.  Collective."""
 
@@ -114,7 +118,7 @@ class Ranks(Protocol):
         """Return what a start's line in segments.jsonl says of how these ranks compute."""
 
     def close(self) -> None:
-        """Draw nothing more of the data, which are about to be gone."""
+        """Draw nothing more of the data."""
 
     def advance(self, run: Run) -> bool:
         """Train a step, or a round; return whether to stop.  Collective."""

@@ -6,12 +6,17 @@ from pathlib import Path
 from typing import cast
 
 from gan_mpi.cluster.processors import MKL, ONEDNN, linear_library
-from gan_mpi.config.contradictions import check_checkpoints, check_evaluation, check_sites
+from gan_mpi.config.contradictions import (
+    check_checkpoints,
+    check_evaluation,
+    check_failure,
+    check_sites,
+)
 from gan_mpi.config.given import Given, OptionValue, flag_of, number_of, text_of
 from gan_mpi.config.resolve import config_from_dict, new_config, resumed_config, run_config
 from gan_mpi.config.running import RunConfig
 from gan_mpi.config.training import TrainConfig
-from gan_mpi.datasets.dataset import Source
+from gan_mpi.datasets.dataset import Dataset, Source
 from gan_mpi.datasets.find import find_source
 from gan_mpi.errors import UserError, flag
 from gan_mpi.mpi import launcher
@@ -52,7 +57,9 @@ class Start:
     graphs: bool = False  # whether a device does each step as one
     cuda_aware: bool = False  # whether MPI reads memory of devices
     explains: bool = False
+    survives: bool = False  # whether ranks go on without those that are gone
     rollbacks: int = 0  # how often the run has gone back to a checkpoint, to draw other numbers
+    dataset: Dataset | None = None  # read by all ranks before some were lost
     linear: str = MKL  # the library that computes linear layers, as root's processor has it
     linear_here: str = MKL  # that of a run which begins now
 
@@ -72,6 +79,7 @@ class Start:
         """Return where and how to run.  Raises UserError for what a new run would not use."""
         options = run_config(self.config, given, self.remembered)
         check_checkpoints(options, given)
+        check_failure(self.config, options)
         if self.saved is None:
             check_evaluation(options, given)
         return options
@@ -80,15 +88,20 @@ class Start:
         """Keep of a checkpoint what it says alone, once the state has its tensors."""
         self.transferred = None
         if self.saved is not None:
-            said = ("version", "config", "data", "progress")
+            said = ("version", "config", "data", "progress", "begun")
             kept = {name: value for name, value in self.saved.items() if name in said}
             self.saved = cast(Checkpoint, kept)
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the last step has all that follows it, of figures, samples and checkpoint."""
+        return self.saved is None or self.saved.get("begun", {"is_recorded": True})["is_recorded"]
 
     @property
     def finished(self) -> str | None:
         """Say so if the run has all its steps, None if there is something to do."""
         step = self.saved["progress"]["step"] if self.saved else 0
-        if step < self.config.steps:
+        if step < self.config.steps or not self.is_recorded:
             return None
         asked = self.config.steps
         has = f"{step} of {asked} steps" if step == asked else f"{step} steps, more than {asked}"
@@ -121,6 +134,7 @@ def find_start(given: Given, rollbacks: int = 0) -> Start:
         graphs=flag_of(given, "graphs") or False,
         cuda_aware=flag_of(given, "cuda_aware") or False,
         explains=flag_of(given, "explain") or False,
+        survives=(text_of(given, "on_failure") or "abort") != "abort",
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from gan_mpi import __version__
 from gan_mpi.cluster.processors import MKL, ONEDNN
@@ -17,11 +17,11 @@ from gan_mpi.game.optimizers import load_optimizer
 from gan_mpi.game.players import Game
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.networks.generator import Generator
-from gan_mpi.runs.checkpoint import Checkpoint
+from gan_mpi.runs.checkpoint import Checkpoint, SavedWindow
 from gan_mpi.runs.record import DataRecord
 from gan_mpi.streams import seed_after
 from gan_mpi.training.books import Books
-from gan_mpi.training.progress import Progress, Window
+from gan_mpi.training.progress import Begun, Progress, Window
 
 
 class State(Protocol):
@@ -81,6 +81,21 @@ class State(Protocol):
         """Continue from what `gather` returned."""
 
 
+@dataclass(frozen=True)
+class Mark:
+    """The small part of a state where an update began, or the records of a step.
+
+    Until the update ends, its networks and optimizers are as they were, but for these buffers.
+    """
+
+    progress: Progress
+    begun: Begun
+    window: SavedWindow
+    losses: dict[str, float]
+    balance: Balance
+    buffers: list[Tensor]
+
+
 @dataclass
 class RunState:
     """The state of replicas: what was asked for, the data, the game, the counters."""
@@ -98,6 +113,10 @@ class RunState:
     round_figures: Mapping[str, object] = field(default_factory=dict)
     linear: str = MKL  # the library that computes linear layers
     rollbacks: int = 0  # how often the run went back to a checkpoint
+    begun: Begun = field(default_factory=Begun)
+    keeps_marks: bool = False  # since ranks may be lost, and the others go on
+    last_mark: Mark | None = None
+    marks: int = 0  # in this start
 
     def __post_init__(self) -> None:
         self.books = Books(self.host)
@@ -158,6 +177,33 @@ class RunState:
         """Begin to count figures anew, after a status line or a round."""
         self.window.clear()
 
+    def mark(self) -> None:
+        """Keep what an update, or the records of a step, change before they are done."""
+        if not self.keeps_marks:
+            return
+        self.marks += 1
+        self.last_mark = Mark(
+            replace(self.progress),
+            replace(self.begun, of_fakes=dict(self.begun.of_fakes)),
+            self.window.to_dict(),
+            dict(self.losses),
+            replace(self.balance),
+            [buffer.clone() for buffer in self._buffers()],
+        )
+
+    def gather_marked(self, comm: Communicator) -> Checkpoint:
+        """Return to the last mark, after which no update was done, and gather what was then."""
+        assert self.last_mark is not None, "a step has begun"
+        mark = self.last_mark
+        self.progress, self.begun, self.balance = mark.progress, mark.begun, mark.balance
+        self.noted, self.noted_losses = Window.from_dict(mark.window), mark.losses
+        for buffer, kept in zip(self._buffers(), mark.buffers, strict=True):
+            buffer.copy_(kept)
+        return {**self.gather(comm), "begun": mark.begun.to_dict()}
+
+    def _buffers(self) -> list[Tensor]:
+        return [*self.game.G.network.buffers(), *self.game.D.network.buffers()]
+
     def stand_after(self, step: int) -> None:
         """Stand after `step` steps: a site sits out those that it has no images for."""
         self.progress.step = step
@@ -191,6 +237,7 @@ class RunState:
         self.noted = Window.from_dict(saved["window"])
         self.noted_losses = dict(saved["losses"])
         self.balance = Balance(**saved["balance"])
+        self.begun = Begun(**saved["begun"]) if "begun" in saved else Begun()
         G, D = self.game.G, self.game.D
         G.network.load_state_dict(saved["G"])
         D.network.load_state_dict(saved["D"])

@@ -23,7 +23,7 @@ from gan_mpi.lifecycle.stopping import StopRequest
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.parallel.average import Averages
 from gan_mpi.parallel.staging import nothing
-from gan_mpi.training.progress import Progress
+from gan_mpi.training.progress import Begun, Progress
 from gan_mpi.training.state import RunState
 from gan_mpi.training.supply import Supply
 
@@ -54,7 +54,6 @@ class Turn:
         self.comm, self.state, self.supply, self.stop = comm, state, supply, stop
         self.pauses = pauses
         self.rest: tuple[str, ...] = ()  # who is still to be trained after this update
-        self.latents_G: int | None = None  # where their batch begins
         self.stopping = False
 
     def begin(self) -> None:
@@ -68,22 +67,28 @@ class Turn:
         """Train whom the schedule says; return whether to stop.  Collective."""
         state = self.state
         self.begin()
+        state.begun.is_recorded = True
         with training_in(state.config.precision):
             self._train()
         state.books.after(state.note_step)
         state.progress.advance(step=1)
+        state.begun = Begun(is_recorded=False)
+        state.mark()
         return self.stopping
 
     def _train(self) -> None:
         if self.state.config.schedule == "balance":
             self.train_the_worse()
             return
-        for number, player in enumerate(self.state.config.turn, 1):
-            self.rest = self.state.config.turn[number:]
-            self.train_D() if player == "D" else self.train_G()
+        turn, begun = self.state.config.turn, self.state.begun
+        for number in range(begun.players, len(turn)):
+            self.rest = turn[number + 1 :]
+            self.train_D() if turn[number] == "D" else self.train_G()
+            begun.players += 1
 
     def train_D(self) -> None:
         """Train D on the next reals and latents.  Collective."""
+        self.state.mark()
         reals, latents = self._take("images"), self._take("latents")
         learned = self.supply.learned(reals)
         again = self.rest[:1] == ("D",)
@@ -92,13 +97,16 @@ class Turn:
 
     def train_G(self) -> None:
         """Train G on the next latents, or on those of this turn's first update.  Collective."""
-        if self.latents_G is None or self.state.config.g_latents == "fresh":
-            self.latents_G = self._take("latents")
-        self._update_G(self.supply.samples(self.latents_G), self.state.note)
+        self.state.mark()
+        begun = self.state.begun
+        if begun.latents_G is None or self.state.config.g_latents == "fresh":
+            begun.latents_G = self._take("latents")
+        self._update_G(self.supply.samples(begun.latents_G), self.state.note)
 
     def train_the_worse(self) -> None:
         """Measure both losses, and train by the balance rule on the same batch.  Collective."""
         state = self.state
+        state.mark()
         state.books.settle()
         reals, latents = self._take("images"), self._take("latents")
         real, fake = list(self.supply.reals(reals)), list(self.supply.fakes(latents))
@@ -135,10 +143,20 @@ class Turn:
         if self.state.config.d_update == "joint":
             self._train_D_on(zip(reals, fakes, strict=True), note, ahead, learned)
             return
-        figures: dict[str, float] = {}
-        self._train_D_on(((None, fake) for fake in fakes), figures.update, nothing)
-        pairs = ((real, None) for real in reals)
+        begun = self.state.begun
+        if not begun.of_fakes:
+            self._train_D_on(((None, fake) for fake in fakes), begun.of_fakes.update, nothing)
+            self._mark_between()
+        pairs, figures = ((real, None) for real in reals), begun.of_fakes
+        begun.of_fakes = {}
         self._train_D_on(pairs, lambda of_reals: note({**figures, **of_reals}), ahead)
+
+    def _mark_between(self) -> None:
+        """Mark that D has learned from fakes and is to learn from reals, whose place is known."""
+        self.state.mark()
+        if (mark := self.state.last_mark) is not None:
+            batch = self.state.config.batch
+            mark.progress.advance(images=-batch, latents=-batch)
 
     def _train_D_on(
         self,
@@ -170,7 +188,7 @@ class Turn:
             return
         config, progress = self.state.config, self.state.progress
         following, latents = (self.rest or config.turn)[0], progress.latents
-        repeated = self.latents_G if config.g_latents == "repeated" else None
+        repeated = self.state.begun.latents_G if config.g_latents == "repeated" else None
         if self.rest and following == "G" and repeated is not None:
             latents = repeated
         self.supply.make_ahead(updated, following, progress.images, latents)

@@ -1,0 +1,105 @@
+"""Ranks that go on without those that are gone, where MPI can: by ULFM, in Open MPI 5.
+
+Source: Bland, Bouteiller, Herault, Bosilca, Dongarra, Post-failure recovery of MPI communication
+capability, IJHPCA 27 (2013).  It is no part of the MPI standard.
+"""
+
+import os
+import sys
+import time
+from contextlib import suppress
+
+from gan_mpi.clock import Clock
+from gan_mpi.mpi.comm import Communicator, WrongSum
+from gan_mpi.mpi.library import MPI, tells_of_lost_ranks
+
+NOTICED = 1.0  # seconds at most until MPI knows that a rank is gone
+
+# Groups that have lost ranks.  What still belongs to them is never freed: a rank that is gone
+# would have to take part, and sums that were under way may still be written.
+_broken: list[Communicator] = []
+_left: list[MPI.Intracomm] = []  # all ranks that there are, each time others were
+
+
+def can_go_on() -> bool:
+    """Return whether MPI tells ranks of one that is gone, in place of ending them all."""
+    return tells_of_lost_ranks() and MPI.Get_library_version().startswith("Open MPI")
+
+
+def has_lost(comm: Communicator, error: Exception) -> bool:
+    """Return whether an error comes of a rank that is gone.
+
+    A collective may give nonsense to who takes part in it with one that goes, which MPI says later.
+    """
+    if isinstance(error, (MPI.Exception, WrongSum)):
+        return True
+    until = time.monotonic() + NOTICED
+    while not (comm.mpi.Is_revoked() or comm.mpi.Get_failed().size):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def left() -> MPI.Intracomm | None:
+    """Return the ranks that are left of all, None if none was lost."""
+    return _left[-1] if _left else None
+
+
+def without_the_lost(comm: Communicator) -> tuple[Communicator, list[int]]:
+    """Return the ranks of a group that are left, in their order, and those that are gone.
+
+    Collective among those that are left: each calls it once it has_lost() a rank, and lets the
+    others know, that may wait for it.
+    """
+    _broken.append(comm)
+    with suppress(MPI.Exception):
+        comm.node.Revoke()
+    mpi = comm.mpi
+    while True:
+        mpi.Revoke()
+        mpi = MPI.Intracomm(mpi.Shrink())
+        mpi.Set_errhandler(MPI.ERRORS_RETURN)
+        _left.append(mpi)
+        try:
+            smaller = Communicator(mpi, clock=comm.clock)
+        except MPI.Exception:  # another is gone meanwhile
+            continue
+        return smaller, _gone(comm.mpi, mpi)
+
+
+def came_later() -> bool:
+    """Return whether this process was started in the place of one that is gone."""
+    return bool(MPI.Comm.Get_parent() != MPI.COMM_NULL)
+
+
+def replace_the_lost(comm: Communicator, count: int) -> Communicator:
+    """Start so many processes by this one's command line, and return all ranks, the new ones last.
+
+    Collective; the new ones join() meanwhile.
+    """
+    folder = MPI.Info.Create({"wdir": os.getcwd()})
+    command = ["-m", "gan_mpi", *sys.argv[1:]]
+    everyone = _together(comm.mpi.Spawn(sys.executable, command, count, folder), comm.clock)
+    everyone.mpi.allreduce(0)  # none has failed before it got here, as world() asks
+    return everyone
+
+
+def join() -> Communicator:
+    """Return all ranks, of which this one came_later().  Collective."""
+    return _together(MPI.Comm.Get_parent())
+
+
+def _together(others: MPI.Intercomm, clock: Clock | None = None) -> Communicator:
+    """Return the ranks of both sides as one group, those that were there before first."""
+    mpi = MPI.Intracomm(others.Merge(came_later()))
+    mpi.Set_errhandler(MPI.ERRORS_RETURN)
+    _left.append(mpi)
+    return Communicator(mpi, clock=clock)
+
+
+def _gone(before: MPI.Intracomm, mpi: MPI.Intracomm) -> list[int]:
+    """Return the ranks of a group that are not among those that are left."""
+    ranks = range(before.size)
+    new = before.Get_group().Translate_ranks([*ranks], mpi.Get_group())
+    return [rank for rank in ranks if new[rank] == MPI.UNDEFINED]

@@ -1,0 +1,155 @@
+"""Parts of one start: what goes on after a rollback, or without ranks that are gone."""
+
+import time
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from gan_mpi.cluster.processors import settle_processors
+from gan_mpi.config.given import Given, text_of
+from gan_mpi.datasets.dataset import Dataset
+from gan_mpi.errors import DIVERGED, UserError
+from gan_mpi.evaluation.reference import Reference
+from gan_mpi.lifecycle.phases import Phases
+from gan_mpi.mpi.comm import ROOT, Communicator
+from gan_mpi.mpi.survivors import (
+    came_later,
+    can_go_on,
+    has_lost,
+    replace_the_lost,
+    without_the_lost,
+)
+from gan_mpi.parallel.replicas import not_finite
+from gan_mpi.recording.journal import Journal, Tick
+from gan_mpi.runs.claim import Claim
+from gan_mpi.training.run import Run
+from gan_mpi.training.start import Start
+from gan_mpi.training.state import RunState
+
+ROLLBACKS = 3  # of a run, at most
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A run that this rank has open, and that goes on without others of its ranks."""
+
+    part: int  # the number of the part that opened it
+    start: Start
+    run: Run
+    journal: Journal
+    state: RunState
+    reference: Reference | None
+
+
+@dataclass
+class Part:
+    """A part of this start: the first, or what goes on after a rollback or the loss of ranks."""
+
+    comm: Communicator
+    given: Given
+    phases: Phases
+    rollbacks: int = 0  # with the one before this part
+    comes_first: bool = True
+    is_replaced: bool = field(default_factory=came_later)  # a rank that was gone before this part
+    start: Start | None = None  # that of ranks that go on, on root
+    dataset: Dataset | None = None  # that all ranks have already
+    reference: Reference | None = None  # the test images, if the run is evaluated
+    since: Tick | None = None  # of the last status line of the part before
+    claim_has_fallen: bool = False  # with the rank that held the run directory
+    number: int = 1
+    opened: Opened | None = None
+    before: Opened | None = None  # in a part before, to go on from until there is more
+
+    def __post_init__(self) -> None:
+        self.ranks = self.comm.world_size  # that it began with
+        self.root_is_gone = False
+        self.following: Part | None = None
+
+    @property
+    def source(self) -> Opened | None:
+        """What of this rank the others could go on from; they could once it has marks."""
+        has_begun = self.opened is not None and self.opened.state.marks
+        return self.opened if has_begun or self.before is None else self.before
+
+    def next(self, comm: Communicator, run_dir: Path | None, rollbacks: int = 0) -> "Part":
+        """Return the part after this one, in the run directory if there is one."""
+        given = self.given
+        if run_dir is not None:
+            given = {name: value for name, value in given.items() if name != "outdir"}
+            given["run_dir"] = str(run_dir)
+        return Part(comm, given, Phases(time.time()), rollbacks, False, self.is_replaced)
+
+
+def first_part(comm: Communicator, given: Given, phases: Phases) -> Part:
+    """Return what this process begins with; others are further if it replaces one that is gone."""
+    part = Part(comm, given, phases)
+    return part.next(comm, None) if came_later() else part
+
+
+def roll_back(part: Part, journal: Journal, error: UserError, rollbacks: int) -> Part:
+    """Let a run that has diverged go back to its last checkpoint, if it may once more.
+
+    Raises the error, which then names the first weight that is not finite, if not.  Collective.
+    """
+    run = journal.run
+    if where := not_finite(run.comm, **run.state.networks):
+        error = error.retold(f"{error} {where} is not finite.", DIVERGED)
+    if run.options.on_nan == "stop" or rollbacks == ROLLBACKS:
+        raise error
+    journal.roll_back(error, rollbacks + 1, ROLLBACKS)
+    return part.next(part.comm, run.directory, rollbacks + 1)
+
+
+def go_on_without_the_lost(part: Part, claim: Claim, error: Exception) -> Part:
+    """Return what goes on without ranks that are gone, of what the furthest of the others has.
+
+    Raises the error if they shall not go on.  Collective among those that are left.
+    """
+    goes_on = can_go_on() and (text_of(part.given, "on_failure") or "abort") != "abort"
+    while goes_on and has_lost(part.comm, error):
+        try:
+            following = _of_the_furthest(part)
+            _replace_the_lost(part, following)
+        except Exception as another:  # noqa: BLE001 - of a rank that goes while the others gather
+            error = another
+        else:
+            claim.release()
+            return following
+    raise error
+
+
+def _of_the_furthest(part: Part) -> Part:
+    """Return what goes on as _without_the_lost() does."""
+    part.comm, gone = comm, _ = without_the_lost(part.comm)
+    part.root_is_gone |= ROOT in gone
+    source = part.source
+    known = comm.allgather(None if source is None else source.run.directory)
+    following = part.next(comm, next((each for each in known if each is not None), None))
+    following.claim_has_fallen, following.number = part.root_is_gone, part.number + 1
+    marks = comm.allgather((0, 0) if source is None else (source.part, source.state.marks))
+    if source is None or not max(marks)[1]:  # no step has begun
+        return following
+    state, journal, furthest = source.state, source.journal, marks.index(max(marks))
+    saved = None
+    if comm.rank in (ROOT, furthest):
+        gather = partial(state.gather_marked, comm)
+        saved = gather() if furthest == ROOT else comm.ask(furthest, gather)
+    said = comm.on_root(lambda: journal.go_on_without(gone, comm.world_size))
+    start = replace(source.start, run_dir=source.run.directory, saved=saved, warnings=[said])
+    following.start = replace(start, transferred=None, dataset=None)
+    following.dataset, following.reference = source.run.dataset, source.reference
+    following.since, following.before = journal.last, source
+    return following
+
+
+def _replace_the_lost(part: Part, following: Part) -> None:
+    """Let new ranks take the place of those that are gone, if they may, once.  Collective.
+
+    They have no data yet, and so all ranks read them again.
+    """
+    if text_of(part.given, "on_failure") != "respawn" or part.is_replaced:
+        return
+    part.is_replaced = following.is_replaced = True
+    part.comm = following.comm = replace_the_lost(part.comm, part.ranks - part.comm.world_size)
+    settle_processors(part.comm)
+    following.dataset = following.reference = None
