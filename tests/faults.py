@@ -26,6 +26,7 @@ import torch
 from gan_mpi.runs import checkpoint
 from gan_mpi.runs.directory import list_checkpoints
 from gan_mpi.runs.stats import read_stats
+from tests.ranks.forks import Forks
 from tests.ranks.laptop import LAPTOP
 
 RANKS, STEPS, EVERY = 3, 60, 3
@@ -87,6 +88,17 @@ KINDS = (
 )
 
 
+MAIN = "from gan_mpi.__main__ import main; main()"
+
+
+def environment() -> dict[str, str]:
+    """Return the variables that jobs are started with."""
+    return {**LAPTOP, **os.environ}
+
+
+FORKS = Forks(Path(__file__).parent, environment)  # for starts of which only the end counts
+
+
 class Failed(Exception):
     """What of a trial is not as it should be."""
 
@@ -105,7 +117,11 @@ class Job:
     """One start of a training, whose ranks can be found."""
 
     def __init__(
-        self, run_dir: Path, *options: str, launcher: Sequence[str] = (MPIEXEC, "-n", str(RANKS))
+        self,
+        run_dir: Path,
+        *options: str,
+        launcher: Sequence[str] = (MPIEXEC, "-n", str(RANKS)),
+        program: Sequence[str] = (sys.executable, "-m", "gan_mpi"),
     ) -> None:
         self.run_dir = run_dir
         words = ["train", "--glyphs", 50, "--batch", 30, "--steps", STEPS, "--run-dir", run_dir]
@@ -113,8 +129,8 @@ class Job:
         self.output = run_dir.with_suffix(".out")
         with self.output.open("w") as out:
             self.process = subprocess.Popen(
-                [*launcher, sys.executable, "-m", "gan_mpi", *map(str, words)],
-                env={**LAPTOP, **os.environ},
+                [*launcher, *program, *map(str, words)],
+                env=environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -248,7 +264,7 @@ def trial(folder: Path, kind: Kind, rng: random.Random, seconds: float, undistur
     if code:
         reached = max((record["step"] for record in read_stats(run_dir)), default=0)
         require(newest >= reached - 2 * EVERY, f"of {reached} steps {newest} are saved")
-        again = Job(run_dir, *options)
+        again = Job(run_dir, *options, program=FORKS.python(MAIN))
         try:
             code = again.end(120)
         finally:
@@ -306,6 +322,7 @@ def main() -> int:
                     shutil.rmtree(folder / "run", ignore_errors=True)
                 break
             print(f"{number:3d} {outcome}", flush=True)
+    FORKS.end()
     minutes = (time.monotonic() - began) / 60
     if kept.exists():
         print(f"the run directory of the first that failed is kept in {kept}")
