@@ -40,7 +40,8 @@ class SavedGenerator:
         try:
             with torch.device("meta"):  # where tensors have shapes only, whatever settings say
                 network = make_generator(self.config, self.data.shape, self.data.label_counts)
-            network.load_state_dict(self.weights, assign=True)
+            weights = dict(self.weights)  # torch notes in its own class that they are assigned
+            network.load_state_dict(weights, assign=True)
         except (RuntimeError, TypeError, OverflowError):  # the last two of sizes beyond 2**63
             raise checkpoint.unusable(self.path, self.version, checkpoint.OTHER_NETWORKS) from None
         return network.to(DTYPES[self.config.precision])

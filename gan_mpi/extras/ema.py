@@ -54,7 +54,7 @@ class GeneratorEMA:
 
     def load(self, saved: SavedEMA) -> None:
         """Continue from what `to_dict` returned."""
-        self.network.load_state_dict(saved["network"])
+        self.network.load_state_dict(dict(saved["network"]))
         self.updates = saved["updates"]
 
 

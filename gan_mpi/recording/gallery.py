@@ -4,16 +4,19 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import torch
 
 from gan_mpi.config.running import RunConfig
 from gan_mpi.config.values import grid_size
 from gan_mpi.datasets.drawn import draw_points as draw_real_points
 from gan_mpi.drawing import pictures
 from gan_mpi.drawing.charts import draw_losses, draw_points
+from gan_mpi.drawing.generator import read_generator
 from gan_mpi.drawing.samples import POINTS, fill_grid, generate, row_names, usual_grid
 from gan_mpi.files import write_aside
 from gan_mpi.recording.board import Board
 from gan_mpi.runs import stats
+from gan_mpi.runs.checkpoint import Checkpoint
 from gan_mpi.runs.evaluations import comparable, read_evaluations
 from gan_mpi.streams import DataOrder
 from gan_mpi.training.run import Run
@@ -43,13 +46,24 @@ class Gallery:
         self.grid = grid_size(asked) if asked else usual_grid(len(self.classes))
         self.count = POINTS if data.are_points else self.grid[0] * self.grid[1]
 
-    def samples(self) -> Callable[[], None]:
-        """Return what draws the first seeds' samples of this step, whenever it is called."""
+    def samples(self) -> Callable[[Checkpoint], None]:
+        """Return what draws the first seeds' samples of a checkpoint of this step, in any thread.
+
+        Where this rank computes on several threads it is only to write them: images are drawn by
+        one, and their number is MKL's for all threads of a process.
+        """
         state, step, facts = self.run.state, self.run.state.progress.step, self._facts()
         seeds, labels = self._places()
-        samples = generate(state.sampler, state.config, seeds, labels)
+        on_host = next(state.sampler.parameters()).device.type == "cpu"
+        drawn = None
+        if not on_host or torch.get_num_threads() > 1:
+            drawn = generate(state.sampler, state.config, seeds, labels)
 
-        def draw() -> None:
+        def draw(saved: Checkpoint) -> None:
+            samples = drawn
+            if samples is None:
+                generator = read_generator(self.run.directory, saved, ema=True).build()
+                samples = generate(generator, state.config, seeds, labels)
             picture = self._picture(f"fakes-{step:06d}.png", samples, labels, facts)
             self.board.add_picture("samples", picture, step)
 

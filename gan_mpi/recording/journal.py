@@ -250,7 +250,7 @@ class Journal:
         self,
         step: int,
         content: Checkpoint,
-        draw: Callable[[], None],
+        draw: Callable[[Checkpoint], None],
         best: int | None,
         before: float,
     ) -> None:
@@ -260,7 +260,7 @@ class Journal:
         """
         began, directory = time.perf_counter(), self.run.directory
         with suppress(Refused):  # which the checkpoint then tells
-            draw()
+            draw(content)
         if self.keep == "all":
             checkpoint.write_checkpoint(directory, step, content)
         else:

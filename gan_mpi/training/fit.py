@@ -75,7 +75,7 @@ def transfer(before: Transfer, state: RunState) -> None:
                 f"{_what_differs(before.saved, state)}.",
                 exit_code=2,
             )
-        network.load_state_dict(weights[name])
+        network.load_state_dict(dict(weights[name]))
     _require_same_places(before, state.data)
     if state.ema is not None:
         state.ema.restart()

@@ -239,8 +239,8 @@ class RunState:
         self.balance = Balance(**saved["balance"])
         self.begun = Begun(**saved["begun"]) if "begun" in saved else Begun()
         G, D = self.game.G, self.game.D
-        G.network.load_state_dict(saved["G"])
-        D.network.load_state_dict(saved["D"])
+        G.network.load_state_dict(dict(saved["G"]))  # copied, whatever torch has noted in them
+        D.network.load_state_dict(dict(saved["D"]))
         load_optimizer(G.optimizer, saved["G_optimizer"])
         load_optimizer(D.optimizer, saved["D_optimizer"])
         if self.ema is not None:
