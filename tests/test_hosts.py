@@ -197,20 +197,21 @@ def test_a_link_that_is_down_is_named_and_ends_the_job(hosts, tmp_path):
         wait_for(lambda: last_word(tmp_path / "run"))
         said_after = time.monotonic() - began
         done = job.result(30)
+        ended_after = time.monotonic() - began
     finally:
         cluster_script("hosts.sh", "link", hosts.base, "h2", "up")
-    print(f"named after {said_after:.1f} s, ended after {time.monotonic() - began:.1f} s")
+    print(f"named after {said_after:.1f} s, ended after {ended_after:.1f} s")
     assert "the network between h1 and h2 may be down" in done.stderr, done.stderr
     assert done.returncode == 77
-    assert said_after < 4 + 5
+    assert said_after < ended_after < 4 + 5
 
 
-@pytest.mark.skipif(not IS_MPICH, reason="Open MPI's second start was not seen to come up")
 def test_a_training_goes_on_without_a_host_that_is_gone(hosts, tmp_path):
     """The link to h2 goes down; what hangs is ended, and the next start has h1 alone."""
     run, where = tmp_path / "run", tmp_path / "hosts.txt"
     where.write_text("h1\nh2\n")
-    ranks = ["-n", "{ranks}", *(["-f"] if IS_MPICH else ["--hostfile"]), "{hosts}"]
+    ranks = ["-n", "{ranks}", *(["-f"] if IS_MPICH else ["--map-by", "node", "--hostfile"])]
+    ranks.append("{hosts}")
     train = [sys.executable, "-m", "gan_mpi", *CLAIMED, "--steps", "5000"]
     train += ["--hang-timeout", "4", "--run-dir", run]
     supervise = [sys.executable, "-m", "gan_mpi", "supervise", "--hostfile", where, "--"]

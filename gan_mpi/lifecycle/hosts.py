@@ -67,7 +67,7 @@ class Hosts:
             if not any(word in each for each in command):
                 raise UserError(
                     f"--hostfile: the command has no {word}; write mpiexec -n {RANKS} -f {HOSTS}, "
-                    f"or with Open MPI --hostfile {HOSTS}.",
+                    f"or with Open MPI --hostfile {HOSTS} --map-by node.",
                     WRONG,
                 )
 
