@@ -17,6 +17,7 @@ from gan_mpi.evaluation import kernel, neighbours
 from gan_mpi.evaluation.extractor import POINTS
 from gan_mpi.lifecycle import watchdog
 from gan_mpi.lifecycle.watchdog import Watchdog, within
+from gan_mpi.mpi.library import MPI
 from gan_mpi.runs.places import (
     NODE,
     PLACES,
@@ -259,6 +260,14 @@ def test_what_is_told_of_an_error_is_short(tmp_path, error, said):
     told = last_word(tmp_path)
     assert told.startswith(f"ended in its start of rank 0 on {platform.node()} ")
     assert f": {said}" in told and len(told.splitlines()) == 1 and not told.endswith(".")
+
+
+def test_an_error_of_mpi_tells_nothing_and_leaves_the_place(tmp_path):
+    """Another rank, which is gone, may have caused it, and who is behind tells which."""
+    with pytest.raises(MPI.Exception), Watchdog(OneRank(), tmp_path, 1, 60):
+        raise MPI.Exception(MPI.ERR_OTHER)
+    assert last_word(tmp_path) == ""
+    assert "ended without a word: last heard of rank 0 on " in end_of(tmp_path)
 
 
 def test_what_all_ranks_find_alike_is_told_by_them(tmp_path):

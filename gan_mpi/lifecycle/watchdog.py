@@ -18,6 +18,7 @@ from gan_mpi.clock import HERE
 from gan_mpi.errors import UserError
 from gan_mpi.lifecycle.outcome import report
 from gan_mpi.mpi.comm import Communicator
+from gan_mpi.mpi.survivors import is_of_others
 from gan_mpi.mpi.world import abort, has_threads
 from gan_mpi.runs.places import (
     END,
@@ -97,7 +98,8 @@ class Watchdog:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is not None and not getattr(error, "on_all_ranks", False) and self._threads:
+        told = is_of_others(error) or getattr(error, "on_all_ranks", False)
+        if error is not None and not told and self._threads:
             place = self._place()
             said = f"ended in {place.where} of {place.who}: {_say(error)}"
             within(GRACE, lambda: self._keep(said))
@@ -105,7 +107,7 @@ class Watchdog:
         for thread in self._threads:
             thread.join(GRACE)  # unless a file system keeps it
         HERE.show_in(None)
-        if self._threads:
+        if self._threads and not is_of_others(error):  # else where this rank was tells who it was
             within(GRACE, self._take_away)
 
     def _take_away(self) -> None:

@@ -26,12 +26,17 @@ def can_go_on() -> bool:
     return tells_of_lost_ranks() and MPI.Get_library_version().startswith("Open MPI")
 
 
+def is_of_others(error: BaseException | None) -> bool:
+    """Return whether an error is MPI's, which another rank may have caused."""
+    return isinstance(error, (MPI.Exception, WrongSum))
+
+
 def has_lost(comm: Communicator, error: Exception) -> bool:
     """Return whether an error comes of a rank that is gone.
 
     A collective may give nonsense to who takes part in it with one that goes, which MPI says later.
     """
-    if isinstance(error, (MPI.Exception, WrongSum)):
+    if is_of_others(error):
         return True
     until = time.monotonic() + NOTICED
     while not (comm.mpi.Is_revoked() or comm.mpi.Get_failed().size):
