@@ -62,15 +62,20 @@ def test_one_is_under_way_and_the_next_waits(warned):
     assert order == ["slow", "next"]
 
 
-def test_copies_are_the_same_file_and_memory_is_kept():
+@pytest.mark.parametrize("ready", [False, True])
+def test_copies_are_the_same_file_and_memory_is_kept(ready):
     network = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), torch.nn.BatchNorm2d(3))
     network.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters())
     network(torch.ones(2, 2, 5, 5)).sum().backward()
     optimizer.step()
     state = {"G": network.state_dict(), "G_optimizer": optimizer.state_dict(), "losses": {"a": 1.5}}
-    copies = Copies()
+    tensors = [*state["G"].values()]
+    tensors += [each for of in state["G_optimizer"]["state"].values() for each in of.values()]
+    copies = Copies([tensor.nbytes for tensor in tensors] if ready else ())
+    before = sum(map(len, copies._ready.values()))
     first = copies.of(state)
+    assert sum(map(len, copies._ready.values())) == before - len(tensors) * ready
     assert checkpoint.pack(first) == checkpoint.pack(state), "to the bit, strides and all"
     optimizer.step()
     places = {name: tensor.data_ptr() for name, tensor in first["G"].items()}

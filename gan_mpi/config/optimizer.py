@@ -90,5 +90,10 @@ class OptimizerConfig:
         """The rates and momenta that the optimizer uses."""
         return {name: getattr(self, name) for name in OPTIMIZERS[self.optimizer]}
 
+    @property
+    def moments(self) -> int:
+        """The numbers that the update rule keeps of each weight."""
+        return 2 if "beta2" in self.settings else int(self.settings["momentum"] > 0)
+
 
 DEFAULT = OptimizerConfig()

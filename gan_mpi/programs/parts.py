@@ -20,7 +20,8 @@ from gan_mpi.mpi.survivors import (
     without_the_lost,
 )
 from gan_mpi.parallel.replicas import not_finite
-from gan_mpi.recording.journal import Journal, Tick
+from gan_mpi.recording.journal import Journal
+from gan_mpi.recording.speed import Tick
 from gan_mpi.runs.claim import Claim
 from gan_mpi.training.run import Run
 from gan_mpi.training.start import Start

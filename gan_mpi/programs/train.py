@@ -16,9 +16,10 @@ from gan_mpi.lifecycle.watchdog import Watchdog
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.mpi.world import require_survivors
 from gan_mpi.programs.parts import Opened, Part, first_part, go_on_without_the_lost, roll_back
-from gan_mpi.recording.journal import Journal, Tick
+from gan_mpi.recording.journal import Journal
 from gan_mpi.recording.monitor import Monitor
 from gan_mpi.recording.opening import mend_description, open_run
+from gan_mpi.recording.speed import Tick
 from gan_mpi.runs.claim import Claim
 from gan_mpi.runs.log import Log
 from gan_mpi.sites.rounds import Sites

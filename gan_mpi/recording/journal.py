@@ -3,11 +3,9 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Self, cast
+from typing import Self
 
-from gan_mpi.clock import between
 from gan_mpi.cluster.cards import Meter, energy
 from gan_mpi.errors import Refused, UserError
 from gan_mpi.files import append_line, keep_lines, write_kept_lines
@@ -20,7 +18,8 @@ from gan_mpi.recording.history import History
 from gan_mpi.recording.log_formats import log_format_of
 from gan_mpi.recording.monitor import Monitor
 from gan_mpi.recording.opening import slowest, started_line
-from gan_mpi.recording.saving import Saver
+from gan_mpi.recording.saving import Saver, sizes_of_copies
+from gan_mpi.recording.speed import Tick, record_of, tick
 from gan_mpi.runs import checkpoint, stats
 from gan_mpi.runs.checkpoint import Checkpoint
 from gan_mpi.runs.directory import list_checkpoints
@@ -31,17 +30,6 @@ from gan_mpi.runs.stats import StatsRecord, read_stats
 from gan_mpi.training.run import Run, best_interval
 
 WATCH = 100  # steps at most after which alarms see what goes wrong
-
-
-@dataclass
-class Tick:
-    """Where a run was at its last status line, to reckon its speed by."""
-
-    at: float  # of time.perf_counter
-    step: int
-    images: int
-    seconds: dict[str, float]  # of the clock, by phase
-    hidden: float  # seconds that sums went on while this rank computed
 
 
 class Journal:
@@ -59,10 +47,12 @@ class Journal:
         self.keep = run.options.keep or ("best" if run.options.evaluate_every else "last")
         checkpoints = run.comm.on_root(lambda: list_checkpoints(run.directory))
         self.first_step, self.saved_step = step, checkpoints[0][0] if checkpoints else -1
-        self.saver = Saver(run.log.warning, run.options.checkpoint_retries, bool(checkpoints))
+        retries = run.options.checkpoint_retries
+        sizes = sizes_of_copies(run.state) if run.comm.is_root else ()
+        self.saver = Saver(run.log.warning, retries, bool(checkpoints), sizes)
         self.cannot_write = ""  # why, while something cannot be written
         self.watched = run.state.window.to_dict()  # what alarms have been raised of
-        self.last = self.planned = self._tick()  # at the last status line, and the last checkpoint
+        self.last = self.planned = tick(run)  # at the last status line, and the last checkpoint
         self.began = self.last.at
 
     def __enter__(self) -> Self:
@@ -81,12 +71,6 @@ class Journal:
         with suppress(Refused):
             write_kept_lines(self.run.directory)
 
-    def _tick(self) -> Tick:
-        """Return where the run is now."""
-        progress, comm = self.run.state.progress, self.run.comm
-        seconds, hidden = comm.clock.seconds(), comm.under_way.hidden
-        return Tick(time.perf_counter(), progress.step, progress.images, seconds, hidden)
-
     @property
     def slowest_save(self) -> float:
         """Seconds of the slowest checkpoint of this run so far."""
@@ -104,7 +88,7 @@ class Journal:
         self.run.comm.on_root(
             lambda: self.run.log.lines([started_line(started), *self.format.header()])
         )
-        self.last = self.planned = self._tick()
+        self.last = self.planned = tick(self.run)
         self.began = self.last.at
 
     def record_step(self, before: int, stopping: bool) -> None:
@@ -143,11 +127,11 @@ class Journal:
         if not is_due and not run.is_done:
             return
         run.state.settle()  # the time that a device still takes counts
-        now = self._tick()
-        record = self._record(now)
+        now = tick(self.run)
+        record = record_of(run, self.last, now)
         with_lines = is_due or run.options.log_format == "plain"
         run.comm.on_root(lambda: self._write(record, with_lines))
-        self.last = self._tick()
+        self.last = tick(self.run)
         run.state.begin_window()
         self.watched = run.state.window.to_dict()
 
@@ -182,29 +166,6 @@ class Journal:
                 self.run.log.warning(f"{error} Training goes on; make room, or mend it.")
             self.cannot_write = str(error)
 
-    def _record(self, now: Tick) -> StatsRecord:
-        state, last = self.run.state, self.last
-        game, progress = state.game, state.progress
-        spent = between(last.seconds, now.seconds)
-        seconds = now.at - last.at - spent["evaluation"]  # training's speed is without them
-        record = {
-            "step": progress.step,
-            "epoch": progress.images / state.data.count,
-            "kimg": progress.images / 1000,
-            "updates": dict(state.window.updates),
-            **state.window.means(),
-            "lr_G": game.G.lr,
-            "lr_D": game.D.lr,
-            "images_per_second": (now.images - last.images) / seconds,
-            "seconds_per_step": seconds / (now.step - last.step),
-            "communication": (spent["communication"] + spent["batch_norm_sums"]) / seconds,
-            "time": time.time(),
-            **state.round_figures,
-        }
-        if now.hidden > last.hidden:
-            record["hidden"] = (now.hidden - last.hidden) / seconds
-        return cast(StatsRecord, record)
-
     def evaluate(self) -> None:
         """Compare samples with the test images.  Collective."""
         self.run.state.settle()
@@ -230,7 +191,7 @@ class Journal:
 
         `cost` are the seconds that training stood still.
         """
-        run, now = self.run, self._tick()
+        run, now = self.run, tick(self.run)
         step, seconds = now.step - self.planned.step, now.at - self.planned.at
         self.planned = now
         if step:

@@ -3,7 +3,7 @@
 import copy
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar, cast
 
 import torch
@@ -11,6 +11,7 @@ import torch
 from gan_mpi.clock import HERE
 from gan_mpi.errors import Refused
 from gan_mpi.runs.checkpoint import Checkpoint
+from gan_mpi.training.state import State
 
 AGAIN = 5.0  # seconds at least between a try that failed and the next
 GOES_ON = "Training goes on, and the next checkpoint is tried"
@@ -25,10 +26,15 @@ class Saver:
     tried; after `retries` that fail in a row the run ends, and one without any checkpoint at once.
     """
 
-    def __init__(self, warn: Callable[[str], None], retries: int, saved: bool) -> None:
-        """`saved` says whether there is a checkpoint to go on from."""
+    def __init__(
+        self, warn: Callable[[str], None], retries: int, saved: bool, sizes: Sequence[int] = ()
+    ) -> None:
+        """`saved` says whether there is a checkpoint to go on from.
+
+        `sizes` are those of tensors whose copies are made room for now, before training begins.
+        """
         self._warn, self._retries, self._saved = warn, retries, saved
-        self._copies = Copies()
+        self._copies = Copies(sizes)
         self._write: Callable[[], None] | None = None  # that of the last step, till it is done
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
@@ -94,8 +100,13 @@ class Saver:
 class Copies:
     """Copies of nested dicts, lists and tensors, into memory that is kept for the next ones."""
 
-    def __init__(self) -> None:
+    def __init__(self, sizes: Sequence[int] = ()) -> None:
+        """Have memory of these bytes ready, since to take it from the system takes longest."""
         self._kept: dict[tuple[object, ...], torch.Tensor] = {}
+        self._ready: dict[int, list[torch.Tensor]] = {}
+        for size in sizes:
+            pages = torch.empty(size, dtype=torch.uint8).fill_(1)  # so that they are there
+            self._ready.setdefault(size, []).append(pages)
 
     def of(self, value: Nested, *place: object) -> Nested:
         """Return a copy on the host; the next of what lies at this place overwrites it."""
@@ -116,5 +127,24 @@ class Copies:
             tensor.stride(),
             tensor.dtype,
         ):
-            kept = self._kept[place] = torch.empty_like(tensor, device="cpu")
+            kept = self._kept[place] = self._like(tensor)
         return kept.copy_(tensor)
+
+    def _like(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return a tensor on the host of the same shape, strides and type, of its own storage."""
+        order = sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
+        ready = self._ready.get(tensor.nbytes)
+        if not ready or not tensor.permute(order).is_contiguous():
+            return torch.empty_like(tensor, device="cpu")
+        return ready.pop().view(tensor.dtype).as_strided(tensor.shape, tensor.stride())
+
+
+def sizes_of_copies(state: State) -> list[int]:
+    """Return the bytes of each tensor of a checkpoint, but of old fakes and sites."""
+    moments = {"G": state.config.G.moments, "D": state.config.D.moments}
+    return [
+        tensor.nbytes
+        for name, network in state.networks.items()
+        for tensor in network.state_dict().values()
+        for _ in range(1 + moments.get(name, 0))
+    ]
