@@ -43,11 +43,13 @@ def _fail(error: BaseException) -> int:
         if _speaks():
             _show(error)
         return code
+    from gan_mpi.mpi.survivors import is_of_others, others_go_on
     from gan_mpi.mpi.world import abort
 
-    sys.stderr.write(f"Rank {launcher.rank()} on {platform.node()} ends the job:\n")
+    what = "ends, and the others go on" if others_go_on() else "ends the job"
+    sys.stderr.write(f"Rank {launcher.rank()} on {platform.node()} {what}:\n")
     _show(error)
-    if not type(error).__module__.startswith("mpi4py"):  # whose errors are of ranks that are gone
+    if not (is_of_others(error) or others_go_on()):
         report(code)
     abort(code)
     return code

@@ -42,9 +42,15 @@ def read_ahead(array: Array, rows: Array) -> None:
                 base.madvise(mmap.MADV_WILLNEED, page, min(AT_ONCE, end - page))
 
 
+class SharedMemory(mmap.mmap):
+    """Memory that processes share, and that no file keeps: a map, but nothing to read again."""
+
+
 def map_of(array: Array) -> mmap.mmap | None:
-    """Return the map that an array is a view of, None if it is in memory."""
+    """Return the map of a file that an array is a view of, None if it is in memory."""
     base: object = array
     while isinstance(base, np.ndarray):
         base = base.base
-    return base if isinstance(base, mmap.mmap) else None
+    if isinstance(base, mmap.mmap) and not isinstance(base, SharedMemory):
+        return base
+    return None

@@ -92,16 +92,23 @@ def trial(
     rng: random.Random,
     undisturbed: dict[str, object],
     respawns: bool = False,
+    fails: bool = False,
 ) -> str:
     """Try one run, which `respawns` the first rank that it loses; return what came of it.
 
-    Raises Failed.
+    Before the others are killed one `fails` by itself.  Raises Failed.
     """
     how = (*KINDS[kind], *EVERYWHERE, "--on-failure", "respawn" if respawns else "shrink")
+    rank, step = rng.randrange(RANKS), rng.randrange(2, 10)
+    how += ("--inject", f"rank={rank},step={step},kind=raise") if fails else ()
     job = Job(folder / "run", *how, launcher=launcher(base))
     lost = []
     try:
-        for number in range(1, losses + 1):
+        if fails:
+            gone_on = job.wait_until(lambda: job.said.count("started in") == 2, 90)
+            require(gone_on, f"the others did not go on without rank {rank}: {last(job)}")
+            lost.append((rank, 0.0))
+        for number in range(1 + fails, losses + 1):
             moment = rng.uniform(0, 2.0 / losses)
             lost.append(kill(job, rng, moment, number))
         code = job.end(90)
@@ -154,9 +161,10 @@ def main(words: Sequence[str] | None = None) -> int:
             for number in range(1, given.trials + 1):
                 kind = given.only or rng.choice(sorted(KINDS))
                 losses, respawns = rng.choice(((1, False), (2, False), (1, True)))
+                fails = rng.random() < 0.25
                 known[kind] = known.get(kind) or undisturbed(folder, kind)
                 try:
-                    outcome = trial(folder, base, kind, losses, rng, known[kind], respawns)
+                    outcome = trial(folder, base, kind, losses, rng, known[kind], respawns, fails)
                     good += 1
                 except Failed as error:
                     outcome = f"FAILED: {kind}, {losses} losses: {error}"

@@ -25,6 +25,7 @@ on_open_mpi = pytest.mark.skipif(IS_MPICH, reason="ranks of MPICH end with the f
     [
         ({"replay": 1}, {}, "--replay"),
         ({"average": "weights"}, {}, "--average weights"),
+        ({"schedule": "balance", "d_update": "separate"}, {}, "--schedule balance"),
         ({"batch_norm": "local"}, {}, "--batch-norm local"),
         ({}, {"explain": True}, "--explain"),
         ({}, {"cuda_aware": True}, "--cuda-aware"),
@@ -51,13 +52,17 @@ def test_it_is_refused_where_mpi_ends_all_ranks(gan_mpi, tmp_path):
 @pytest.mark.launch
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kind", "times", "respawns"),
-    [("separate updates", 2, False), ("evaluations", 1, False), ("overlap", 1, True)],
+    ("kind", "times", "respawns", "fails"),
+    [
+        ("separate updates", 2, False, True),
+        ("evaluations", 1, False, False),
+        ("overlap", 1, True, False),
+    ],
 )
-def test_the_others_go_on(kind, times, respawns, tmp_path):
+def test_the_others_go_on(kind, times, respawns, fails, tmp_path):
     known = losses.undisturbed(tmp_path, kind)
     rng = random.Random(kind)
-    print(losses.trial(tmp_path, None, kind, times, rng, known, respawns))
+    print(losses.trial(tmp_path, None, kind, times, rng, known, respawns, fails))
 
 
 @on_open_mpi

@@ -155,3 +155,14 @@ def test_the_checkpoint_before_a_damaged_one_resumes(mpirun, tmp_path):
     assert "going on after step 1" in log
     assert "checkpoint-000002.pt is damaged, or no checkpoint: it does not end in" in log
     assert "Going on from checkpoint-000001.pt." in log
+
+
+def test_a_damaged_last_checkpoint_is_written_again(gan_mpi, tmp_path):
+    train = ("train", "--glyphs", 40, "--batch", 16, "--steps", 5, "--checkpoint-every", 3)
+    assert gan_mpi(*train, "--run-dir", "run").returncode == 0
+    last = tmp_path / "run" / "checkpoint-000005.pt"
+    whole = checkpoint.read_checkpoint(last)
+    last.write_bytes(last.read_bytes()[:1000])
+    assert "going on after step 3" in gan_mpi(*train, "--run-dir", "run").stdout
+    again = checkpoint.read_checkpoint(last)
+    assert torch.equal(whole["G"]["0.weight"], again["G"]["0.weight"])

@@ -114,7 +114,9 @@ def check_checkpoints(options: RunConfig, given: Given) -> None:
 
 def check_failure(config: TrainConfig, options: RunConfig) -> None:
     """Refuse to go on without a rank where more than its share of the work is gone with it."""
+    half_chosen = config.schedule == "balance" and config.d_update == "separate"
     reasons = (
+        (half_chosen, "--schedule balance", "a step cannot begin again within an update"),
         (config.replay, "--replay", "its part of the old fakes is gone with a rank"),
         (config.average == "weights", "--average weights", "its data are gone with a site"),
         (config.batch_norm == "local", "--batch-norm local", "of fewer ranks other images come"),

@@ -105,8 +105,9 @@ class RunConfig:
     on_failure: str = setting(
         "abort",
         "Running",
-        "What follows the loss of a rank: the job ends; shrink: the others go on with its share; "
-        "respawn: once another takes its place. Needs Open MPI 5 under mpiexec --with-ft ulfm.",
+        "What follows the loss of a rank. abort: the job ends; shrink: the others share its work; "
+        "respawn: a new rank takes the place of the first that is lost. The last two need Open MPI "
+        "5 under mpiexec --with-ft ulfm.",
         choices=("abort", "shrink", "respawn"),
     )
     time_limit: str | None = setting(

@@ -1,6 +1,5 @@
 """The communicator that everything collective takes first."""
 
-import mmap
 import os
 import tempfile
 import time
@@ -9,7 +8,7 @@ from typing import NoReturn, TypeVar
 
 import numpy as np
 
-from gan_mpi.arrays import Array
+from gan_mpi.arrays import Array, SharedMemory
 from gan_mpi.clock import HERE, Clock
 from gan_mpi.errors import UserError
 from gan_mpi.mpi import launcher
@@ -198,7 +197,7 @@ class Communicator:
         copy.flags.writeable = False
         return copy, memory is not None
 
-    def _shared_memory(self, size: int) -> mmap.mmap | None:
+    def _shared_memory(self, size: int) -> SharedMemory | None:
         """Return memory of so many bytes that the ranks of a node share, if it can be had.
 
         It is a file without a name, which goes with the last process that maps it.  A window of
@@ -206,9 +205,11 @@ class Communicator:
         """
         path = self.node.bcast(_make_shared(size) if self.local_rank == 0 else None)
         memory = None if path is None else _map(path, size)
-        is_everywhere = not self.node.allreduce(memory is None)
-        if path is not None and self.local_rank == 0:
-            os.unlink(path)
+        try:
+            is_everywhere = not self.node.allreduce(memory is None)
+        finally:  # also where another rank is gone
+            if path is not None and self.local_rank == 0:
+                os.unlink(path)
         return memory if is_everywhere else None
 
 
@@ -273,11 +274,11 @@ def _make_shared(size: int) -> str | None:
     return path
 
 
-def _map(path: str, size: int) -> mmap.mmap | None:
+def _map(path: str, size: int) -> SharedMemory | None:
     """Map a file, None if it is not here, as between containers on one node."""
     try:
         with open(path, "r+b") as file:
-            return mmap.mmap(file.fileno(), size)
+            return SharedMemory(file.fileno(), size)
     except OSError:
         return None
 

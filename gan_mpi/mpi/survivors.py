@@ -18,6 +18,7 @@ NOTICED = 1.0  # seconds at most until MPI knows that a rank is gone
 # Groups that have lost ranks.  What still belongs to them is never freed: a rank that is gone
 # would have to take part, and sums that were under way may still be written.
 _broken: list[Communicator] = []
+_goes_on: list[bool] = []  # whether the others do without this rank, once that is known
 _left: list[MPI.Intracomm] = []  # all ranks that there are, each time others were
 
 
@@ -46,13 +47,24 @@ def has_lost(comm: Communicator, error: Exception) -> bool:
     return True
 
 
+def let_others_go_on() -> None:
+    """Say that the others go on if this rank ends, and that its end is not the job's."""
+    _goes_on.append(True)
+
+
+def others_go_on() -> bool:
+    """Return whether the end of this rank is that of no other."""
+    group = left()
+    return bool(_goes_on) and (MPI.COMM_WORLD if group is None else group).size > 1
+
+
 def left() -> MPI.Intracomm | None:
     """Return the ranks that are left of all, None if none was lost."""
     return _left[-1] if _left else None
 
 
-def without_the_lost(comm: Communicator) -> tuple[Communicator, list[int]]:
-    """Return the ranks of a group that are left, in their order, and those that are gone.
+def without_the_lost(comm: Communicator) -> Communicator:
+    """Return the ranks of a group that are left, in their order.
 
     Collective among those that are left: each calls it once it has_lost() a rank, and lets the
     others know, that may wait for it.
@@ -67,10 +79,16 @@ def without_the_lost(comm: Communicator) -> tuple[Communicator, list[int]]:
         mpi.Set_errhandler(MPI.ERRORS_RETURN)
         _left.append(mpi)
         try:
-            smaller = Communicator(mpi, clock=comm.clock)
+            return Communicator(mpi, clock=comm.clock)
         except MPI.Exception:  # another is gone meanwhile
             continue
-        return smaller, _gone(comm.mpi, mpi)
+
+
+def missing(before: Communicator, now: Communicator) -> list[int]:
+    """Return the ranks of a group that are not in a later one."""
+    ranks = range(before.mpi.size)
+    new = before.mpi.Get_group().Translate_ranks([*ranks], now.mpi.Get_group())
+    return [rank for rank in ranks if new[rank] == MPI.UNDEFINED]
 
 
 def came_later() -> bool:
@@ -78,16 +96,26 @@ def came_later() -> bool:
     return bool(MPI.Comm.Get_parent() != MPI.COMM_NULL)
 
 
-def replace_the_lost(comm: Communicator, count: int) -> Communicator:
+def replace_the_lost(comm: Communicator, count: int) -> Communicator | None:
     """Start so many processes by this one's command line, and return all ranks, the new ones last.
 
-    Collective; the new ones join() meanwhile.
+    None, on all ranks, if MPI cannot, or if one more is gone.  Collective; the new ones join()
+    meanwhile.
     """
     folder = MPI.Info.Create({"wdir": os.getcwd()})
     command = ["-m", "gan_mpi", *sys.argv[1:]]
-    everyone = _together(comm.mpi.Spawn(sys.executable, command, count, folder), comm.clock)
-    everyone.mpi.allreduce(0)  # none has failed before it got here, as world() asks
-    return everyone
+    everyone = None
+    with suppress(MPI.Exception):
+        everyone = _together(comm.mpi.Spawn(sys.executable, command, count, folder), comm.clock)
+        everyone.mpi.allreduce(0)  # none has failed before it got here, as world() asks
+    try:
+        is_there = comm.mpi.Agree(int(everyone is not None))
+    except MPI.Exception:
+        is_there = 0
+    if not is_there and everyone is not None:
+        everyone.mpi.Revoke()
+        _left.pop()
+    return everyone if is_there else None
 
 
 def join() -> Communicator:
@@ -101,10 +129,3 @@ def _together(others: MPI.Intercomm, clock: Clock | None = None) -> Communicator
     mpi.Set_errhandler(MPI.ERRORS_RETURN)
     _left.append(mpi)
     return Communicator(mpi, clock=clock)
-
-
-def _gone(before: MPI.Intracomm, mpi: MPI.Intracomm) -> list[int]:
-    """Return the ranks of a group that are not among those that are left."""
-    ranks = range(before.size)
-    new = before.Get_group().Translate_ranks([*ranks], mpi.Get_group())
-    return [rank for rank in ranks if new[rank] == MPI.UNDEFINED]

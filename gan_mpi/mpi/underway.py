@@ -36,16 +36,16 @@ class SumsUnderWay:
         """Let the sums go on, if any are under way."""
         if self._requests and MPI.Request.Testall(self._requests):
             self._count()
+            self._requests = []
 
     def wait(self) -> None:
         """Wait until all that have begun are there.  Collective."""
         if self._requests:
-            requests = self._requests
             self._count()
             with self._clock.phase("communication"):
-                MPI.Request.Waitall(requests)
+                MPI.Request.Waitall(self._requests)
+            self._requests = []  # not where a rank is gone: what is under way may yet arrive
 
     def _count(self) -> None:
-        """Count as hidden what went by since the first of the sums began, and forget them."""
+        """Count as hidden what went by since the first of the sums began."""
         self.hidden += time.perf_counter() - self._since
-        self._requests = []

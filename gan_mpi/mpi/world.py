@@ -11,7 +11,7 @@ from gan_mpi.errors import UserError, invalid_value
 from gan_mpi.mpi import launcher
 from gan_mpi.mpi.comm import Communicator, wait_for_all
 from gan_mpi.mpi.library import MPI
-from gan_mpi.mpi.survivors import came_later, can_go_on, join, left
+from gan_mpi.mpi.survivors import came_later, can_go_on, join, left, let_others_go_on
 
 OUTPUT_HEAD_START = 0.5  # seconds for what this rank said, before it aborts
 SUPPORT = tuple(f"MPIX_Query_{kind}_support" for kind in ("cuda", "rocm", "hip"))
@@ -178,19 +178,28 @@ def all_ranks_failed() -> bool:
 
 
 def require_survivors(on_failure: str) -> None:
-    """Raise UserError if ranks shall go on without one that is gone, and MPI ends them with it."""
+    """Let ranks go on without one that is gone, or end with it.
+
+    Raises UserError if they shall go on, and MPI ends them.
+    """
     if on_failure != "abort" and not can_go_on():
         raise invalid_value(
             "on_failure",
             f"{on_failure}, but this {library_name()} ends all ranks with one; start them with "
             "Open MPI 5 and mpiexec --with-ft ulfm",
         )
+    if on_failure != "abort":
+        let_others_go_on()
 
 
 def leave() -> None:
     """Wait for all ranks and finalise MPI, if it was used.  Collective."""
     if MPI.Is_initialized() and not MPI.Is_finalized():
-        wait_for_all(_everyone())
+        try:
+            wait_for_all(_everyone())
+        except MPI.Exception:
+            if not can_go_on():  # as if it had left before
+                raise
         MPI.Finalize()
 
 

@@ -94,7 +94,7 @@ class Mirror:
 def digest(tensor: Tensor) -> int:
     """Return a number, 0 <= n < 2**63, that tells tensors apart which came to differ by rounding.
 
-    It is made of the sum and the exclusive or of their words, at a third of the time of a CRC.
+    It is made of the sums of their words and of the squares of these, in half the time of a CRC.
     """
     order = sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
     dense = tensor.detach().permute(order).contiguous().cpu()
@@ -102,7 +102,7 @@ def digest(tensor: Tensor) -> int:
     whole = len(raw) - len(raw) % 8
     words = raw[:whole].view(np.uint64)
     rest = int.from_bytes(raw[whole:].tobytes(), "little")
-    total = int(np.add.reduce(words)) + 3 * int(np.bitwise_xor.reduce(words)) + 5 * rest
+    total = int(np.add.reduce(words)) + 3 * int(np.dot(words, words)) + 5 * rest
     return total % 2**63
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from gan_mpi.cluster.deadline import End
 from gan_mpi.cluster.processors import settle_processors
 from gan_mpi.config.given import Given, text_of
 from gan_mpi.datasets.dataset import Dataset
@@ -16,12 +17,14 @@ from gan_mpi.mpi.survivors import (
     came_later,
     can_go_on,
     has_lost,
+    missing,
     replace_the_lost,
     without_the_lost,
 )
 from gan_mpi.parallel.replicas import not_finite
 from gan_mpi.recording.journal import Journal
 from gan_mpi.recording.speed import Tick
+from gan_mpi.runs.checkpoint import Checkpoint
 from gan_mpi.runs.claim import Claim
 from gan_mpi.training.run import Run
 from gan_mpi.training.start import Start
@@ -56,14 +59,15 @@ class Part:
     dataset: Dataset | None = None  # that all ranks have already
     reference: Reference | None = None  # the test images, if the run is evaluated
     since: Tick | None = None  # of the last status line of the part before
-    claim_has_fallen: bool = False  # with the rank that held the run directory
+    end: End | None = None  # of the job; root's counts
+    fallen_claim: int = 0  # the number of that whose rank is gone
     number: int = 1
     opened: Opened | None = None
     before: Opened | None = None  # in a part before, to go on from until there is more
 
     def __post_init__(self) -> None:
-        self.ranks = self.comm.world_size  # that it began with
-        self.root_is_gone = False
+        self.began_with = self.comm
+        self.claim = 0  # the number of root's claim on the run directory
         self.following: Part | None = None
 
     @property
@@ -78,12 +82,14 @@ class Part:
         if run_dir is not None:
             given = {name: value for name, value in given.items() if name != "outdir"}
             given["run_dir"] = str(run_dir)
-        return Part(comm, given, Phases(time.time()), rollbacks, False, self.is_replaced)
+        part = Part(comm, given, Phases(time.time()), rollbacks, False, self.is_replaced)
+        part.end, part.fallen_claim = self.end, self.fallen_claim
+        return part
 
 
-def first_part(comm: Communicator, given: Given, phases: Phases) -> Part:
+def first_part(comm: Communicator, given: Given, phases: Phases, end: End | None) -> Part:
     """Return what this process begins with; others are further if it replaces one that is gone."""
-    part = Part(comm, given, phases)
+    part = Part(comm, given, phases, end=end)
     return part.next(comm, None) if came_later() else part
 
 
@@ -104,14 +110,25 @@ def roll_back(part: Part, journal: Journal, error: UserError, rollbacks: int) ->
 def go_on_without_the_lost(part: Part, claim: Claim, error: Exception) -> Part:
     """Return what goes on without ranks that are gone, of what the furthest of the others has.
 
-    Raises the error if they shall not go on.  Collective among those that are left.
+    Raises the error if they shall not go on, or none is gone, and on a rank that has nothing to go
+    on from yet, as it has just taken the place of another.  Collective among those that are left.
     """
     goes_on = can_go_on() and (text_of(part.given, "on_failure") or "abort") != "abort"
+    if came_later() and part.opened is None:
+        raise error
     while goes_on and has_lost(part.comm, error):
         try:
+            part.comm = without_the_lost(part.comm)
+            gone = missing(part.began_with, part.comm)
+            if not gone:
+                raise error
+            if ROOT in gone:
+                part.fallen_claim = part.claim
             following = _of_the_furthest(part)
-            _replace_the_lost(part, following)
-        except Exception as another:  # noqa: BLE001 - of a rank that goes while the others gather
+            _replace_the_lost(part, following, len(gone))
+        except Exception as another:
+            if another is error:
+                raise
             error = another
         else:
             claim.release()
@@ -120,30 +137,46 @@ def go_on_without_the_lost(part: Part, claim: Claim, error: Exception) -> Part:
 
 
 def _of_the_furthest(part: Part) -> Part:
-    """Return what goes on as _without_the_lost() does."""
-    part.comm, gone = comm, _ = without_the_lost(part.comm)
-    part.root_is_gone |= ROOT in gone
-    source = part.source
+    """Return the part that follows, with the state of the furthest of the ranks that are left."""
+    comm, source = part.comm, part.source
     known = comm.allgather(None if source is None else source.run.directory)
-    following = part.next(comm, next((each for each in known if each is not None), None))
-    following.claim_has_fallen, following.number = part.root_is_gone, part.number + 1
     marks = comm.allgather((0, 0) if source is None else (source.part, source.state.marks))
-    if source is None or not max(marks)[1]:  # no step has begun
+    part.is_replaced = any(comm.allgather(part.is_replaced))
+    following = part.next(comm, next((each for each in known if each is not None), None))
+    following.number = part.number + 1
+    furthest = marks.index(max(marks))
+    if not marks[furthest][1] or marks[ROOT] == (0, 0):  # then from the last checkpoint, if any
         return following
-    state, journal, furthest = source.state, source.journal, marks.index(max(marks))
+    if source is None:
+        return following
     saved = None
     if comm.rank in (ROOT, furthest):
-        gather = partial(state.gather_marked, comm)
+        gather = partial(source.state.gather_marked, comm)
         saved = gather() if furthest == ROOT else comm.ask(furthest, gather)
-    said = comm.on_root(lambda: journal.go_on_without(gone, comm.world_size))
-    start = replace(source.start, run_dir=source.run.directory, saved=saved, warnings=[said])
-    following.start = replace(start, transferred=None, dataset=None)
-    following.dataset, following.reference = source.run.dataset, source.reference
-    following.since, following.before = journal.last, source
+    if saved is not None:  # on root
+        following.start = _start(source, saved, comm)
+    if (0, 0) not in marks:
+        following.dataset, following.reference = source.run.dataset, source.reference
+    following.since, following.before = source.journal.last, source
     return following
 
 
-def _replace_the_lost(part: Part, following: Part) -> None:
+def _start(source: Opened, saved: Checkpoint, comm: Communicator) -> Start:
+    """Return how the ranks that are left go on from a state, and record the loss; on root."""
+    gone = missing(source.run.comm, comm)
+    said = source.journal.go_on_without(gone, comm.world_size, saved["progress"]["step"] + 1)
+    return replace(
+        source.start,
+        run_dir=source.run.directory,
+        saved=saved,
+        transferred=None,
+        dataset=None,
+        owes_checkpoint=ROOT in gone,
+        warnings=[said],
+    )
+
+
+def _replace_the_lost(part: Part, following: Part, count: int) -> None:
     """Let new ranks take the place of those that are gone, if they may, once.  Collective.
 
     They have no data yet, and so all ranks read them again.
@@ -151,6 +184,11 @@ def _replace_the_lost(part: Part, following: Part) -> None:
     if text_of(part.given, "on_failure") != "respawn" or part.is_replaced:
         return
     part.is_replaced = following.is_replaced = True
-    part.comm = following.comm = replace_the_lost(part.comm, part.ranks - part.comm.world_size)
-    settle_processors(part.comm)
+    everyone = replace_the_lost(part.comm, count)
+    if everyone is None:
+        if following.start is not None:
+            following.start.warnings.append("MPI starts no rank in its place: without a slot?")
+        return
+    part.comm = following.comm = following.began_with = everyone
+    settle_processors(everyone)
     following.dataset = following.reference = None

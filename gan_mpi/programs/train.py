@@ -19,7 +19,6 @@ from gan_mpi.programs.parts import Opened, Part, first_part, go_on_without_the_l
 from gan_mpi.recording.journal import Journal
 from gan_mpi.recording.monitor import Monitor
 from gan_mpi.recording.opening import mend_description, open_run
-from gan_mpi.recording.speed import Tick
 from gan_mpi.runs.claim import Claim
 from gan_mpi.runs.log import Log
 from gan_mpi.sites.rounds import Sites
@@ -45,10 +44,10 @@ def train(
     exit code 76 if the losses diverge.
     """
     with Claim(job_name() or "", lambda: stop.requested) as claim:
-        part: Part | None = first_part(comm, given, phases or Phases())
+        part: Part | None = first_part(comm, given, phases or Phases(), end)
         while part is not None:
             try:
-                code, following = _train(part, stop, end, claim), part.following
+                code, following = _train(part, stop, claim), part.following
             except NoRoom as error:
                 if part.comes_first:
                     raise
@@ -60,7 +59,7 @@ def train(
     return code
 
 
-def _train(part: Part, stop: StopRequest, end: End | None, claim: Claim) -> int:
+def _train(part: Part, stop: StopRequest, claim: Claim) -> int:
     """Train with root's claim on the run directory; return the exit code.  Collective."""
     start, options, log = _prepare(part, claim)
     if start.finished is not None:
@@ -73,15 +72,16 @@ def _train(part: Part, stop: StopRequest, end: End | None, claim: Claim) -> int:
     ranks: Ranks = RANKS[start.config.average](comm, start)
     how = options, log, stop, part.phases, claim, part.reference
     run, part.reference = open_run(comm, ranks, start, *how)
-    journal = Journal(run, Monitor(run, part.reference))
+    journal = Journal(run, Monitor(run, part.reference), part.since)
     if ranks.survivor is not None:
         opened = Opened(part.number, start, run, journal, ranks.survivor, part.reference)
         part.opened, part.before = opened, None
     try:
-        watchdog = _watch(run, comm.on_root(lambda: claim.number))
+        part.claim = comm.on_root(lambda: claim.number)
+        watchdog = _watch(run, part.claim)
         with watchdog, journal, closing(ranks):
-            _write_first(journal, start, part.phases, part.since)
-            _advance(run, ranks, journal, end, injection)
+            _write_first(journal, start, part.phases)
+            _advance(run, ranks, journal, part.end, injection)
             journal.finish()
     except UserError as error:
         if error.exit_code != DIVERGED or not error.on_all_ranks:
@@ -133,9 +133,10 @@ def _prepare(part: Part, claim: Claim) -> tuple[Start, RunConfig, Log]:
     part.phases.end("imports" if part.comes_first else "recovery")
     comm.barrier()
     require_agreement(comm)
-    comm.on_root(lambda: _claim_named(claim, given, part.claim_has_fallen))
+    comm.on_root(lambda: _claim_named(claim, given, part.fallen_claim))
     start = comm.on_root(lambda: part.start or find_start(given, part.rollbacks))
-    start.dataset, part.number = part.dataset, comm.broadcast(part.number)
+    start.dataset = part.dataset
+    part.number, part.end = comm.broadcast((part.number, part.end))
     options = comm.alike(lambda: start.options(given))
     comm.alike(lambda: require_survivors(options.on_failure))
     log = Log(comm.is_root, options.quiet)
@@ -144,15 +145,15 @@ def _prepare(part: Part, claim: Claim) -> tuple[Start, RunConfig, Log]:
     return start, options, log
 
 
-def _claim_named(claim: Claim, given: Given, has_fallen: bool) -> None:
+def _claim_named(claim: Claim, given: Given, fallen: int) -> None:
     resumed, named = text_of(given, "resume"), text_of(given, "run_dir")
     if named is not None:
-        claim.take(Path(named), is_fallen=has_fallen)
+        claim.take(Path(named), fallen=fallen)
     elif resumed is not None and Path(resumed).is_dir():
         claim.take(Path(resumed), "--resume")
 
 
-def _write_first(journal: Journal, start: Start, phases: Phases, since: Tick | None) -> None:
+def _write_first(journal: Journal, start: Start, phases: Phases) -> None:
     """Make up an evaluation that is owed, and write the files of a new run.  Collective."""
     if start.is_recorded and journal.monitor.is_owed():
         journal.evaluate()
@@ -164,7 +165,7 @@ def _write_first(journal: Journal, start: Start, phases: Phases, since: Tick | N
         phases.end("first checkpoint")
     journal.begin(phases)
     if not start.is_recorded:
-        journal.make_up(since)
+        journal.make_up()
 
 
 def _leave(run: Run) -> int:

@@ -35,7 +35,8 @@ WATCH = 100  # steps at most after which alarms see what goes wrong
 class Journal:
     """The writer of one run directory.  All ranks hold one; rank 0 writes."""
 
-    def __init__(self, run: Run, monitor: Monitor) -> None:
+    def __init__(self, run: Run, monitor: Monitor, since: Tick | None = None) -> None:
+        """`since` is of the last status line, if the part of a run before wrote one."""
         self.run, self.monitor = run, monitor
         self.history = History(run)
         self.meter = Meter(run.state.game.G.bucket.buffer.device)
@@ -46,14 +47,16 @@ class Journal:
         self.format = log_format_of(run.options, run.state.config)
         self.keep = run.options.keep or ("best" if run.options.evaluate_every else "last")
         checkpoints = run.comm.on_root(lambda: list_checkpoints(run.directory))
-        self.first_step, self.saved_step = step, checkpoints[0][0] if checkpoints else -1
+        self.first_step = step
+        self.saved_step = step if step in dict(checkpoints) else -1
         retries = run.options.checkpoint_retries
         sizes = sizes_of_copies(run.state) if run.comm.is_root else ()
         self.saver = Saver(run.log.warning, retries, bool(checkpoints), sizes)
         self.cannot_write = ""  # why, while something cannot be written
         self.watched = run.state.window.to_dict()  # what alarms have been raised of
-        self.last = self.planned = tick(run)  # at the last status line, and the last checkpoint
-        self.began = self.last.at
+        self.since, self.planned = since, tick(run)  # of the last checkpoint
+        self.last = since or self.planned  # at the last status line
+        self.began = self.planned.at
 
     def __enter__(self) -> Self:
         self.run.comm.on_root(lambda: keep_lines(self.run.directory))
@@ -88,8 +91,8 @@ class Journal:
         self.run.comm.on_root(
             lambda: self.run.log.lines([started_line(started), *self.format.header()])
         )
-        self.last = self.planned = tick(self.run)
-        self.began = self.last.at
+        self.planned = tick(self.run)
+        self.last, self.began = self.since or self.planned, self.planned.at
 
     def record_step(self, before: int, stopping: bool) -> None:
         """Report, evaluate and save what is due after the steps from `before` on.  Collective."""
@@ -102,16 +105,13 @@ class Journal:
         if evaluates or run.save_is_due(before):
             self.save()
 
-    def make_up(self, since: Tick | None) -> None:
-        """Do what is owed of record_step(), within which a rank was lost.  Collective.
-
-        `since` is when the status line before was written.
-        """
+    def make_up(self) -> None:
+        """Do what is owed of record_step(), within which a rank was lost.  Collective."""
         run, step = self.run, self.run.state.progress.step
         if run.comm.on_root(lambda: any(r["step"] == step for r in read_stats(run.directory))):
             run.state.begin_window()
+            self.watched = run.state.window.to_dict()
         else:
-            self.last = since or self.last
             self._report(step - 1)
         evaluates = self.monitor.is_due(step - 1)
         if self.monitor.is_owed():
@@ -250,16 +250,20 @@ class Journal:
         run.comm.on_root(lambda: self._attempt(lambda: self.history.update(ROLLED_BACK)))
         self.board.close()
 
-    def go_on_without(self, gone: Sequence[int], left: int) -> str:
-        """Note that ranks are gone, and that so many are left; return what to say.  Root's."""
+    def go_on_without(self, gone: Sequence[int], left: int, step: int) -> str:
+        """Note that ranks are gone, and that so many are left; return what to say.  Root's.
+
+        `step` is the one in which they go on.
+        """
         run = self.run
-        seen = last_seen(run.directory, gone) or "a rank"
+        seen = last_seen(run.directory, gone)
         forget_places(run.directory)
         named = " and ".join(f"rank {rank}" for rank in gone)
         self._attempt(lambda: self.history.update(f"went on without {named}"))
         self.board.close()
+        is_gone = "is gone" if len(gone) == 1 else "are gone"
         others = "the other goes on" if left == 1 else f"the other {left} go on"
-        return f"{seen} is gone; {others} in step {run.state.progress.step + 1}."
+        return f"{seen} {is_gone}; {others} in step {step}."
 
     def finish(self) -> None:
         """Save, draw the curves, and say what there is and what can be done next.  Collective."""

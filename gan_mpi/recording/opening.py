@@ -83,7 +83,7 @@ def open_run(
     return_freed_memory()  # that reading took
     directory = comm.on_root(lambda: open_run_dir(options, state, start, about, log, claim))
     every = log_format_of(options, state.config).interval(state.config.steps)
-    saves = Saves(options.checkpoint_every, state.progress.step)
+    saves = Saves(options.checkpoint_every, state.progress.step, start.owes_checkpoint)
     run = Run(comm, options, state, ranks.dataset, log, directory, stop, every, saves)
     return run, reference
 

@@ -141,10 +141,10 @@ class Copies:
 
 def sizes_of_copies(state: State) -> list[int]:
     """Return the bytes of each tensor of a checkpoint, but of old fakes and sites."""
-    moments = {"G": state.config.G.moments, "D": state.config.D.moments}
-    return [
-        tensor.nbytes
-        for name, network in state.networks.items()
-        for tensor in network.state_dict().values()
-        for _ in range(1 + moments.get(name, 0))
-    ]
+    sizes = []
+    for name, network in state.networks.items():
+        sizes += [tensor.nbytes for tensor in network.state_dict().values()]
+        if name in state.config.turn:
+            settings = state.config.G if name == "G" else state.config.D
+            sizes += settings.moments * [each.nbytes for each in network.parameters()]
+    return sizes

@@ -42,7 +42,7 @@ def record_of(run: Run, last: Tick, now: Tick) -> StatsRecord:
         "lr_G": game.G.lr,
         "lr_D": game.D.lr,
         "images_per_second": (now.images - last.images) / seconds,
-        "seconds_per_step": seconds / (now.step - last.step),
+        "seconds_per_step": seconds / max(1, now.step - last.step),
         "communication": (spent["communication"] + spent["batch_norm_sums"]) / seconds,
         "time": time.time(),
         **state.round_figures,

@@ -4,7 +4,7 @@ import hashlib
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any, Literal, TypedDict, cast, get_type_hints
+from typing import IO, Any, Literal, TypedDict, TypeVar, cast, get_type_hints
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ TO_GO_ON = (*TO_DRAW, "D", "window", "losses", "balance")
 # The end of a zip file: this, and 18 bytes, the last two of which are its comment's length.
 ZIP_END, ZIP_END_SIZE = b"PK\x05\x06", 22
 DIGEST = "sha256:"
+Nested = TypeVar("Nested")
 OTHER_NETWORKS = "its tensors are not those of the networks that its settings make"
 
 
@@ -123,6 +124,18 @@ class Checkpoint(SavedSite, total=False):
     kernels: SavedKernels
     rollbacks: Count  # if there were any
     begun: SavedTurn  # of a run that goes on without ranks that are gone
+
+
+def on_cpu(value: Nested) -> Nested:
+    """Return nested dicts and lists with their tensors on the CPU."""
+    moved: object = value
+    if isinstance(value, torch.Tensor):
+        moved = value.cpu()
+    elif isinstance(value, dict):
+        moved = {key: on_cpu(each) for key, each in value.items()}
+    elif isinstance(value, list):
+        moved = [on_cpu(each) for each in value]
+    return cast(Nested, moved)
 
 
 def save_checkpoint(run_dir: Path, step: int, content: Checkpoint, best: int | None = None) -> Path:

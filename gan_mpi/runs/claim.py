@@ -65,11 +65,12 @@ class Claim:
         if kind is not None:
             self._leave_nothing()
 
-    def take(self, run_dir: Path, option: str = "--run-dir", is_fallen: bool = False) -> None:
+    def take(self, run_dir: Path, option: str = "--run-dir", fallen: int = 0) -> None:
         """Hold a run directory, made if it is not there; nothing happens if it is held already.
 
-        Waits for an older start of the same job, unless its claim is known to have fallen.  Raises
-        UserError if another start holds it, or if it is none; `option` is how a user named it.
+        Waits for an older start of the same job; the claim of number `fallen` is known to have
+        fallen.  Raises UserError if another start holds it, or if it is none; `option` is how a
+        user named it.
         """
         if self._path is not None:
             return
@@ -77,7 +78,7 @@ class Claim:
         self._made_folder = not run_dir.exists()
         self._folder = make_named(run_dir, option)
         try:
-            while not self._try(run_dir, is_fallen):
+            while not self._try(run_dir, fallen):
                 pass
             files.guard(run_dir, self.check)
             threading.Thread(target=self._beat, daemon=True).start()
@@ -119,11 +120,11 @@ class Claim:
             with suppress(UserError):
                 files.write_aside(path, json.dumps({**holder, "free": True}).encode())
 
-    def _try(self, run_dir: Path, is_fallen: bool) -> bool:
+    def _try(self, run_dir: Path, fallen: int) -> bool:
         """Make the claim of the next number, once that of the last is free or fallen."""
         claims = _claims(run_dir)
         last = max(claims, default=0)
-        if last and not is_fallen:
+        if last and last != fallen:
             self._wait_for(claims[last])
         path = run_dir / _name(last + 1)
         if not _make(path, self._line()):

@@ -2,9 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar, cast
 
-import torch
 from torch import nn
 
 from gan_mpi.config.training import TrainConfig
@@ -13,13 +11,11 @@ from gan_mpi.game.balance import Balance
 from gan_mpi.game.players import Game
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.networks.generator import Generator
-from gan_mpi.runs.checkpoint import Checkpoint, SavedSite
+from gan_mpi.runs.checkpoint import Checkpoint, SavedSite, on_cpu
 from gan_mpi.runs.record import DataRecord
 from gan_mpi.sites.average import WeightAverage
 from gan_mpi.training.progress import Progress, Window
 from gan_mpi.training.state import RunState
-
-Nested = TypeVar("Nested")
 
 
 @dataclass
@@ -123,18 +119,6 @@ def _of_this_site(local: Checkpoint, state: RunState) -> SavedSite:
     if state.ema is not None:
         mine["G_ema_updates"] = state.ema.updates
     return mine
-
-
-def on_cpu(value: Nested) -> Nested:
-    """Return nested dicts and lists with their tensors on the CPU."""
-    moved: object = value
-    if isinstance(value, torch.Tensor):
-        moved = value.cpu()
-    elif isinstance(value, dict):
-        moved = {key: on_cpu(each) for key, each in value.items()}
-    elif isinstance(value, list):
-        moved = [on_cpu(each) for each in value]
-    return cast(Nested, moved)
 
 
 def of_site(saved: Checkpoint, rank: int) -> Checkpoint:

@@ -51,7 +51,7 @@ class Replicas:
         phases.end("data")
         self.state = comm.alike(lambda: build_state(comm, start, self.dataset, device))
         self.mirrored = not compute_alike(comm, device)
-        self.state.keeps_marks = start.survives
+        self.state.keeps_marks = start.survives and comm.world_size > 1
         if start.saved is not None:
             self.state.mark()
         if self.mirrored:

@@ -23,10 +23,14 @@ FIRST_STEPS = 10  # after which a start that saves by cost saves first, and know
 class Saves:
     """When checkpoints are due: every so many steps, or by what they cost."""
 
-    def __init__(self, every: int | str, step: int) -> None:
-        """`every` are steps, or "auto"; `step` is the last that was done."""
+    def __init__(self, every: int | str, step: int, owed: bool = False) -> None:
+        """`every` are steps, or "auto"; `step` is the last that was done.
+
+        If one is `owed` it is due after the next step.
+        """
         self._every = every if isinstance(every, int) else None
         self._next = step + FIRST_STEPS
+        self._owed = step + 1 if owed else None
 
     @property
     def by_cost(self) -> bool:
@@ -35,6 +39,8 @@ class Saves:
 
     def is_due(self, before: int, step: int) -> bool:
         """Return whether one is due after the steps from `before` on up to `step`."""
+        if step == self._owed:
+            return True
         if self._every is None:
             return step >= self._next
         return passed(before, step, self._every)

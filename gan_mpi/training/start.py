@@ -57,6 +57,7 @@ class Start:
     graphs: bool = False  # whether a device does each step as one
     cuda_aware: bool = False  # whether MPI reads memory of devices
     explains: bool = False
+    owes_checkpoint: bool = False  # since one may have been lost with root
     survives: bool = False  # whether ranks go on without those that are gone
     rollbacks: int = 0  # how often the run has gone back to a checkpoint, to draw other numbers
     dataset: Dataset | None = None  # read by all ranks before some were lost

@@ -17,7 +17,7 @@ from gan_mpi.game.optimizers import load_optimizer
 from gan_mpi.game.players import Game
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.networks.generator import Generator
-from gan_mpi.runs.checkpoint import Checkpoint, SavedWindow
+from gan_mpi.runs.checkpoint import Checkpoint, SavedWindow, on_cpu
 from gan_mpi.runs.record import DataRecord
 from gan_mpi.streams import seed_after
 from gan_mpi.training.books import Books
@@ -199,7 +199,8 @@ class RunState:
         self.noted, self.noted_losses = Window.from_dict(mark.window), mark.losses
         for buffer, kept in zip(self._buffers(), mark.buffers, strict=True):
             buffer.copy_(kept)
-        return {**self.gather(comm), "begun": mark.begun.to_dict()}
+        content: Checkpoint = {**self.gather(comm), "begun": mark.begun.to_dict()}
+        return on_cpu(content)
 
     def _buffers(self) -> list[Tensor]:
         return [*self.game.G.network.buffers(), *self.game.D.network.buffers()]

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from gan_mpi.arrays import map_of
 from gan_mpi.clock import Clock
 from gan_mpi.errors import UserError
 from gan_mpi.mpi import comm as comm_module
@@ -228,7 +229,7 @@ def shared_copy(comm, free):
         comm_module.free_bytes = lambda folder: free
     array = glyphs() if comm.local_rank == 0 else None
     copy, shared = comm.share_on_node(array)
-    answer = [shared, bool((copy == glyphs()).all()), copy.flags.writeable]
+    answer = [shared, bool((copy == glyphs()).all()), copy.flags.writeable, map_of(copy) is None]
     comm_module.free_bytes = known
     return answer
 
