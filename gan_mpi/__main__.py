@@ -5,10 +5,14 @@ import io
 import platform
 import signal
 import sys
+import time
 import traceback
 
 from gan_mpi.lifecycle.outcome import report
 from gan_mpi.mpi import launcher
+
+
+MISSED = 2.0  # seconds in which a launcher misses a rank, and ends the others
 
 
 def main() -> None:
@@ -46,6 +50,8 @@ def _fail(error: BaseException) -> int:
     from gan_mpi.mpi.survivors import is_of_others, others_go_on
     from gan_mpi.mpi.world import abort
 
+    if is_of_others(error) and not others_go_on():
+        time.sleep(MISSED)
     what = "ends, and the others go on" if others_go_on() else "ends the job"
     sys.stderr.write(f"Rank {launcher.rank()} on {platform.node()} {what}:\n")
     _show(error)
