@@ -11,7 +11,6 @@ import traceback
 from gan_mpi.lifecycle.outcome import report
 from gan_mpi.mpi import launcher
 
-
 MISSED = 2.0  # seconds in which a launcher misses a rank, and ends the others
 
 
