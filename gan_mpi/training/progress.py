@@ -1,7 +1,7 @@
 """How far a run is, and the means since its last status line."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Self, cast
 
 from gan_mpi.runs.checkpoint import SavedProgress, SavedTurn, SavedWindow
@@ -91,7 +91,7 @@ class Progress:
 
     def to_dict(self) -> SavedProgress:
         """Return what a checkpoint holds of it."""
-        return cast(SavedProgress, asdict(self))
+        return cast(SavedProgress, dict(vars(self)))
 
     def updates_of(self, player: str) -> int:
         """Return the updates of a player, G or D."""
@@ -109,4 +109,4 @@ class Begun:
 
     def to_dict(self) -> SavedTurn:
         """Return what a run goes on with."""
-        return cast(SavedTurn, asdict(self))
+        return cast(SavedTurn, {**vars(self), "of_fakes": dict(self.of_fakes)})

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Protocol
+from functools import cached_property
+from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
 
@@ -17,7 +18,14 @@ from gan_mpi.game.optimizers import load_optimizer
 from gan_mpi.game.players import Game
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.networks.generator import Generator
-from gan_mpi.runs.checkpoint import Checkpoint, SavedWindow, on_cpu
+from gan_mpi.runs.checkpoint import (
+    Checkpoint,
+    SavedBalance,
+    SavedProgress,
+    SavedTurn,
+    SavedWindow,
+    on_cpu,
+)
 from gan_mpi.runs.record import DataRecord
 from gan_mpi.streams import seed_after
 from gan_mpi.training.books import Books
@@ -81,19 +89,19 @@ class State(Protocol):
         """Continue from what `gather` returned."""
 
 
-@dataclass(frozen=True)
-class Mark:
+class Mark(NamedTuple):
     """The small part of a state where an update began, or the records of a step.
 
     Until the update ends, its networks and optimizers are as they were, but for these buffers.
+    What the records change, the window and the losses, is there where they began.
     """
 
-    progress: Progress
-    begun: Begun
-    window: SavedWindow
-    losses: dict[str, float]
-    balance: Balance
+    progress: SavedProgress
+    begun: SavedTurn
+    balance: SavedBalance
     buffers: list[Tensor]
+    window: SavedWindow | None
+    losses: dict[str, float] | None
 
 
 @dataclass
@@ -177,31 +185,34 @@ class RunState:
         """Begin to count figures anew, after a status line or a round."""
         self.window.clear()
 
-    def mark(self) -> None:
-        """Keep what an update, or the records of a step, change before they are done."""
+    def mark(self, records: bool = False) -> None:
+        """Keep what an update, or the `records` of a step, change before they are done."""
         if not self.keeps_marks:
             return
         self.marks += 1
         self.last_mark = Mark(
-            replace(self.progress),
-            replace(self.begun, of_fakes=dict(self.begun.of_fakes)),
-            self.window.to_dict(),
-            dict(self.losses),
-            replace(self.balance),
-            [buffer.clone() for buffer in self._buffers()],
+            self.progress.to_dict(),
+            self.begun.to_dict(),
+            self.balance.to_dict(),
+            [buffer.clone() for buffer in self._buffers],
+            self.window.to_dict() if records else None,
+            dict(self.losses) if records else None,
         )
 
     def gather_marked(self, comm: Communicator) -> Checkpoint:
         """Return to the last mark, after which no update was done, and gather what was then."""
         assert self.last_mark is not None, "a step has begun"
         mark = self.last_mark
-        self.progress, self.begun, self.balance = mark.progress, mark.begun, mark.balance
-        self.noted, self.noted_losses = Window.from_dict(mark.window), mark.losses
-        for buffer, kept in zip(self._buffers(), mark.buffers, strict=True):
+        self.progress, self.begun = Progress(**mark.progress), Begun(**mark.begun)
+        self.balance = Balance(**mark.balance)
+        if mark.window is not None and mark.losses is not None:
+            self.noted, self.noted_losses = Window.from_dict(mark.window), dict(mark.losses)
+        for buffer, kept in zip(self._buffers, mark.buffers, strict=True):
             buffer.copy_(kept)
-        content: Checkpoint = {**self.gather(comm), "begun": mark.begun.to_dict()}
+        content: Checkpoint = {**self.gather(comm), "begun": mark.begun}
         return on_cpu(content)
 
+    @cached_property
     def _buffers(self) -> list[Tensor]:
         return [*self.game.G.network.buffers(), *self.game.D.network.buffers()]
 

@@ -73,7 +73,7 @@ class Turn:
         state.books.after(state.note_step)
         state.progress.advance(step=1)
         state.begun = Begun(is_recorded=False)
-        state.mark()
+        state.mark(records=True)
         return self.stopping
 
     def _train(self) -> None:
@@ -155,8 +155,8 @@ class Turn:
         """Mark that D has learned from fakes and is to learn from reals, whose place is known."""
         self.state.mark()
         if (mark := self.state.last_mark) is not None:
-            batch = self.state.config.batch
-            mark.progress.advance(images=-batch, latents=-batch)
+            for stream in ("images", "latents"):
+                mark.progress[stream] -= self.state.config.batch
 
     def _train_D_on(
         self,
