@@ -107,7 +107,7 @@ def trial(
         if fails:
             gone_on = job.wait_until(lambda: job.said.count("started in") == 2, 90)
             require(gone_on, f"the others did not go on without rank {rank}: {last(job)}")
-            lost.append((rank, 0.0))
+            lost.append((rank, None))
         for number in range(1 + fails, losses + 1):
             moment = rng.uniform(0, 2.0 / losses)
             lost.append(kill(job, rng, moment, number))
@@ -122,8 +122,11 @@ def trial(
     require(final["ranks"] == left, f"it ends on {final['ranks']} ranks, not {left}")
     worst = apart(state_of(folder / "run"), undisturbed)
     require(worst <= NEAR, f"the result is {worst:.1e} from that without a loss")
-    said = " and ".join(f"rank {rank}, gone on after {seconds:.2f} s" for rank, seconds in lost)
-    require(all(seconds < WITHIN for _, seconds in lost[respawns:]), said)
+    said = " and ".join(
+        f"rank {rank}, {'which failed' if took is None else f'gone on after {took:.2f} s'}"
+        for rank, took in lost
+    )
+    require(all((took or 0) < WITHIN for _, took in lost[respawns:]), said)
     steps = ", ".join(str(each["last_step"]) for each in before)
     kind += ", respawned" if respawns else ""
     return f"{kind}: without {said}; steps done: {steps}; {worst:.0e} apart"
