@@ -45,7 +45,8 @@ TRAIN = (*TRAIN, "--run-dir", "run")
 
 
 def code_of(does, rank):
-    return IN_STEP_3.format(rank=rank, does=does) + MAIN
+    then = f"try:\n    {MAIN}\nfinally:\n    Turn.play = play\n"  # ranks that stay do other jobs
+    return IN_STEP_3.format(rank=rank, does=does) + then
 
 
 def inject(kind, rank=1):
