@@ -21,7 +21,6 @@ FIRST = 5  # steps that do not count
 
 spent: dict[str, list[float]] = defaultdict(list)  # seconds of calls, by what they are
 ends: list[float] = []  # of steps
-pauses: list[float] = []  # seconds of checkpoints within the loop
 
 
 def nothing(*arguments: object, **named: object) -> None:

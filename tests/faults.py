@@ -28,6 +28,7 @@ from gan_mpi.runs.directory import list_checkpoints
 from gan_mpi.runs.stats import read_stats
 from tests.ranks.forks import Forks
 from tests.ranks.laptop import LAPTOP
+from tests.ranks.states import flat
 
 RANKS, STEPS, EVERY = 3, 60, 3
 TIMEOUT = 4  # seconds of --hang-timeout
@@ -198,14 +199,6 @@ class Job:
 
 def state_of(run_dir: Path) -> dict[str, object]:
     """Return everything in the last checkpoint, by name."""
-
-    def flat(value, name=""):
-        if isinstance(value, dict | list | tuple):
-            for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
-                yield from flat(inner, f"{name}.{key}")
-        else:
-            yield name, value
-
     step, path = list_checkpoints(run_dir)[0]
     require(step == STEPS, f"the last checkpoint is of step {step}")
     return dict(flat(checkpoint.read_checkpoint(path)))

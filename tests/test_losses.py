@@ -1,83 +1,81 @@
-"""Ranks that go on without one that is gone; see losses.py."""
+"""The losses of the originals at known points."""
 
-import random
-import subprocess
-import sys
-from pathlib import Path
+import math
 
 import pytest
-from conftest import IS_MPICH
+import torch
 
-from gan_mpi.config.contradictions import check_failure
-from gan_mpi.config.running import RunConfig
-from gan_mpi.config.training import TrainConfig
-from gan_mpi.errors import UserError
+from gan_mpi.game.losses import LOSSES
 
-TOP = Path(__file__).parents[1]
-sys.path.insert(0, str(TOP))
-from tests import losses
-
-on_open_mpi = pytest.mark.skipif(IS_MPICH, reason="ranks of MPICH end with the first that is gone")
+LOSS = LOSSES["sum"]
 
 
-@pytest.mark.parametrize(
-    ("of_training", "of_run", "named"),
-    [
-        ({"replay": 1}, {}, "--replay"),
-        ({"average": "weights"}, {}, "--average weights"),
-        ({"schedule": "balance", "d_update": "separate"}, {}, "--schedule balance"),
-        ({"batch_norm": "local"}, {}, "--batch-norm local"),
-        ({}, {"explain": True}, "--explain"),
-        ({}, {"cuda_aware": True}, "--cuda-aware"),
-    ],
-)
-@pytest.mark.parametrize("what", ["shrink", "respawn"])
-def test_it_is_refused_where_more_than_work_is_lost(of_training, of_run, named, what):
-    config = TrainConfig(**of_training)
-    check_failure(config, RunConfig(**of_run))
-    with pytest.raises(UserError, match=f"'--on-failure': {what}, but .*{named}"):
-        check_failure(config, RunConfig(on_failure=what, **of_run))
+def discriminator(loss, real, fake):
+    return loss.discriminator(loss.real(real), loss.fake(fake))
 
 
-def test_it_is_refused_where_mpi_ends_all_ranks(gan_mpi, tmp_path):
-    done = gan_mpi("train", "--glyphs", "10", "--on-failure", "shrink", "--run-dir", tmp_path / "a")
-    assert done.returncode == 2
-    assert "'--on-failure': shrink, but this" in done.stderr
-    assert "mpiexec --with-ft ulfm" in done.stderr
-    assert not (tmp_path / "a").exists()
+def test_losses_where_d_cannot_tell():
+    half = torch.zeros(1)
+    assert discriminator(LOSS, half, half).item() == torch.tensor(2 * math.log(2)).item()
+    assert LOSS.generator(half).item() == torch.tensor(1 + math.log(2)).item()
 
 
-@on_open_mpi
-@pytest.mark.mpi
-@pytest.mark.launch
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("kind", "times", "respawns", "fails"),
-    [
-        ("separate updates", 2, False, True),
-        ("evaluations", 1, False, False),
-        ("overlap", 1, True, False),
-    ],
-)
-def test_the_others_go_on(kind, times, respawns, fails, tmp_path):
-    known = losses.undisturbed(tmp_path, kind)
-    rng = random.Random(kind)
-    print(losses.trial(tmp_path, None, kind, times, rng, known, respawns, fails))
+def test_losses_are_those_of_the_scores():
+    real, fake = torch.randn(2, 50, dtype=torch.double)
+    scores_real, scores_fake = real.sigmoid(), fake.sigmoid()
+    expected = -(scores_real.log() + (1 - scores_fake).log())
+    assert torch.allclose(discriminator(LOSS, real, fake), expected)
+    assert torch.allclose(LOSS.generator(fake), 1 - scores_fake.log())
 
 
-@on_open_mpi
-@pytest.mark.mpi
-@pytest.mark.launch
-@pytest.mark.hours
-@pytest.mark.parametrize("hosts", ["1", "2"])
-def test_twenty_losses_at_random_moments(hosts):
-    words = ["--trials", "20", "--seed", "1", "--hosts", hosts]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.losses", *words],
-        cwd=TOP,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    print(done.stdout)
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_losses_stay_finite_where_scores_round_to_zero_and_one():
+    far = torch.tensor([-200.0, 200.0])
+    assert torch.isfinite(discriminator(LOSS, far, far)).all()
+    assert torch.isfinite(LOSS.generator(far)).all()
+
+
+def test_the_other_losses_at_known_points():
+    real, fake = torch.tensor([2.0, -3.0]), torch.tensor([1.0, -0.5])
+    losses = {name: LOSSES[name] for name in ("least-squares", "hinge", "wasserstein")}
+    of_D = {n: (x.real(real).tolist(), x.fake(fake).tolist()) for n, x in losses.items()}
+    assert of_D["least-squares"] == (
+        [0.125, 2.0],
+        [0.5, 0.03125],
+    )  # D is 1.5, -1; 1, 0.25
+    assert of_D["hinge"] == ([0.0, 4.0], [2.0, 0.5])
+    assert of_D["wasserstein"] == ([-2.0, 3.0], [1.0, -0.5])
+    of_G = {name: loss.generator(fake).tolist() for name, loss in losses.items()}
+    assert of_G["least-squares"] == [0.0, 0.28125]
+    assert of_G["hinge"] == of_G["wasserstein"] == [-1.0, 0.5]
+    log = (1 - fake.sigmoid()).log()
+    assert torch.allclose(LOSSES["minimax"].generator(fake), log)
+    assert torch.allclose(LOSSES["nonsaturating"].generator(fake), LOSS.generator(fake) - 1)
+
+
+def test_d_of_a_sample_is_that_of_its_loss():
+    logits = torch.tensor([-3.0, -1.0, 0.0, 1.0, 3.0], dtype=torch.float64)
+    assert LOSSES["least-squares"].score(logits).tolist() == [0.0, 0.0, 0.5, 1.0, 1.0]
+    assert torch.equal(LOSSES["hinge"].score(logits), logits.sigmoid())
+    assert torch.equal(LOSSES["wasserstein"].score(logits), logits), "heights of a critic"
+
+
+@pytest.mark.parametrize("name", ["sum", "mean", "minimax", "least-squares"])
+def test_targets_of_one_and_zero_change_nothing(name):
+    loss, logits = LOSSES[name], torch.randn(50, dtype=torch.double)
+    ones = torch.ones(50).double()
+    assert torch.allclose(loss.real(logits, ones), loss.real(logits))
+    assert torch.allclose(loss.fake(logits, 0 * ones), loss.fake(logits))
+    soft = 0.9 * loss.real(logits) + 0.1 * loss.real(logits, 0 * ones)
+    if name != "least-squares":
+        assert torch.allclose(loss.real(logits, 0.9 * ones), soft)
+
+
+def test_the_mean_is_binary_cross_entropy():
+    """Lightning: (BCE(D(x), 1) + BCE(D(G(z)), 0)) / 2 and BCE(D(G(z)), 1)."""
+    real, fake = torch.randn(2, 50, dtype=torch.double)
+    bce, ones = torch.nn.functional.binary_cross_entropy, torch.ones(50).double()
+    expected = (bce(real.sigmoid(), ones) + bce(fake.sigmoid(), 0 * ones)) / 2
+    loss = LOSSES["mean"]
+    assert discriminator(loss, real, fake).mean().item() == pytest.approx(expected.item())
+    expected = bce(fake.sigmoid(), ones)
+    assert loss.generator(fake).mean().item() == pytest.approx(expected.item())

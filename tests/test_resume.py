@@ -6,6 +6,7 @@ import time
 
 import pytest
 import torch
+from ranks.states import flat
 
 from gan_mpi.runs import checkpoint
 from gan_mpi.runs import directory as rundir
@@ -13,16 +14,6 @@ from gan_mpi.runs import directory as rundir
 OPTIONS = {"glyphs": 100, "batch": 60, "steps": 60, "checkpoint_every": 25}
 MIXED = {"d_optimizer": "sgd", "g_optimizer": "adam", "d_lr_schedule": "cosine"}
 MIXED |= {"g_lr_schedule": "step", "g_warmup": 1.0}
-
-
-def flat(value, name=""):
-    """Yield all tensors, numbers and strings of a nested state by name."""
-    if isinstance(value, dict | list | tuple):
-        items = value.items() if isinstance(value, dict) else enumerate(value)
-        for key, inner in items:
-            yield from flat(inner, f"{name}.{key}")
-    else:
-        yield name, value
 
 
 def last_state(run_dir):

@@ -91,14 +91,17 @@ class Mirror:
             tensor.copy_(part.clone().view(tensor.dtype).view(tensor.shape))
 
 
+def as_it_lies(tensor: Tensor) -> Tensor:
+    """Return a view of a tensor whose dimensions are in the order of its strides."""
+    return tensor.permute(sorted(range(tensor.dim()), key=tensor.stride, reverse=True))
+
+
 def digest(tensor: Tensor) -> int:
     """Return a number, 0 <= n < 2**63, that tells tensors apart which came to differ by rounding.
 
     It is made of the sums of their words and of the squares of these, in half the time of a CRC.
     """
-    order = sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
-    dense = tensor.detach().permute(order).contiguous().cpu()
-    raw = dense.view(-1).view(torch.uint8).numpy()
+    raw = as_it_lies(tensor.detach()).contiguous().cpu().view(-1).view(torch.uint8).numpy()
     whole = len(raw) - len(raw) % 8
     words = raw[:whole].view(np.uint64)
     rest = int.from_bytes(raw[whole:].tobytes(), "little")

@@ -44,6 +44,11 @@ class Opened:
     state: RunState
     reference: Reference | None
 
+    @property
+    def mark(self) -> tuple[int, int]:
+        """How far this rank is beside others: the part, and the marks in it."""
+        return self.part, self.state.marks
+
 
 @dataclass
 class Part:
@@ -83,7 +88,7 @@ class Part:
             given = {name: value for name, value in given.items() if name != "outdir"}
             given["run_dir"] = str(run_dir)
         part = Part(comm, given, Phases(time.time()), rollbacks, False, self.is_replaced)
-        part.end, part.fallen_claim = self.end, self.fallen_claim
+        part.end, part.fallen_claim, part.number = self.end, self.fallen_claim, self.number + 1
         return part
 
 
@@ -139,15 +144,13 @@ def go_on_without_the_lost(part: Part, claim: Claim, error: Exception) -> Part:
 def _of_the_furthest(part: Part) -> Part:
     """Return the part that follows, with the state of the furthest of the ranks that are left."""
     comm, source = part.comm, part.source
-    known = comm.allgather(None if source is None else source.run.directory)
-    marks = comm.allgather((0, 0) if source is None else (source.part, source.state.marks))
-    part.is_replaced = any(comm.allgather(part.is_replaced))
-    following = part.next(comm, next((each for each in known if each is not None), None))
-    following.number = part.number + 1
+    mine = (None, (0, 0)) if source is None else (source.run.directory, source.mark)
+    directories, marks, replaced = zip(*comm.allgather((*mine, part.is_replaced)), strict=True)
+    part.is_replaced = any(replaced)
+    following = part.next(comm, next(filter(None, directories), None))
     furthest = marks.index(max(marks))
-    if not marks[furthest][1] or marks[ROOT] == (0, 0):  # then from the last checkpoint, if any
-        return following
-    if source is None:
+    goes_on = marks[furthest][1] and marks[ROOT] != (0, 0)  # else from the last checkpoint, if any
+    if not goes_on or source is None:
         return following
     saved = None
     if comm.rank in (ROOT, furthest):

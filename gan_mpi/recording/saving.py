@@ -10,6 +10,7 @@ import torch
 
 from gan_mpi.clock import HERE
 from gan_mpi.errors import Refused
+from gan_mpi.parallel.replicas import as_it_lies
 from gan_mpi.runs.checkpoint import Checkpoint
 from gan_mpi.training.state import State
 
@@ -132,9 +133,8 @@ class Copies:
 
     def _like(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return a tensor on the host of the same shape, strides and type, of its own storage."""
-        order = sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
         ready = self._ready.get(tensor.nbytes)
-        if not ready or not tensor.permute(order).is_contiguous():
+        if not ready or not as_it_lies(tensor).is_contiguous():
             return torch.empty_like(tensor, device="cpu")
         return ready.pop().view(tensor.dtype).as_strided(tensor.shape, tensor.stride())
 

@@ -193,13 +193,11 @@ def forget_places(run_dir: Path) -> None:
 def last_seen(run_dir: Path, ranks: Sequence[int]) -> str:
     """Name ranks of the last start, and say where they were last heard of, if that is known."""
     said = []
+    folder = (places_in(run_dir) or [folder_of(run_dir, 0)])[-1]
     for rank in ranks:
-        place = next((read_place(folder, rank) for folder in places_in(run_dir)[-1:]), None)
-        if place is None:
-            said.append(f"rank {rank}")
-        else:
-            place = by_page(places_in(run_dir)[-1], place)
-            said.append(f"{place.who}, last heard of in {place.where},")
+        place = read_place(folder, rank)
+        where = f", last heard of in {by_page(folder, place).where}," if place else ""
+        said.append(f"{place.who if place else f'rank {rank}'}{where}")
     return " and ".join(said)
 
 

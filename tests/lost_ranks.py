@@ -1,6 +1,6 @@
 """Kills ranks of runs whose other ranks go on, and looks whether the result is the same.
 
-`python -m tests.losses --trials 20 --seed 7` trains on four ranks of Open MPI under
+`python -m tests.lost_ranks --trials 20 --seed 7` trains on four ranks of Open MPI under
 `gan-mpi supervise` and `mpiexec --with-ft ulfm`, with another schedule or another extra each time,
 and kills a rank, or two one after the other, at random moments.  With `--hosts 2` they are ranks of
 two hosts, made of namespaces.  Of each trial it asks: have the others gone on within two seconds,
@@ -152,7 +152,7 @@ def main(words: Sequence[str] | None = None) -> int:
         parser.error("ranks of MPICH end with the first that is gone")
     rng, began, good = random.Random(given.seed), time.monotonic(), 0
     known: dict[str, dict[str, object]] = {}
-    with tempfile.TemporaryDirectory(prefix="gan-mpi-losses-") as name:
+    with tempfile.TemporaryDirectory(prefix="gan-mpi-lost-ranks-") as name:
         folder, base = Path(name), None
         try:
             if given.hosts == 2:
