@@ -39,6 +39,22 @@ with patch.dict(ARCHITECTURES, dense=replace(dense, generator=lambda *a: nn.Sequ
 """
 
 
+@pytest.mark.parametrize(
+    ("figures", "said"),
+    [
+        ({"penalty_r1": 0.0}, "which --r1 should bound, is 0 at all reals, and teaches"),
+        ({"penalty_r1": 1e-30}, None),
+        ({"penalty_r1": 0.0, "penalty_r2": 0.0}, "--r1 and --r2 should bound, is 0 at all reals a"),
+        ({"penalty_gradient": 80 * (1 - 2e-6)}, "--gradient-penalty should bound, is 0 at all mix"),
+        ({"penalty_gradient": 79.0}, None),
+    ],
+)
+def test_a_penalty_that_finds_no_slope_is_noticed(figures, said):
+    found = alarms(SOUND | figures, LATER, gradient_penalty=80.0)
+    assert ["flat discriminator"] * bool(said) == list(found)
+    assert said is None or said in found["flat discriminator"]
+
+
 def test_a_dead_discriminator_is_seen_early():
     """From the same score for everything it teaches nothing, long before samples tell."""
     dead = {**SOUND, "D_real": 0.5, "D_fake": 0.5, "gradient_G": 0.0, "spread": 0.01}

@@ -6,6 +6,7 @@ pytestmark = pytest.mark.slow
 
 BASE = {"precision": "fp64", "batch": 7, "latent_dim": 10}
 DCGAN = {**BASE, "network": "dcgan", "optimizer": "sgd", "lr": 0.01, "batch": 9}
+ADAM = {**BASE, "optimizer": "adam", "lr": 1e-3}
 STEPS = 5
 MANY = {STEPS: 20}  # in `make long`
 TWICE = {**DCGAN, "batch": 2}  # leaves a rank without images, and grows without bound by itself
@@ -24,6 +25,15 @@ CASES = [
     ("nonsaturating", STEPS, {**BASE, "loss": "mean"}, {"loss": "nonsaturating"}),
     ("gradient penalty", STEPS, BASE, {"gradient_penalty": 10.0}),
     ("R1", STEPS, BASE, {"r1": 1.0}),
+    ("R2", STEPS, BASE, {"r2": 1.0}),
+    ("penalties now and then", STEPS, BASE | {"r1": 1.0, "r2": 2.0}, {"penalty_every": 3}),
+    ("weights that change", STEPS, BASE | {"r1": 3.0, "r2": 4.0}, {"r1": "3:1", "r2": "4:9"}),
+    ("relativistic", STEPS, BASE, {"loss": "relativistic"}),
+    ("relativistic, no images", STEPS, BASE | {"batch": 2}, {"loss": "relativistic"}),
+    ("relativistic, G first", STEPS, BASE | {"first": "generator"}, {"loss": "relativistic"}),
+    ("relativistic dcgan", STEPS, DCGAN | {"g_steps": 2}, {"loss": "relativistic", "r1": 1.0}),
+    ("rates that change", STEPS, ADAM, {"lr": "1e-3:1e-4", "d_beta2": "0.9:0.99"}),
+    ("beta2 of fsadagrad that changes", STEPS, BASE, {"beta2": "0.9:0.99"}),
     (
         "penalties through batch norm",
         STEPS,
@@ -62,30 +72,33 @@ CASES = [
         | {"flip": 0.1, "r1": 0.5, "ema": 0.1, "g_steps": 2, "g_latents": "repeated"},
     ),
 ]
-AVERAGED = ("ema", STEPS, BASE, {"ema": 0.05})
+AVERAGED = [
+    ("ema", STEPS, BASE, {"ema": 0.05}),
+    ("ema that changes", STEPS, BASE, {"ema": "0:0.05"}),
+]
 
 
 @pytest.fixture(scope="module")
 def found(mpirun):
-    return mpirun(3, "beyond_the_originals", [*CASES, AVERAGED], timeout=500)
+    return mpirun(3, "beyond_the_originals", [*CASES, *AVERAGED], timeout=500)
 
 
 @pytest.mark.long
 def test_twenty_steps_do_not_depend_on_the_ranks_and_resume_exactly(mpirun):
-    cases = [(name, MANY.get(steps, steps), *given) for name, steps, *given in [*CASES, AVERAGED]]
+    cases = [(name, MANY.get(steps, steps), *given) for name, steps, *given in [*CASES, *AVERAGED]]
     for answers in mpirun(3, "beyond_the_originals", cases, timeout=500):
         for name, (gap, (same, apart, _), _moved) in answers.items():
             assert gap is None or gap[0] < 1e-9, name
             assert same and apart == 0, name
 
 
-@pytest.mark.parametrize("name", [name for name, *_ in [*CASES, AVERAGED]])
+@pytest.mark.parametrize("name", [name for name, *_ in [*CASES, *AVERAGED]])
 def test_three_ranks_train_what_one_trains(found, name):
     gap, where = found[0][name][0]
     assert gap < 1e-9, where
 
 
-@pytest.mark.parametrize("name", [name for name, *_ in [*CASES, AVERAGED]])
+@pytest.mark.parametrize("name", [name for name, *_ in [*CASES, *AVERAGED]])
 def test_a_resumed_run_is_the_same_to_the_bit(found, name):
     for answers in found:
         same, gap, where = answers[name][1]
@@ -98,5 +111,6 @@ def test_each_changes_the_weights(found, name):
     assert gap > 1e-6, where
 
 
-def test_the_average_changes_no_training(found):
-    assert found[0]["ema"][2][0] == 0
+@pytest.mark.parametrize("name", [name for name, *_ in AVERAGED])
+def test_the_average_changes_no_training(found, name):
+    assert found[0][name][2][0] == 0

@@ -156,6 +156,33 @@ def test_the_options_of_train_are_the_fields_of_the_configurations():
             ("--train", "discriminator", "--ema", "5"),
             "'--ema': --train discriminator trains no gen",
         ),
+        (("--r1", "1:2:3"), "'--r1': '1:2:3' is neither a number nor two like 0.05:0.005."),
+        (("--r2", "1:"), "'--r2': '1:' is neither a number nor two like 0.05:0.005."),
+        (("--r2", "1:-1"), "'--r2': -1.0 is not in the range x>=0."),
+        (("--lr", "1e-3:x"), "'--lr': 'x' is not a valid float range."),
+        (("--lr", "1e-3:0"), "'--lr': 0.0 is not in the range x>0."),
+        (("--penalty-every", "8"), "'--penalty-every': there is no penalty; leave it out"),
+        (("--r1", "1", "--ramp-steps", "8"), "'--ramp-steps': no setting goes from one number"),
+        (
+            ("--d-lr", "2e-4:1e-4", "--lr-schedule", "cosine"),
+            "'--d-lr-schedule': cosine, but the learning rate goes 0.0002:0.0001 already",
+        ),
+        (
+            ("--loss", "relativistic", "--schedule", "balance"),
+            "'--schedule': balance, but --loss relativistic has one loss for both",
+        ),
+        (
+            ("--loss", "relativistic", "--d-update", "separate"),
+            "'--d-update': separate, but --loss relativistic compares reals with fakes; leave",
+        ),
+        (
+            ("--loss", "relativistic", "--replay", "2"),
+            "'--replay': 2, but --loss relativistic compares each real with a new fake",
+        ),
+        (
+            ("--loss", "relativistic", "--real-targets", "0.9"),
+            "'--real-targets': --loss relativistic has no targets",
+        ),
         (("--real-targets", "9e-1-1e-3"), "'9e-1-1e-3' is neither a number in 0..2 nor a range"),
         (("--lr", "0"), "Invalid value for '--lr': 0.0 is not in the range x>0."),
         (

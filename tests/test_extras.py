@@ -13,7 +13,7 @@ from gan_mpi.evaluation.classes import places as class_places
 from gan_mpi.extras.clipping import Clipping
 from gan_mpi.extras.ema import GeneratorEMA
 from gan_mpi.extras.noise import InstanceNoise
-from gan_mpi.extras.penalties import R1, GradientPenalty
+from gan_mpi.extras.penalties import GradientPenalty, SlopePenalty
 from gan_mpi.extras.replay import Replay
 from gan_mpi.extras.targets import Targets
 from gan_mpi.game.batch import Batch
@@ -45,19 +45,41 @@ class Linear(nn.Module):
 
 def test_penalties_are_those_of_the_slope():
     D = Linear(0.5)  # |gradient| = 2
-    assert R1(3.0)(D, batch(), batch()).item() == pytest.approx(4 * 3 / 2 * 2**2)
-    of_mixtures = GradientPenalty(10.0, seed=0)
+    config = new_config({"r1": 3.0, "r2": 5.0, "gradient_penalty": 10.0})
+    r1, r2 = SlopePenalty("r1", "real", config), SlopePenalty("r2", "fake", config)
+    assert r1(D, batch(), batch()).item() == pytest.approx(4 * 3 / 2 * 2**2)
+    assert r2(D, None, batch("fake", 6)).item() == pytest.approx(6 * 5 / 2 * 2**2)
+    of_mixtures = GradientPenalty(config)
     penalty = of_mixtures(D, batch(extra=of_mixtures), batch("fake", value=1.0))
     assert penalty.item() == pytest.approx(4 * 10 * (2 - 1) ** 2)
     penalty.backward()
     # d/ds of 4 * 10 * (4 s - 1)^2
     assert D.slope.grad.item() == pytest.approx(4 * 10 * 2 * (4 * 0.5 - 1) * 4)
-    assert R1(1.0)(D, None, batch("fake")) is None
+    assert r1(D, None, batch("fake")) is None and r2(D, batch(), None) is None
+
+
+def test_penalties_that_are_left_out_count_more():
+    config = new_config({"r1": 3.0, "gradient_penalty": 10.0, "penalty_every": 8})
+    r1, of_mixtures = SlopePenalty("r1", "real", config), GradientPenalty(config)
+    D, real = Linear(0.5), batch(extra=of_mixtures)
+    assert r1(D, real, None).item() == pytest.approx(8 * 4 * 3 / 2 * 2**2)
+    penalty = of_mixtures(D, real, batch("fake", value=1.0))
+    assert penalty.item() == pytest.approx(8 * 4 * 10 * (2 - 1) ** 2)
+
+
+def test_a_weight_that_changes_is_that_of_each_sample():
+    config = new_config({"r2": "8:2", "steps": 100, "batch": 10, "d_steps": 1})
+    r2, D = SlopePenalty("r2", "fake", config), Linear(0.5)
+    assert config.latents_per_step == 20  # of D, and of G
+    for first, weight in ((0, 8.0), (1000, 5.0), (500, 7.1213203), (2000, 2.0), (9000, 2.0)):
+        fakes = batch("fake", 1, first, extra=r2)
+        assert r2(D, None, fakes).item() == pytest.approx(weight / 2 * 2**2)
+    assert r2(D, None, batch("fake", 2, 1999, extra=r2)).item() == pytest.approx(2 * 4, rel=1e-5)
 
 
 def test_penalties_of_a_flat_discriminator_are_finite():
     D = Linear(0.0)
-    of_mixtures = GradientPenalty(1.0, seed=0)
+    of_mixtures = GradientPenalty(new_config({"gradient_penalty": 1.0}))
     penalty = of_mixtures(D, batch(extra=of_mixtures), batch("fake"))
     penalty.backward()
     assert penalty.item() == pytest.approx(4, 1e-5) and torch.isfinite(D.slope.grad)
@@ -119,6 +141,16 @@ def test_the_average_is_exponential_with_its_half_life():
     average.restart()
     average.update()
     assert average.network.weight.item() == 1.0
+
+
+def test_a_half_life_that_changes_has_no_other_bound():
+    average = GeneratorEMA(nn.Linear(1, 1), "0:0.1", batch=50, ramp=8)
+    weights = [average._next_weight() for _ in range(9)]
+    assert weights[7] == weights[8] == pytest.approx(1 - 0.5 ** (1 / 2))
+    assert weights[3] == pytest.approx(1 - 0.5 ** (1 / 1)), "half of the way"
+    assert GeneratorEMA(nn.Linear(1, 1), "0:0.1", 50, 8).network.weight is not None
+    late = GeneratorEMA(nn.Linear(1, 1), "0.1:0", batch=50, ramp=1)
+    assert late._next_weight() == 1.0, "there is no average any more"
 
 
 def test_clipping_bounds_every_weight():

@@ -52,6 +52,15 @@ def test_the_other_losses_at_known_points():
     assert torch.allclose(LOSSES["nonsaturating"].generator(fake), LOSS.generator(fake) - 1)
 
 
+def test_pairs_are_compared_by_their_difference():
+    real, fake = torch.tensor([2.0, -3.0, 0.5]), torch.tensor([1.0, -0.5, 0.5])
+    loss, apart = LOSSES["relativistic"], real - fake
+    expected = torch.nn.functional.softplus(-apart)
+    assert loss.is_paired and not LOSSES["sum"].is_paired
+    assert torch.equal(loss.discriminator(loss.real(apart), loss.fake(-apart)), expected)
+    assert torch.equal(loss.generator(-apart), torch.nn.functional.softplus(apart))
+
+
 def test_d_of_a_sample_is_that_of_its_loss():
     logits = torch.tensor([-3.0, -1.0, 0.0, 1.0, 3.0], dtype=torch.float64)
     assert LOSSES["least-squares"].score(logits).tolist() == [0.0, 0.0, 0.5, 1.0, 1.0]

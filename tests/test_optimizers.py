@@ -5,15 +5,17 @@ import math
 import pytest
 import torch
 
-from gan_mpi.config.resolve import new_config
+from gan_mpi.config.resolve import new_config, resumed_config
 from gan_mpi.game.optimizers import (
     FSAdaGrad,
     apply_update,
     make_optimizer,
     schedule_factor,
 )
+from gan_mpi.game.players import make_player
+from gan_mpi.networks.generator import PlainGenerator
 from gan_mpi.training.progress import Progress
-from gan_mpi.training.turn import learning_rate
+from gan_mpi.training.turn import rates
 
 MOMENTUM, BETA2, LR = 0.9985724484938566, 0.9999986111120757, 5e-5
 
@@ -112,7 +114,40 @@ def test_rates_follow_the_images_and_not_the_steps():
             }
         )
         progress = Progress(step=steps // 5)
-        assert learning_rate(config, "G", progress) == pytest.approx(2e-4 * 0.8)
+        assert rates(config, "G", progress)[0] == pytest.approx(2e-4 * 0.8)
     warm = new_config({"batch": 100, "steps": 10, "warmup": 0.8, "lr": 1.0})
-    rates = [learning_rate(warm, "D", Progress(step=step)) for step in (0, 1, 3, 4, 9)]
-    assert rates == pytest.approx([0.25, 0.5, 1.0, 1.0, 1.0])
+    warmed = [rates(warm, "D", Progress(step=step))[0] for step in (0, 1, 3, 4, 9)]
+    assert warmed == pytest.approx([0.25, 0.5, 1.0, 1.0, 1.0])
+
+
+def test_rates_go_from_one_to_another_by_a_cosine_that_a_longer_run_keeps():
+    given = {"optimizer": "adam", "lr": "4e-4:2e-4", "d_beta2": "0.9:0.99", "warmup": 0.001}
+    config = new_config({**given, "steps": 100, "batch": 10})
+    longer = resumed_config(config, {**given, "steps": 300})
+    assert longer.steps == 300
+    for step, lr, beta2 in (
+        (0, 4e-4, 0.9),
+        (50, 3e-4, 0.945),
+        (25, 3.7071068e-4, None),
+        (250, 2e-4, 0.99),
+    ):
+        for each in (config, longer):
+            found = rates(each, "D", Progress(step=step))
+            assert found[0] == pytest.approx(lr, rel=1e-7)
+            assert beta2 is None or found[1] == pytest.approx(beta2)
+            assert rates(each, "G", Progress(step=step))[1] == 0.999
+    held = new_config({**given, "steps": 100, "ramp_steps": 10})
+    assert rates(held, "G", Progress(step=10))[0] == pytest.approx(2e-4)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "fsadagrad"])
+def test_an_optimizer_has_the_rates_that_a_player_is_given(optimizer):
+    config = new_config({"optimizer": optimizer, "batch": 10}).G
+    player = make_player(PlainGenerator(torch.nn.Linear(2, 2)), config, batch=10)
+    player.set_rates(0.5, 0.9)
+    (group,) = player.optimizer.param_groups
+    assert player.lr == 0.5
+    if optimizer == "adam":
+        assert group["betas"] == (0.5, 0.9)
+    else:
+        assert group["b2"] == pytest.approx(0.9**10)

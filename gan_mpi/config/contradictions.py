@@ -6,13 +6,13 @@ from gan_mpi.config.given import Given, text_of
 from gan_mpi.config.optimizer import OPTIMIZERS, RATES, OptimizerConfig
 from gan_mpi.config.running import RunConfig
 from gan_mpi.config.training import WITHOUT_TARGETS, TrainConfig
-from gan_mpi.config.values import RANK
+from gan_mpi.config.values import RANK, is_ramp
 from gan_mpi.errors import invalid_value
 
 # Options of one player besides its optimizer's.
 OF_PLAYER = {
     "G": ("g_steps", "g_latents", "ema"),
-    "D": ("d_steps", "d_update", "r1", "gradient_penalty", "clip", "replay")
+    "D": ("d_steps", "d_update", "r1", "r2", "gradient_penalty", "penalty_every", "clip", "replay")
     + ("real_targets", "fake_targets", "flip"),
 }
 TURN = ("d_steps", "g_steps", "first", "g_latents")  # options of --schedule steps
@@ -79,6 +79,16 @@ def check_effect(config: TrainConfig, given: Given) -> None:
         raise invalid_value(
             "g_latents", "repeated, but G is updated once a step; leave it out, or give --g-steps 2"
         )
+    if "penalty_every" in given and not (config.gradient_penalty or config.r1 or config.r2):
+        raise invalid_value(
+            "penalty_every", "there is no penalty; leave it out, or give --r1, --r2 or another"
+        )
+    if "ramp_steps" in given and not config.ramps:
+        raise invalid_value(
+            "ramp_steps",
+            "no setting goes from one number to another; leave it out, or give one "
+            "as FROM:TO, such as --r1 0.05:0.005",
+        )
     if config.average == "weights" and given.get("batch_norm") == "local":
         raise invalid_value(
             "batch_norm",
@@ -130,6 +140,15 @@ def check_failure(config: TrainConfig, options: RunConfig) -> None:
 
 def check_beyond(config: TrainConfig) -> None:
     """Refuse combinations of what the originals had not that mean nothing."""
+    if config.loss == "relativistic":
+        _check_pairs(config)
+    for player, settings in (("g", config.G), ("d", config.D)):
+        if is_ramp(settings.lr) and settings.lr_schedule != "constant":
+            raise invalid_value(
+                f"{player}_lr_schedule",
+                f"{settings.lr_schedule}, but the learning rate goes {settings.lr} already; leave "
+                "one of the two out",
+            )
     if config.told and config.loss in WITHOUT_TARGETS:
         raise invalid_value(
             config.told[0],
@@ -154,6 +173,18 @@ def check_beyond(config: TrainConfig) -> None:
             "it is taken between reals and fakes, and D learns "
             "from one or the other; give --d-update joint",
         )
+
+
+def _check_pairs(config: TrainConfig) -> None:
+    """Refuse what a loss of pairs of a real and a fake cannot have."""
+    reasons = (
+        (config.schedule == "balance", "schedule", "balance", "has one loss for both, not two"),
+        (config.d_update == "separate", "d_update", "separate", "compares reals with fakes"),
+        (config.replay, "replay", config.replay, "compares each real with a new fake"),
+    )
+    for is_given, name, value, why in reasons:
+        if is_given:
+            raise invalid_value(name, f"{value}, but --loss relativistic {why}; leave it out")
 
 
 def check_sites(config: TrainConfig, given: Given) -> None:

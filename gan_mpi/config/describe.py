@@ -46,7 +46,7 @@ def _beyond(config: TrainConfig) -> list[str]:
 
 
 def _short(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _turn(config: TrainConfig) -> str:
@@ -56,6 +56,6 @@ def _turn(config: TrainConfig) -> str:
 
 
 def _describe(optimizer: OptimizerConfig) -> str:
-    settings = ", ".join(f"{name} {value:.6g}" for name, value in optimizer.settings.items())
+    settings = ", ".join(f"{name} {_short(value)}" for name, value in optimizer.settings.items())
     warmup = f", warmup {optimizer.warmup:g} kimg" if optimizer.warmup else ""
     return f"{optimizer.optimizer}, {settings}, {optimizer.lr_schedule}{warmup}"

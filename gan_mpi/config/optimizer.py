@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from gan_mpi.config.setting import setting
+from gan_mpi.config.values import Ramp, along
 
 OPTIMIZERS: dict[str, dict[str, float]] = {
     "fsadagrad": {
@@ -26,11 +27,12 @@ class OptimizerConfig:
     """How one player learns.  A rate or momentum that the optimizer does not use is None."""
 
     optimizer: str = setting("fsadagrad", "Optimizers", "Update rule.", choices=tuple(OPTIMIZERS))
-    lr: float | None = setting(
+    lr: float | str | None = setting(
         None,
         "Optimizers",
         "Learning rate: of fsadagrad per sample, as CNTK gives it, else per update.",
         type=float,
+        ramps=True,
         above=0,
         shown_default=_defaults_of("lr"),
     )
@@ -43,11 +45,12 @@ class OptimizerConfig:
         below=1,
         shown_default=_defaults_of("beta1"),
     )
-    beta2: float | None = setting(
+    beta2: float | str | None = setting(
         None,
         "Optimizers",
         "Decay of the mean squared gradient: of fsadagrad per sample, of adam per update.",
         type=float,
+        ramps=True,
         minimum=0,
         below=1,
         shown_default=_defaults_of("beta2"),
@@ -86,14 +89,18 @@ class OptimizerConfig:
     )
 
     @property
-    def settings(self) -> dict[str, float]:
+    def settings(self) -> dict[str, Ramp]:
         """The rates and momenta that the optimizer uses."""
         return {name: getattr(self, name) for name in OPTIMIZERS[self.optimizer]}
+
+    def settings_at(self, share: float) -> dict[str, float]:
+        """Return these once a share of the way of those that change is behind them."""
+        return {name: along(value, share) for name, value in self.settings.items()}
 
     @property
     def moments(self) -> int:
         """The numbers that the update rule keeps of each weight."""
-        return 2 if "beta2" in self.settings else int(self.settings["momentum"] > 0)
+        return 2 if "beta2" in self.settings else int(bool(self.settings["momentum"]))
 
 
 DEFAULT = OptimizerConfig()

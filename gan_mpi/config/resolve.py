@@ -65,6 +65,8 @@ def new_config(given: Given) -> TrainConfig:
     length = preset.fast_steps if given.get("fast", True) else preset.full_steps
     with_preset = apply_options(TrainConfig(steps=length), preset.settings)
     config = apply_options(with_preset, given)
+    if config.ramps and not config.ramp_steps:
+        config = replace(config, ramp_steps=config.steps)
     check_effect(config, given)
     return config
 

@@ -4,7 +4,7 @@ import math
 from dataclasses import Field, field
 from typing import Any
 
-from gan_mpi.config.values import WRITTEN
+from gan_mpi.config.values import WRITTEN, is_ramp, ramp
 
 
 def setting(default: Any, group: str, help: str, **limits: Any) -> Any:
@@ -12,8 +12,8 @@ def setting(default: Any, group: str, help: str, **limits: Any) -> Any:
 
     `limits` may hold `flags` (other spellings), `choices`, `minimum`, `maximum`, `above` and
     `below` (exclusive), `type` (where the default is None), `metavar`, `shown_default`, `alone`
-    (what the option means without a value), `word` (that stands for a number), and `is_run` (a
-    run's number will do).
+    (what the option means without a value), `word` (that stands for a number), `ramps` (two numbers
+    as FROM:TO will do), and `is_run` (a run's number will do).
     """
     return field(default=default, metadata={"group": group, "help": help, **limits})
 
@@ -25,6 +25,8 @@ def is_possible(of: Field[Any], value: object) -> bool:
         return of.default is None
     if "word" in limits and value == limits["word"]:
         return True
+    if limits.get("ramps") and is_ramp(value):
+        return _are_possible(of, str(value))
     if type(value) not in ((int, float) if kind is float else (kind,)):
         return False
     if isinstance(value, str):
@@ -36,6 +38,13 @@ def is_possible(of: Field[Any], value: object) -> bool:
         and ("above" not in limits or value > limits["above"])
         and ("below" not in limits or value < limits["below"])
     )
+
+
+def _are_possible(of: Field[Any], ends: str) -> bool:
+    try:
+        return all(is_possible(of, end) for end in ramp(ends))
+    except ValueError:
+        return False
 
 
 def _is_understood(name: str, text: str) -> bool:

@@ -5,10 +5,14 @@ from dataclasses import dataclass
 from gan_mpi.config.optimizer import DEFAULT, OptimizerConfig
 from gan_mpi.config.presets import PRESETS
 from gan_mpi.config.setting import setting
+from gan_mpi.config.values import is_ramp
 
 NETWORKS = ("dense", "dcgan", "dcgan-206b", "paddle", "paddle-points", "lightning", "small")
-LOSSES = ("sum", "mean", "nonsaturating", "minimax", "least-squares", "hinge", "wasserstein")
-WITHOUT_TARGETS = ("hinge", "wasserstein")
+LOSSES = (
+    *("sum", "mean", "nonsaturating", "minimax"),
+    *("least-squares", "hinge", "wasserstein", "relativistic"),
+)
+WITHOUT_TARGETS = ("hinge", "wasserstein", "relativistic")
 DATASETS = ("mnist", "fashion-mnist", "cifar10", "uniform")
 SITES, BEYOND = "Sites", "Beyond the originals"  # groups of options
 
@@ -74,7 +78,8 @@ class TrainConfig:
         "Model",
         "sum and mean: cross-entropy, D's terms on reals and fakes added or averaged, G's -log "
         "D(G(z)), with sum and 1 more, as CNTK has it; nonsaturating is sum without the 1; "
-        "minimax has log(1 - D(G(z))) for G; or least-squares, hinge, wasserstein.",
+        "minimax has log(1 - D(G(z))) for G; or least-squares, hinge, wasserstein; relativistic "
+        "asks which of a real and a fake is the real one.",
         choices=LOSSES,
     )
     batch_norm: str = setting(
@@ -170,13 +175,15 @@ class TrainConfig:
         alone="auto",
     )
 
-    ema: float = setting(
+    ema: float | str = setting(
         0.0,
         BEYOND,
         "Keep an average of G's weights with this half-life, in thousands of images that G was "
-        "trained with, at most a twentieth of all so far; samples are drawn from it.  0: none.",
+        "trained with; samples are drawn from it.  0: none.  One number is at most a twentieth of "
+        "all images so far.",
         minimum=0,
-        metavar="KIMG",
+        ramps=True,
+        metavar="KIMG[:KIMG]",
     )
     conditional: str = setting(
         "no",
@@ -192,11 +199,35 @@ class TrainConfig:
         "Weight of (|gradient of D| - 1)^2 between reals and fakes; WGAN-GP has 10.",
         minimum=0,
     )
-    r1: float = setting(
+    r1: float | str = setting(
         0.0,
         BEYOND,
         "Weight of half the squared gradient of D at reals, the penalty R1.",
         minimum=0,
+        ramps=True,
+    )
+    r2: float | str = setting(
+        0.0,
+        BEYOND,
+        "Weight of half the squared gradient of D at fakes, the penalty R2.",
+        minimum=0,
+        ramps=True,
+    )
+    penalty_every: int = setting(
+        1,
+        BEYOND,
+        "Take the penalties in every so many updates of D, and count them so many times there; "
+        "they cost more than the rest of an update.",
+        minimum=1,
+        maximum=10_000,
+    )
+    ramp_steps: int = setting(
+        0,
+        BEYOND,
+        "Steps in which settings given as FROM:TO go from one to the other, by a cosine.",
+        minimum=0,
+        maximum=2**53,
+        shown_default="the length that the run is begun with",
     )
     clip: float = setting(
         0.0,
@@ -280,12 +311,20 @@ class TrainConfig:
     @property
     def images_per_step(self) -> int:
         """Real images that a step consumes, over all ranks."""
-        return self.batch * (1 if self.schedule == "balance" else self.turn.count("D"))
+        if self.schedule == "balance":
+            return self.batch
+        by_D, by_G = self.turn.count("D"), self.turn.count("G")
+        alone = not by_D and self.loss == "relativistic"  # then G is shown reals of its own
+        return self.batch * (by_G if alone else by_D)
 
     @property
     def images_counted(self) -> int:
         """What a step is measured by: real images, or fakes where only G is trained."""
         return self.images_per_step or self.g_steps * self.batch
+
+    def samples_per_step(self, kind: str) -> int:
+        """Samples of a kind, real or fake, that a step takes from their stream, over all ranks."""
+        return self.images_per_step if kind == "real" else self.latents_per_step
 
     @property
     def latents_per_step(self) -> int:
@@ -293,6 +332,22 @@ class TrainConfig:
         turn = self.turn if self.schedule == "steps" else ("D",)
         of_G = min(turn.count("G"), 1) if self.g_latents == "repeated" else turn.count("G")
         return (turn.count("D") + of_G) * self.batch
+
+    @property
+    def ramps(self) -> list[str]:
+        """The options that go from one number to another during the run."""
+        of_players = [
+            f"{player.lower()}_{name}"
+            for player in ("G", "D")
+            for name, value in getattr(self, player).settings.items()
+            if is_ramp(value)
+        ]
+        names = ("ema", "r1", "r2")
+        return of_players + [name for name in names if is_ramp(getattr(self, name))]
+
+    def share_of_ramp(self, steps: float) -> float:
+        """Return which part of a way FROM:TO is behind after so many steps, 0 and more."""
+        return steps / self.ramp_steps if self.ramp_steps else 0.0
 
     @property
     def told(self) -> list[str]:

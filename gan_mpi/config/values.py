@@ -1,5 +1,6 @@
 """Values that are written in a way of their own, such as 0.7-1.2, 6x6 or 1epoch."""
 
+import math
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ EPOCH = "epoch"
 MOST_TILES = 65_536  # images in a picture
 FAULTS = ("raise", "exit", "kill", "stop", "loop", "nan", "enospc", "delay")
 RANK = "{rank}"  # in --datadir: the folder of a site
+Ramp = float | str  # a number, or what it is at first and at last, such as 0.05:0.005
 
 
 def composed(name: str) -> str:
@@ -34,6 +36,29 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def ramp(value: Ramp) -> tuple[float, float]:
+    """Return what a setting is at first and at last.  Raises ValueError."""
+    first, colon, last = str(value).partition(":")
+    try:
+        return float(first), float(last if colon else first)
+    except ValueError:
+        raise ValueError(f"{value!r} is neither a number nor two like 0.05:0.005.") from None
+
+
+def along(value: Ramp, share: float) -> float:
+    """Return what a setting is once a share, 0..1 and more, of its way is behind it.
+
+    It goes along half a cosine, as all of R3GAN's do, arXiv 2501.05441, and then stays.
+    """
+    first, last = ramp(value)
+    return last + (first - last) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, share)))
+
+
+def is_ramp(value: object) -> bool:
+    """Return whether a setting is another at last than at first."""
+    return isinstance(value, str) and ":" in value
 
 
 def grid_size(text: str) -> tuple[int, int]:

@@ -5,6 +5,7 @@ import copy
 import torch
 from torch import nn
 
+from gan_mpi.config.values import Ramp, along, is_ramp
 from gan_mpi.game.host import DeviceUpdate
 from gan_mpi.networks.generator import Generator
 from gan_mpi.runs.checkpoint import SavedEMA
@@ -15,13 +16,15 @@ RAMP = 0.05  # the half-life is at most this share of all images so far
 class GeneratorEMA:
     """An averaged copy of a generator, which every rank keeps alike.
 
-    Its half-life is `kimg` thousand images of G's own batches, less at the start, as in
-    training_loop.py of StyleGAN2-ADA; running statistics are averaged as the weights are.
+    Its half-life is so many thousand images of G's own batches, less at the start, as in
+    training_loop.py of StyleGAN2-ADA; or it goes from one number to another, and is 0 as long as
+    there is no average.  Running statistics are averaged as the weights are.
     """
 
-    def __init__(self, generator: Generator, kimg: float, batch: int) -> None:
+    def __init__(self, generator: Generator, kimg: Ramp, batch: int, ramp: int = 0) -> None:
+        """`ramp` is after how many updates a half-life given as FROM:TO is the latter."""
         self.generator, self.batch = generator, batch
-        self.half_life = 1000.0 * kimg  # images
+        self.kimg, self.ramp = kimg, ramp
         self.updates = 0
         self.network = copy.deepcopy(generator).requires_grad_(False)
 
@@ -40,8 +43,10 @@ class GeneratorEMA:
     def _next_weight(self) -> float:
         """Count an update; return how far it moves the average."""
         self.updates += 1
-        half_life = min(self.half_life, RAMP * self.updates * self.batch)
-        return 1.0 - 0.5 ** (self.batch / half_life)
+        half_life = 1000.0 * along(self.kimg, self.updates / self.ramp if self.ramp else 0.0)
+        if not is_ramp(self.kimg):
+            half_life = min(half_life, RAMP * self.updates * self.batch)
+        return 1.0 - 0.5 ** (self.batch / half_life) if half_life else 1.0
 
     def restart(self) -> None:
         """Begin with the generator as it is now."""

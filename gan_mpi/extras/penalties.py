@@ -1,11 +1,14 @@
 """Penalties on the slope of D, which is differentiated twice, through batch norm too."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gan_mpi.arrays import Array
+from gan_mpi.config.training import TrainConfig
+from gan_mpi.config.values import Ramp, along, is_ramp
 from gan_mpi.game.batch import Batch
 from gan_mpi.game.precision import Applied
 from gan_mpi.parallel.linear import torchs_layers
@@ -26,13 +29,15 @@ def slopes(network: Applied, at: Batch) -> Tensor:
     return gradient.flatten(1).square().sum(1)
 
 
-@dataclass(frozen=True)
 class GradientPenalty:
     """weight * (|gradient| - 1)^2 on the way from a real to a fake.  arXiv 1704.00028."""
 
-    weight: float
-    seed: int
     name = "gradient"
+
+    def __init__(self, config: TrainConfig) -> None:
+        """Count it as often as --penalty-every leaves it out."""
+        self.weight = config.penalty_every * config.gradient_penalty
+        self.seed = config.seed
 
     def draw(self, kind: str, first: int, last: int) -> dict[str, Array]:
         """Return how much of a mixture each real is."""
@@ -49,15 +54,32 @@ class GradientPenalty:
         return self.weight * (lengths - 1).square().sum()
 
 
-@dataclass(frozen=True)
-class R1:
-    """weight / 2 * |gradient|^2 at reals.  Mescheder et al., arXiv 1801.04406, 9."""
+class SlopePenalty:
+    """weight / 2 * |gradient|^2 at reals (R1) or fakes (R2).
 
-    weight: float
-    name = "r1"
+    Mescheder et al., arXiv 1801.04406, 9 and 10.  A weight that changes is that of each sample, by
+    its place in its stream.
+    """
+
+    def __init__(self, name: str, kind: str, config: TrainConfig) -> None:
+        """`name` is that of the setting, r1 or r2, and `kind` that of the samples."""
+        self.name, self.kind, self.times = name, kind, config.penalty_every
+        self.config = config
+        self.weight: Ramp = getattr(config, name)
+
+    def draw(self, kind: str, first: int, last: int) -> dict[str, Array]:
+        """Return the weight of each sample, if it changes."""
+        if kind != self.kind or not is_ramp(self.weight):
+            return {}
+        steps = np.arange(first, last) / self.config.samples_per_step(kind)
+        shares = map(self.config.share_of_ramp, steps.tolist())
+        return {self.name: np.array([along(self.weight, share) for share in shares])}
 
     def __call__(self, network: Applied, real: Batch | None, fake: Batch | None) -> Tensor | None:
-        """Return the penalty, summed over this rank's reals.  Collective (batch norm)."""
-        if real is None:
+        """Return the penalty, summed over this rank's samples.  Collective (batch norm)."""
+        samples = real if self.kind == "real" else fake
+        if samples is None:
             return None
-        return 0.5 * self.weight * slopes(network, real).sum()
+        if is_ramp(self.weight):
+            return 0.5 * self.times * (samples.drawn[self.name] * slopes(network, samples)).sum()
+        return 0.5 * (self.times * float(self.weight)) * slopes(network, samples).sum()

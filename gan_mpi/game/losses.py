@@ -14,12 +14,16 @@ class Loss(ABC):
     """What each player loses by a sample; a logit above 0 says real, one below says fake.
 
     `weight` multiplies the sum of D's two terms.  `targets` (n,), if D is told others than 1 for
-    reals and 0 for fakes, are not for hinge and wasserstein.  `of_a_critic` says that logits are
-    heights of a slope, of which only differences mean something, and that D's loss has no least.
+    reals and 0 for fakes, are not for hinge, wasserstein and relativistic.  `of_a_critic` says that
+    logits are heights of a slope, of which only differences mean something, and that D's loss has
+    no least.  `is_paired` says that what it is given of a sample is how far its logit is above that
+    of its rival: of a real, the fake of the same number in the global batch, and the other way
+    round.
     """
 
     weight: float = 1.0
     of_a_critic: ClassVar[bool] = False
+    is_paired: ClassVar[bool] = False
 
     @abstractmethod
     def real(self, logits: Tensor, targets: Tensor | None = None) -> Tensor:
@@ -78,6 +82,18 @@ class Minimax(CrossEntropy):
     def generator(self, fake_logits: Tensor) -> Tensor:
         """Return log(1 - D(G(z))) of each fake; -0.693 where D is 1/2."""
         return -softplus(fake_logits)
+
+
+@dataclass(frozen=True)
+class Relativistic(CrossEntropy):
+    """Cross-entropy of pairs: a real should have a higher logit than its fake, or a lower one.
+
+    Both terms of D are softplus(-(D(x) - D(G(z)))), and G has softplus(-(D(G(z)) - D(x))).
+    Jolicoeur-Martineau, arXiv 1807.00734, of pairs as in Huang et al., arXiv 2501.05441, 1.
+    """
+
+    weight: float = 0.5
+    is_paired = True
 
 
 class LeastSquares(Loss):
@@ -146,4 +162,5 @@ LOSSES: dict[str, Loss] = {
     "least-squares": LeastSquares(),
     "hinge": Hinge(),
     "wasserstein": Wasserstein(),
+    "relativistic": Relativistic(),
 }

@@ -77,6 +77,15 @@ class Player(Generic[Network]):
         for group in self.optimizer.param_groups:
             group["lr"] = lr
 
+    def set_rates(self, lr: float, beta2: float | None) -> None:
+        """Let the updates that follow have these, as OptimizerConfig has them."""
+        self.lr = lr
+        for group in self.optimizer.param_groups if beta2 is not None else ():
+            if "betas" in group:
+                group["betas"] = group["betas"][0], beta2
+            else:
+                group["b2"] = beta2 ** group["batch"]
+
 
 def make_player(
     network: Network, config: OptimizerConfig, batch: int, figures: int = 0
@@ -88,7 +97,7 @@ def make_player(
     bucket = GradientBucket(network, room=len(REAL_SUMS + FAKE_SUMS) + figures)
     kinds = ON_HOST if bucket.on_host else ON_DEVICE
     parameters = network.parameters()
-    optimizer = make_optimizer(config.optimizer, parameters, config.settings, batch, kinds)
+    optimizer = make_optimizer(config.optimizer, parameters, config.settings_at(0), batch, kinds)
     return Player(network, bucket, optimizer)
 
 

@@ -28,19 +28,20 @@ def discriminator_update(
     stop: bool,
     meanwhile: Callable[[], None] = nothing,
     learned: Figures | None = None,
+    penalised: bool = True,
 ) -> Averages:
     """Compute D's mean gradient over the global batch; figures of reals and fakes.  Collective.
 
     `parts` are this rank's share of reals, as D sees them, and fakes, in one or several, whose sums
     are added.  Where one of the two is None, D learns from the other alone, with the whole of its
     loss.  If D has learned from the first part's reals before, `learned` are the figures of that.
-    `meanwhile` is as average_gradients() has it.
+    `penalised` says that the game's penalties count.  `meanwhile` is as average_gradients() has it.
     """
     D, sums, count = game.D, Figures(), 0
     if learned is None:
         D.bucket.zero()
     for real, fake in _each(parts, D.network):
-        _add(sums, _learn_D(comm, game, real, fake, learned))
+        _add(sums, _learn_D(comm, game, real, fake, learned, penalised))
         learned = None
         count += max(len(batch) for batch in (real, fake) if batch is not None)
     return average_gradients(comm, D.bucket, sums, count, stop, meanwhile)
@@ -73,6 +74,7 @@ def _learn_D(
     real: Batch | None,
     fake: Batch | None,
     learned: Figures | None,
+    penalised: bool,
 ) -> Figures:
     """Add the gradients of D on one part to its bucket; return figures.  Collective."""
     if fake is not None:
@@ -80,15 +82,16 @@ def _learn_D(
             fake = game.seen(game.recall(fake))
     batches = [batch for batch in (real, fake) if batch is not None]
     weight = game.loss.weight if len(batches) == 2 else 1.0
-    together = [batches] if game.judges_at_once else [[batch] for batch in batches]
+    at_once = game.judges_at_once or game.loss.is_paired
+    together = [batches] if at_once else [[batch] for batch in batches]
     figures = Figures()
     if learned is not None:
         assert len(together) == 2, "reals and fakes go through D together"
         figures, together = learned, together[1:]
     for group in together:
         is_last = group is together[-1]
-        penalties = partial(_penalties, game, real, fake) if is_last else None
-        figures |= _learn_from(comm, game, group, weight, penalties)
+        penalties = partial(_penalties, game, real, fake) if penalised else Figures
+        figures |= _learn_from(comm, game, group, weight, penalties if is_last else None)
     return figures
 
 
@@ -111,9 +114,11 @@ def _learn_from(
     """
     figures, losses, added = Figures(), [], Figures()
     with comm.clock.phase("forward"):
-        for batch, outputs in zip(batches, game.judge_all(batches), strict=True):
+        outputs_of = game.judge_all(batches)
+        logits_of = _compared(game, *(outputs[:, 0] for outputs in outputs_of))
+        for batch, outputs, logits in zip(batches, outputs_of, logits_of, strict=True):
             of_batch = _real_figures if batch.kind == "real" else _fake_figures
-            figures |= of_batch(game, outputs[:, 0], batch)
+            figures |= of_batch(game, logits, batch)
             losses.append(figures[f"loss_{batch.kind}"])
             if (class_loss := game.class_loss(outputs, batch)) is not None:
                 added[f"class_loss_{batch.kind}"] = class_loss
@@ -145,6 +150,14 @@ def _backward(
         loss.backward()
 
 
+def _compared(game: Game, *logits: Tensor) -> Sequence[Tensor]:
+    """Return logits, or of pairs how far those of each, reals and fakes, are above the other's."""
+    if not game.loss.is_paired:
+        return logits
+    real, fake = logits
+    return real - fake, fake - real
+
+
 def _real_figures(game: Game, logits: Tensor, real: Batch) -> dict[str, Tensor]:
     losses = game.loss.real(logits, game.target(real))
     terms = (losses, game.loss.score(logits), logits <= 0, logits)
@@ -165,32 +178,37 @@ def _generator_figures(game: Game, logits: Tensor) -> dict[str, Tensor]:
 def generator_update(
     comm: Communicator,
     game: Game,
-    parts: Iterable[Batch],
+    parts: Iterable[tuple[Batch | None, Batch]],
     stop: bool,
     meanwhile: Callable[[], None] = nothing,
 ) -> Averages:
     """Compute G's mean gradient over the global batch; figures of G_SUMS.  Collective.
 
-    `parts` are this rank's share of G's samples, in one or several, whose sums are added.  D is
-    frozen while G learns: no gradient of it is computed or sent.  `meanwhile` is as
-    average_gradients() has it.
+    `parts` are this rank's share of G's samples, in one or several, whose sums are added, each
+    beside the reals, as D sees them, that a loss of pairs compares them with.  D is frozen while G
+    learns: no gradient of it is computed or sent.  `meanwhile` is as average_gradients() has it.
     """
     G, D, sums, count = game.G, game.D, Figures(), 0
     G.bucket.zero()
     D.network.requires_grad_(False)
-    for fake in _each(parts, D.network):
-        _add(sums, _learn_G(comm, game, fake))
+    for real, fake in _each(parts, D.network):
+        _add(sums, _learn_G(comm, game, real, fake))
         count += len(fake)
     D.network.requires_grad_(True)
     return average_gradients(comm, G.bucket, sums, count, stop, meanwhile)
 
 
-def _learn_G(comm: Communicator, game: Game, fake: Batch) -> Figures:
+def _learn_G(comm: Communicator, game: Game, real: Batch | None, fake: Batch) -> Figures:
     """Add the gradients of G on one part to its bucket; return figures.  Collective."""
     with comm.clock.phase("forward"):
         fake = game.seen(fake)
         outputs = game.judge(fake)
-        figures, added = _generator_figures(game, outputs[:, 0]), Figures()
+        logits, added = outputs[:, 0], Figures()
+        if real is not None:
+            with torch.no_grad():
+                rivals = game.judge(real)[:, 0]
+            _, logits = _compared(game, rivals, logits)
+        figures = _generator_figures(game, logits)
         if (class_loss := game.class_loss(outputs, fake)) is not None:
             added["class_loss_G"] = class_loss
     _backward(comm, game.G.bucket, figures["loss_G"], added, is_last=True)
@@ -209,7 +227,8 @@ def measure(
     for real, fake in _each(parts, game.D.network):
         with comm.clock.phase("forward"):
             fake = game.seen(fake)
-            of_real, of_fake = (outputs[:, 0] for outputs in game.judge_all([real, fake]))
+            outputs_of = game.judge_all([real, fake])
+            of_real, of_fake = _compared(game, *(outputs[:, 0] for outputs in outputs_of))
             figures = _real_figures(game, of_real, real)
             figures |= _fake_figures(game, of_fake, fake) | _generator_figures(game, of_fake)
         _add(sums, figures)

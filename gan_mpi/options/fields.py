@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from gan_mpi.config.presets import PRESETS
-from gan_mpi.options.params import FiniteRange, RunPath, WholeRange, WordOrRange
+from gan_mpi.options.params import FiniteRange, RampRange, RunPath, WholeRange, WordOrRange
 
 PLAYERS = {"": "both players", "g": "the generator", "d": "the discriminator"}
 HEADINGS = (
@@ -144,7 +144,7 @@ def _type(config_field: Field, kind: type) -> Any:
         "max_open": "below" in meta,
     }
     if kind is float:
-        return FiniteRange(**limits)
+        return (RampRange if meta.get("ramps") else FiniteRange)(**limits)
     if limits["min"] is None and limits["max"] is None:
         return kind
     return WordOrRange(meta["word"], **limits) if "word" in meta else WholeRange(**limits)

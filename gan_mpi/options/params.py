@@ -28,6 +28,21 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+class RampRange(FiniteRange):
+    """A number in a range, or two, what it is at first and at last, such as 0.05:0.005."""
+
+    def convert(  # type: ignore[override]
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | str:
+        ends = value.split(":") if isinstance(value, str) else [value]
+        if len(ends) > 2 or not all(ends if len(ends) == 2 else [True]):
+            self.fail(f"{value!r} is neither a number nor two like 0.05:0.005.", param, ctx)
+        numbers = [super(RampRange, self).convert(end, param, ctx) for end in ends]
+        if numbers[0] == numbers[-1]:
+            return numbers[0]
+        return ":".join(map(repr, numbers))
+
+
 class WholeRange(click.IntRange):
     """A whole number in a range."""
 

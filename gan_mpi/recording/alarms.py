@@ -11,6 +11,7 @@ LOGIT = 50.0  # |mean|: float32 rounds a sigmoid to 0 or 1 from 17 or so on
 ALIKE = 1e-3  # between the mean scores of reals and fakes, below which D may tell nothing apart
 FLAT = 1e-3  # norm of the gradient of G, over which alike scores teach, as beside a large penalty
 SPREAD = 0.05  # of that of real images, below which samples are all the same
+SLOPELESS = 1e-5  # from the gradient penalty that slopes of 0 have, as a share of it
 FIRST_UPDATES = 200  # of G, in which samples may still be alike
 FIRST_SCORES = 50  # updates of each player, in which scores may still be alike
 
@@ -18,14 +19,18 @@ COLLAPSE = "collapse"  # the name of the alarm that --stop-on-collapse heeds
 
 
 def alarms(
-    record: StatsRecord, updates: Mapping[str, int], of_a_critic: bool = False
+    record: StatsRecord,
+    updates: Mapping[str, int],
+    of_a_critic: bool = False,
+    gradient_penalty: float = 0.0,
 ) -> dict[str, str]:
     """Return the sentences, by the names of the alarms, that a record of stats.jsonl gives rise to.
 
     `updates` are those of each player, G and D, so far.  Scores and a loss `of_a_critic`, which
-    game/losses.py speaks of, are not judged.
+    game/losses.py speaks of, are not judged.  `gradient_penalty` is that of slopes of 0.
     """
     sentences = {} if of_a_critic else _of_scores(record, updates)
+    sentences |= _of_penalties(record, gradient_penalty)
     for player in "GD":
         norm = figures_of(record).get(f"gradient_{player}", 0.0)
         if norm > GRADIENT:
@@ -66,6 +71,25 @@ def _of_scores(record: StatsRecord, updates: Mapping[str, int]) -> dict[str, str
             f"nothing: {scores}; another --d-lr may help"
         )
     return sentences
+
+
+def _of_penalties(record: StatsRecord, flat: float) -> dict[str, str]:
+    figures = figures_of(record)
+    at = {"r1": "all reals", "r2": "all fakes", "gradient": "all mixtures of reals and fakes"}
+    found = {name: figures.get(f"penalty_{name}") for name in at}
+    slopeless = [name for name in ("r1", "r2") if found[name] == 0.0]
+    mixed = found["gradient"]
+    if flat and mixed is not None and abs(mixed - flat) <= SLOPELESS * flat:
+        slopeless.append("gradient")
+    if not slopeless:
+        return {}
+    options = " and ".join(f"--{name}{'-penalty' * (name == 'gradient')}" for name in slopeless)
+    where = " and ".join(at[name] for name in slopeless)
+    return {
+        "flat discriminator": "the discriminator is flat: its slope, which "
+        f"{options} should bound, is 0 at {where}, and teaches the generator nothing; a lower "
+        "--d-lr may help"
+    }
 
 
 def alarms_of_evaluation(record: Evaluation, fewest_missing: int) -> dict[str, str]:

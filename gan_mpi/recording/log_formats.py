@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from gan_mpi.config.presets import PRESETS, CntkLog
 from gan_mpi.config.running import RunConfig
 from gan_mpi.config.training import TrainConfig
+from gan_mpi.config.values import is_ramp
 from gan_mpi.runs.stats import Figures, StatsRecord, duration, figure_texts, figures_of
 
 if TYPE_CHECKING:
@@ -49,7 +50,9 @@ class Plain:
         config = state.config
         steps = config.steps
         left = (steps - record["step"]) * record["seconds_per_step"]
-        scheduled = any(p.lr_schedule != "constant" or p.warmup for p in (config.G, config.D))
+        scheduled = any(
+            p.lr_schedule != "constant" or p.warmup or is_ramp(p.lr) for p in (config.G, config.D)
+        )
         line = status_line(record, steps, left, scheduled)
         return [line, *point_lines(record), *site_lines(record)]
 

@@ -70,7 +70,8 @@ class Monitor:
         if state.data.are_points:
             record |= {"mean": samples.mean(0).tolist(), "std": samples.std(0).tolist()}
         updates = {player: state.progress.updates_of(player) for player in "GD"}
-        self._raise(alarms(record, updates, state.game.loss.of_a_critic), record)
+        flat = state.config.penalty_every * state.config.gradient_penalty
+        self._raise(alarms(record, updates, state.game.loss.of_a_critic, flat), record)
 
     def is_due(self, before: int) -> bool:
         """Return whether an evaluation is due after the steps from `before` on."""

@@ -16,12 +16,12 @@ from gan_mpi.extras.clipping import Clipping
 from gan_mpi.extras.ema import GeneratorEMA
 from gan_mpi.extras.labels import class_loss
 from gan_mpi.extras.noise import InstanceNoise
-from gan_mpi.extras.penalties import R1, GradientPenalty
+from gan_mpi.extras.penalties import GradientPenalty, SlopePenalty
 from gan_mpi.extras.replay import Replay
 from gan_mpi.extras.targets import Targets
 from gan_mpi.game.batch import Draw
 from gan_mpi.game.losses import LOSSES
-from gan_mpi.game.players import Game, Penalty, make_player
+from gan_mpi.game.players import Game, make_player
 from gan_mpi.game.precision import COMPUTE, DTYPES
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.networks.build import build_discriminator, build_generator
@@ -258,19 +258,22 @@ def add_extras(
         game.D.after_update.append(replay.commit)
     if config.conditional == "auxiliary":
         game.class_loss = class_loss
-    game.penalties = tuple(_penalties(config))
-    draws += [each.draw for each in game.penalties if isinstance(each, GradientPenalty)]
+    game.penalties = penalties = tuple(_penalties(config))
+    draws += [each.draw for each in penalties]
     game.draws = draws
     if config.clip:
         game.D.after_update.append(Clipping(game.D.network, config.clip))
     if config.ema:
-        ema = GeneratorEMA(game.G.network, config.ema, config.batch)
+        ramp = config.ramp_steps * max(1, config.turn.count("G"))
+        ema = GeneratorEMA(game.G.network, config.ema, config.batch, ramp)
         game.G.after_update.append(ema.update)
     return Built(game, ema, replay)
 
 
-def _penalties(config: TrainConfig) -> Iterator[Penalty]:
+def _penalties(config: TrainConfig) -> Iterator[GradientPenalty | SlopePenalty]:
     if config.gradient_penalty:
-        yield GradientPenalty(config.gradient_penalty, config.seed)
+        yield GradientPenalty(config)
     if config.r1:
-        yield R1(config.r1)
+        yield SlopePenalty("r1", "real", config)
+    if config.r2:
+        yield SlopePenalty("r2", "fake", config)

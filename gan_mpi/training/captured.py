@@ -22,6 +22,8 @@ def why_not(comm: Communicator, state: RunState, explains: bool) -> str:
         return "gradients are summed over ranks within a step"
     if state.config.schedule == "balance":
         return "the host chooses who is trained (--schedule balance)"
+    if state.config.penalty_every > 1:
+        return "not every update has penalties (--penalty-every)"
     return "each update is shown (--explain)" if explains else ""
 
 

@@ -37,10 +37,29 @@ class Supply:
         self.overlap = arrange_overlap(comm, players, ahead, overlap, whole, direct, explains)
         self._ahead: dict[tuple[str, int], Batch] = {}  # by what it is and where its stream begins
         self._learned: dict[int, dict[str, Tensor]] = {}  # figures by the position of the reals
+        self._kept: tuple[int, Batch] | None = None  # the last reals of pairs, and their position
 
     def reals(self, position: int) -> Iterable[Batch]:
         """Return the reals from a position of their stream on, as D sees them."""
-        return self._made("reals", position) or self._parts(self._seen, position)
+        reals = self._made("reals", position) or self._parts(self._seen, position)
+        return self._keep(reals, position) if self.game.loss.is_paired else reals
+
+    def rivals(self, position: int) -> Iterable[Batch]:
+        """Return what reals() does, for G's samples to be compared with.
+
+        Reals in one part are read once for the updates of both players.
+        """
+        if self._kept is not None and self._kept[0] == position:
+            return [self._kept[1]]
+        return self._keep(self._parts(self._seen, position), position)
+
+    def _keep(self, reals: Iterable[Batch], position: int) -> Iterable[Batch]:
+        """Return reals from a position on, and keep them if they are in one part."""
+        if len(self.feed.parts) > 1:
+            return reals
+        (batch,) = reals
+        self._kept = position, batch
+        return [batch]
 
     def _seen(self, position: int, lo: int, hi: int) -> Batch:
         reals = self.feed.next_reals(position, lo, hi)
@@ -79,6 +98,7 @@ class Supply:
         """Drop what was made ahead."""
         self._ahead.clear()
         self._learned.clear()
+        self._kept = None
 
     def _made(self, what: str, position: int) -> list[Batch]:
         """Return what was made ahead; empty if it was not."""
@@ -133,6 +153,9 @@ def _what_may_be_made_ahead(feed: Feed, explains: bool) -> dict[str, str]:
     if "D" in config.turn:
         ahead["G"] = ""
     if len(set(config.turn)) == 2:
-        joint = config.d_update == "joint"
-        ahead["D"] = "" if joint else "learns from fakes before reals (--d-update separate)"
+        ahead["D"] = ""
+        if config.d_update == "separate":
+            ahead["D"] = "learns from fakes before reals (--d-update separate)"
+        elif config.loss == "relativistic":
+            ahead["D"] = "learns from reals beside fakes (--loss relativistic)"
     return ahead

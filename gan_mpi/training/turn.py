@@ -1,5 +1,6 @@
 """One turn of the schedule: who is trained, on what, and at which learning rate."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -61,7 +62,7 @@ class Turn:
         state = self.state
         state.books.step = state.progress.step + 1
         for name, player in (("G", state.game.G), ("D", state.game.D)):
-            player.lr = learning_rate(state.config, name, state.progress)
+            player.set_rates(*rates(state.config, name, state.progress))
 
     def play(self) -> bool:
         """Train whom the schedule says; return whether to stop.  Collective."""
@@ -101,7 +102,23 @@ class Turn:
         begun = self.state.begun
         if begun.latents_G is None or self.state.config.g_latents == "fresh":
             begun.latents_G = self._take("latents")
-        self._update_G(self.supply.samples(begun.latents_G), self.state.note)
+        rivals = self._rivals()
+        self._update_G(rivals, self.supply.samples(begun.latents_G), self.state.note)
+
+    def _rivals(self) -> Iterable[Batch | None]:
+        """Return the reals that G's samples are compared with, if the loss is of pairs.
+
+        They are those of D's last update of this turn, or else those of its first.  Where it has
+        none they are the next ones.
+        """
+        state = self.state
+        if not state.game.loss.is_paired:
+            return itertools.repeat(None)
+        turn = state.config.turn
+        if "D" not in turn:
+            return self.supply.rivals(self._take("images"))
+        after_D = "D" in turn[: state.begun.players]
+        return self.supply.rivals(state.progress.images - after_D * state.config.batch)
 
     def train_the_worse(self) -> None:
         """Measure both losses, and train by the balance rule on the same batch.  Collective."""
@@ -116,7 +133,7 @@ class Turn:
         if state.balance.choose(measured["loss_D"], measured["loss_G"]) == "D":
             self._update_D(real, fake, nothing_of)
         else:
-            self._update_G(self.supply.samples(latents), nothing_of)
+            self._update_G(itertools.repeat(None), self.supply.samples(latents), nothing_of)
         state.books.after(partial(state.note, measured))
 
     def _take(self, stream: str) -> int:
@@ -167,13 +184,25 @@ class Turn:
     ) -> None:
         stop, progress = self.stop.requested, self.state.progress
         HERE.begin_update(progress.step + 1, "D", progress.updates_D + 1)
-        averages = discriminator_update(self.comm, self.state.game, parts, stop, meanwhile, learned)
+        penalised = self._is_penalised()
+        game = self.state.game
+        averages = discriminator_update(
+            self.comm, game, parts, stop, meanwhile, learned, penalised=penalised
+        )
         progress.advance(updates_D=1)
         self.finish_update("D", averages, note)
 
-    def _update_G(self, parts: Iterable[Batch], note: NoteMeans) -> None:
+    def _is_penalised(self) -> bool:
+        """Whether D's next update comes with penalties; of separate ones two are counted as one."""
+        config = self.state.config
+        before = self.state.progress.updates_D // (2 if config.d_update == "separate" else 1)
+        return before % config.penalty_every == 0
+
+    def _update_G(
+        self, rivals: Iterable[Batch | None], samples: Iterable[Batch], note: NoteMeans
+    ) -> None:
         stop, ahead = self.stop.requested, partial(self._make_ahead, "G")
-        progress = self.state.progress
+        progress, parts = self.state.progress, zip(rivals, samples, strict=False)
         HERE.begin_update(progress.step + 1, "G", progress.updates_G + 1)
         averages = generator_update(self.comm, self.state.game, parts, stop, ahead)
         progress.advance(updates_G=1)
@@ -228,10 +257,11 @@ def check_finite(player: str, figures: dict[str, float], step: int) -> None:
             )
 
 
-def learning_rate(config: TrainConfig, player: str, progress: Progress) -> float:
-    """Return the learning rate of a player, G or D, in the step that begins now."""
+def rates(config: TrainConfig, player: str, progress: Progress) -> tuple[float, float | None]:
+    """Return the learning rate, and beta2 if there is one, of a player in the step that begins."""
     settings: OptimizerConfig = config.G if player == "G" else config.D
     warmup = 1000 * settings.warmup
     ramp = min(1.0, (progress.step + 1) * config.images_counted / warmup) if warmup else 1.0
     decay = schedule_factor(settings.lr_schedule, progress.step / config.steps)
-    return settings.settings["lr"] * decay * ramp
+    now = settings.settings_at(config.share_of_ramp(progress.step))
+    return now["lr"] * decay * ramp, now.get("beta2")

@@ -39,6 +39,7 @@ from ranks import (
     misbehaviour,
     overlap,
     parallel,
+    plain,
     programs,
     sites,
     training,
@@ -55,6 +56,7 @@ PLACES = (
     programs,
     training,
     parallel,
+    plain,
     sites,
     overlap,
 )

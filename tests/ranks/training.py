@@ -185,7 +185,7 @@ def gradients_of_one_update(comm, steps, given):
     fake = state.game.fakes(feed.next_latents(at.latents, *part))
     discriminator_update(comm, state.game, [(real, fake)], False)
     latents = feed.next_latents(at.latents + batch, *part)
-    generator_update(comm, state.game, [state.game.generate(latents)], False)
+    generator_update(comm, state.game, [(None, state.game.generate(latents))], False)
     found = {}
     for name, player in (("G", state.game.G), ("D", state.game.D)):
         idle = idle_parameters(player.network) | one_channel_scales(player.network)
