@@ -18,6 +18,7 @@ from gan_mpi.lifecycle.stopping import Lookout
 from gan_mpi.mpi import launcher
 
 FIRST = 5  # steps that do not count
+SAVES = "Journal.save"
 
 spent: dict[str, list[float]] = defaultdict(list)  # seconds of calls, by what they are
 ends: list[float] = []  # of steps
@@ -57,8 +58,8 @@ def watch() -> None:
         (Saver, ("look",)),
     ):
         for name in names:
-            timed("calls", owner, name)
-    timed("saves", Journal, "save")
+            timed(f"{owner.__name__}.{name}", owner, name)
+    timed(SAVES, Journal, "save")
     known = Journal.record_step
 
     def record_step(journal: Journal, before: int, stopping: bool) -> None:
@@ -74,14 +75,19 @@ def say() -> None:
     total = ends[-1] - ends[FIRST - 1]
     step = statistics.median(b - a for a, b in zip(ends[FIRST - 1 :], ends[FIRST:], strict=False))
     print(f"{steps} steps in {total:.2f} s, their median is {1000 * step:.1f} ms")
-    if saves := spent["saves"][:-1]:  # the last is after the loop, or its end
+    if saves := spent.pop(SAVES, [])[:-1]:  # the last is after the loop, or its end
         middle, worst = statistics.median(saves), max(saves)
         print(
             f"{len(saves)} checkpoints: training stood still for {1000 * middle:.0f} ms "
             f"({middle / step:.1%} of a step), at most {1000 * worst:.0f} ({worst / step:.1%})"
         )
-    calls = sum(spent["calls"]) / steps
-    print(f"calls that make it safe: {1e6 * calls:.0f} us a step ({calls / step:.2%})")
+    calls = {name: sum(seconds) / steps for name, seconds in spent.items()}
+    total = sum(calls.values())
+    each = ", ".join(
+        f"{len(spent[name]) / steps:.1f} of {name} {1e6 * seconds:.0f}"
+        for name, seconds in calls.items()
+    )
+    print(f"calls that make it safe: {1e6 * total:.0f} us a step ({total / step:.2%}): {each}")
 
 
 def main() -> None:

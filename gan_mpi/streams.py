@@ -43,6 +43,8 @@ class Purpose(IntEnum):
     SPLIT = 23
     BOOTSTRAP_REAL = 24
     BOOTSTRAP_FAKE = 25
+    AUGMENT_REAL = 26
+    AUGMENT_FAKE = 27
 
 
 def seed_after(seed: int, rollbacks: int) -> int:

@@ -5,6 +5,8 @@ import shutil
 
 import pytest
 
+from gan_mpi.config.resolve import new_config
+from gan_mpi.extras.penalties import penalties_of_slope_0
 from gan_mpi.recording.alarms import COLLAPSE, alarms, alarms_of_evaluation
 
 SOUND = {
@@ -50,7 +52,10 @@ with patch.dict(ARCHITECTURES, dense=replace(dense, generator=lambda *a: nn.Sequ
     ],
 )
 def test_a_penalty_that_finds_no_slope_is_noticed(figures, said):
-    found = alarms(SOUND | figures, LATER, gradient_penalty=80.0)
+    config = new_config({"r1": 1.0, "r2": "1:0", "gradient_penalty": 10.0, "penalty_every": 8})
+    found = alarms(SOUND | figures, LATER, flat=penalties_of_slope_0(config, 100))
+    over = alarms(SOUND | {"penalty_r2": 0.0}, LATER, flat=penalties_of_slope_0(config, 300))
+    assert not over, "it has no weight any more"
     assert ["flat discriminator"] * bool(said) == list(found)
     assert said is None or said in found["flat discriminator"]
 

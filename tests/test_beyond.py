@@ -11,6 +11,8 @@ STEPS = 5
 MANY = {STEPS: 20}  # in `make long`
 TWICE = {**DCGAN, "batch": 2}  # leaves a rank without images, and grows without bound by itself
 # name, steps, options of both runs, and the options whose effect is looked at.
+MODERN = {**ADAM, "network": "modern", "width": 16, "latents": "normal", "beta1": 0.0}
+RECIPE = {"loss": "relativistic", "r1": "1:0.1", "r2": "1:0.1", "penalty_every": 2}
 CASES = [
     ("minimax", STEPS, BASE, {"loss": "minimax"}),
     ("least-squares", STEPS, BASE, {"loss": "least-squares"}),
@@ -34,6 +36,16 @@ CASES = [
     ("relativistic dcgan", STEPS, DCGAN | {"g_steps": 2}, {"loss": "relativistic", "r1": 1.0}),
     ("rates that change", STEPS, ADAM, {"lr": "1e-3:1e-4", "d_beta2": "0.9:0.99"}),
     ("beta2 of fsadagrad that changes", STEPS, BASE, {"beta2": "0.9:0.99"}),
+    ("modern", STEPS, MODERN, {**RECIPE, "conditional": "projection", "d_steps": 1}),
+    ("augmentation", STEPS, BASE, {"augment": "color,translation,cutout"}),
+    (
+        "augmentation now and then",
+        STEPS,
+        BASE | {"r1": 1.0, "r2": 1.0, "gradient_penalty": 1.0},
+        {"augment": "color,cutout", "augment_probability": "0.1:0.9"},
+    ),
+    ("augmentation that adapts", 9, BASE | {"batch": 60}, {"augment": "adaptive"}),
+    ("augmented dcgan", STEPS, DCGAN, {"augment": "translation", "conditional": "auxiliary"}),
     (
         "penalties through batch norm",
         STEPS,

@@ -161,11 +161,37 @@ def test_the_options_of_train_are_the_fields_of_the_configurations():
         (("--r2", "1:-1"), "'--r2': -1.0 is not in the range x>=0."),
         (("--lr", "1e-3:x"), "'--lr': 'x' is not a valid float range."),
         (("--lr", "1e-3:0"), "'--lr': 0.0 is not in the range x>0."),
+        (
+            ("--augment", "cutout,blur"),
+            "'blur' is not color, translation, cutout or adaptive.",
+        ),
+        (
+            ("--augment-probability", "2"),
+            "'--augment-probability': 2.0 is not in the range 0<=x<=1",
+        ),
+        (
+            ("--augment", "adaptive", "--augment-probability", "0.5"),
+            "'--augment-probability': --augment adaptive finds its own; leave one out",
+        ),
+        (
+            ("--augment", "adaptive", "--loss", "wasserstein", "--clip", "1"),
+            "'--augment': adaptive, but heights of a critic have no sign; leave adaptive out",
+        ),
+        (("--augment", "adaptive", "--train", "generator"), "but D, which is not trained, tells n"),
+        (
+            ("--preset", "paddle-mnist", "--ema", "0:5"),
+            "'--ema': 0.0:5.0, but by --schedule balance nobody knows how often G is updated",
+        ),
+        (("--r1", "1:2", "--ramp-steps", "0"), "'--ramp-steps': 0 is not in the range"),
+        (
+            ("--augment", "adaptive", "--average", "weights"),
+            "'--augment': adaptive, but with --average weights each site would find",
+        ),
         (("--penalty-every", "8"), "'--penalty-every': there is no penalty; leave it out"),
         (("--r1", "1", "--ramp-steps", "8"), "'--ramp-steps': no setting goes from one number"),
         (
             ("--d-lr", "2e-4:1e-4", "--lr-schedule", "cosine"),
-            "'--d-lr-schedule': cosine, but the learning rate goes 0.0002:0.0001 already",
+            "'--lr-schedule': cosine, but the learning rate goes 0.0002:0.0001 already",
         ),
         (
             ("--loss", "relativistic", "--schedule", "balance"),
@@ -173,7 +199,7 @@ def test_the_options_of_train_are_the_fields_of_the_configurations():
         ),
         (
             ("--loss", "relativistic", "--d-update", "separate"),
-            "'--d-update': separate, but --loss relativistic compares reals with fakes; leave",
+            "'--d-update': separate, but --loss relativistic compares reals with fakes; give joint",
         ),
         (
             ("--loss", "relativistic", "--replay", "2"),

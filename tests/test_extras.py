@@ -39,8 +39,8 @@ class Linear(nn.Module):
         super().__init__()
         self.slope = nn.Parameter(torch.tensor(slope).double())
 
-    def forward(self, values):
-        return self.slope * values.flatten(1).sum(1, keepdim=True)
+    def forward(self, samples):
+        return self.slope * samples.values.flatten(1).sum(1, keepdim=True)
 
 
 def test_penalties_are_those_of_the_slope():

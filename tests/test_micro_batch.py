@@ -17,6 +17,7 @@ CASES = [
     ),
     ("auxiliary", BASE | {"conditional": "auxiliary", "instance_noise": 0.3, "ema": 0.1}),
     ("replay", BASE | {"replay": 2, "conditional": "projection", "g_dropout": 0.3}),
+    ("pairs", BASE | {"loss": "relativistic", "g_steps": 2, "r1": 1.0, "r2": 1.0}),
     ("dcgan", {**BASE, **NO_NORM, "batch": 6}),
 ]
 PARTS = 3  # of 10 images: 3, 3, 3 and 1

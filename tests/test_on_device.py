@@ -25,6 +25,7 @@ SMALL = {"precision": "fp64", "batch": 6}
 BASIC = {"batch": 8, "latent_dim": 10}
 ALL = {"instance_noise": 0.2, "replay": 2, "real_targets": "0.7-1.2", "gradient_penalty": 1.0}
 SCHEDULED = {"lr_schedule": "cosine", "warmup": 0.05, "ema": 0.1, "d_norm": "spectral"}
+RAMPS = {"r1": "1:0.1", "r2": "1:0.1", "ema": "0:0.1", "lr": "2e-4:5e-5", "beta2": "0.9:0.99"}
 COUNTED = {
     "basic": {"preset": "basic", "batch": 8},
     "dcgan": {"preset": "dcgan", "batch": 4},
@@ -37,6 +38,7 @@ COUNTED = {
 KEPT = {
     "basic": {"preset": "basic", **SMALL},
     "adam": {**SMALL, **BASIC, "optimizer": "adam", "ema": 0.1, "d_norm": "spectral"},
+    "pairs": {**SMALL, **BASIC, "optimizer": "adam", "loss": "relativistic", **RAMPS},
     "sgd": {**SMALL, **BASIC, "optimizer": "sgd", "momentum": 0.5, "d_update": "separate"},
     "plain sgd": {**SMALL, **BASIC, "optimizer": "sgd", "momentum": 0.0},
     "lightning": {"preset": "lightning", **SMALL},
@@ -55,6 +57,17 @@ CAPTURED = {name: {"preset": name, "batch": 4} for name in WHOLE_STEPS} | {
     "clipped": {**BASIC, "loss": "wasserstein", "clip": 0.1, "real_targets": "1"},
     "penalty and norm": {"preset": "dcgan", "batch": 4, "gradient_penalty": 1.0},
     "fp64": {**BASIC, "precision": "fp64", "replay": 3},
+    "pairs": {**BASIC, "loss": "relativistic", **RAMPS, "g_steps": 2},
+    "augmented as it adapts": {**BASIC, "augment": "color,adaptive", "batch": 100},
+    "augmented": {**BASIC, "augment": "color,translation,cutout", "augment_probability": "0:1"},
+    "modern": {
+        **BASIC,
+        **RAMPS,
+        "network": "modern",
+        "width": 16,
+        "loss": "relativistic",
+        "batch": 2,
+    },
 }
 LEFT_OUT = [
     ({**BASIC, **ALL, "ema": 0.1}, "real"),

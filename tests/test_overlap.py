@@ -38,6 +38,11 @@ HIDDEN = {
     "batch norm of D": (NORM_OF_D, ALL),
     "D alone": (BASE | {"train": "discriminator"}, ["fakes", "latents", "reals"]),
     "in parts on some ranks": (BASE | {"micro_batch": 3}, ALL),
+    "pairs": (BASE | {"loss": "relativistic", "g_steps": 2}, ALL),
+    "pairs, G first": (
+        BASE | {"loss": "relativistic", "first": "generator", "d_steps": 1},
+        ["latents", "reals", "samples"],
+    ),
     "bf16": (BASE | {"precision": "bf16"}, ALL),
     "more ranks than images": (BASE | {"batch": 2}, ALL),
 }

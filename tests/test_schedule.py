@@ -10,6 +10,7 @@ from gan_mpi.clock import Clock
 from gan_mpi.config.resolve import new_config
 from gan_mpi.errors import UserError
 from gan_mpi.game.balance import Balance
+from gan_mpi.game.losses import LOSSES
 from gan_mpi.parallel.average import Averages
 from gan_mpi.training import turn
 from gan_mpi.training.state import RunState
@@ -41,6 +42,9 @@ def test_balance_goes_on_where_it_was():
     rule = Balance("G", 5)
     assert rule.choose(0.0, 1.0) == "D"
     assert rule == Balance("D", 1)
+
+
+PAIRS = {"loss": "relativistic"}
 
 
 class Recorder:
@@ -79,7 +83,7 @@ class Recorder:
         self.begins[kind].append(position)
         return len(dict.fromkeys(self.begins[kind]))
 
-    def discriminator(self, comm, game, parts, stop, meanwhile, learned):
+    def discriminator(self, comm, game, parts, stop, meanwhile, learned, penalised):
         ((real, fake),) = parts
         self.calls.append(("D", self.number(real), self.number(fake)))
         meanwhile()
@@ -87,8 +91,9 @@ class Recorder:
         return averages(figures | ({} if fake is None else {"loss_fake": 1.0}))
 
     def generator(self, comm, game, parts, stop, meanwhile):
-        (fake,) = parts
-        self.calls.append(("G", self.number(fake)))
+        ((real, fake),) = parts
+        rival = () if real is None else (self.number(real),)
+        self.calls.append(("G", self.number(fake), *rival))
         meanwhile()
         return averages({"loss_G": 1.0})
 
@@ -101,11 +106,11 @@ def averages(means):
 def state_of(given):
     """Return the state of players that do nothing, and ranks that are none."""
     bucket = SimpleNamespace(gradients=torch.zeros(1))
-    player = SimpleNamespace(update=lambda update: None, bucket=bucket)
-    loss = SimpleNamespace(discriminator=lambda real, fake: real + fake)
-    game = SimpleNamespace(G=player, D=player, loss=loss)
+    nothing = {"update": lambda update: None, "set_rates": lambda lr, beta2: None}
+    player, config = SimpleNamespace(**nothing, bucket=bucket), new_config(given)
+    game = SimpleNamespace(G=player, D=player, loss=LOSSES[config.loss])
     comm = SimpleNamespace(clock=Clock(), alike=lambda function: function())
-    return comm, RunState(new_config(given), data=None, game=game)
+    return comm, RunState(config, data=None, game=game)
 
 
 @pytest.mark.parametrize(
@@ -124,6 +129,10 @@ def state_of(given):
             {"d_update": "separate", "d_steps": 1},
             [("D", None, 1), ("D", 1, None), ("G", 2)],
         ),
+        (PAIRS, [("D", 1, 1), ("D", 2, 2), ("G", 3, 2)]),
+        (PAIRS | {"d_steps": 1, "g_steps": 2}, [("D", 1, 1), ("G", 2, 1), ("G", 3, 1)]),
+        (PAIRS | {"first": "generator"}, [("G", 1, 1), ("D", 1, 2), ("D", 2, 3)]),
+        (PAIRS | {"train": "generator", "g_steps": 2}, [("G", 1, 1), ("G", 2, 2)]),
     ],
 )
 def test_a_turn_trains_in_order(monkeypatch, given, expected):

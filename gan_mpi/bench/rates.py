@@ -38,7 +38,7 @@ class Rates:
 def measure_rates(stage: Stage) -> Rates:
     """Measure on all ranks at once, so that all cores are busy; return this rank's.  Collective."""
     stage.comm.barrier()
-    count = MIXED if stage.state.config.schedule == "balance" else 1
+    count = MIXED if stage.state.config.schedule == "balance" else stage.period
     of_step = sum(_operations(stage.step) for _ in range(count)) / count
     layer, shape = _largest_layer(stage)
     kind = next(layer.parameters())

@@ -1,5 +1,6 @@
 """The time of a step, and of each phase of it."""
 
+import math
 import statistics
 import time
 from collections.abc import Mapping
@@ -90,11 +91,21 @@ class Stage:
         self.ranks.play(Turn(self.comm, self.state, self.ranks.supply, self.stop))
         self.state.settle()  # the step ends when a device has done it
 
+    @property
+    def period(self) -> int:
+        """The number of steps after which updates of D have penalties as before."""
+        every, updates = self.state.config.penalty_every, self.state.config.turn.count("D")
+        return every // math.gcd(every, updates) if updates else 1
+
     def time(self, seconds: float) -> Steps:
-        """Time as many steps as go into so many seconds, at least LEAST.  Collective."""
+        """Time as many steps as go into so many seconds, at least LEAST.  Collective.
+
+        Where not all are alike, they are timed by `period`, of which there are at least WARM.
+        """
         trial = [self._timed().seconds for _ in range(WARM)]
         _, longest = self.comm.extremes(np.array([min(trial)]))
-        count = max(LEAST, int(seconds / longest[0]))
+        least = max(WARM, LEAST // self.period)
+        count = max(least, int(seconds / longest[0] / self.period))
         mine = [self._timed() for _ in range(count)]
         everyone = self.comm.allgather(mine)
         steps = list(zip(*everyone, strict=True))  # of each step, what each rank took
@@ -129,9 +140,12 @@ class Stage:
     def _timed(self) -> Timed:
         clock, under_way = self.comm.clock, self.comm.under_way
         began, before, hidden = time.perf_counter(), clock.seconds(), under_way.hidden
-        self.step()
+        steps = self.period
+        for _ in range(steps):
+            self.step()
         seconds, phases = time.perf_counter() - began, between(before, clock.seconds())
-        return Timed(seconds, phases, under_way.hidden - hidden)
+        of_step = {name: spent / steps for name, spent in phases.items()}
+        return Timed(seconds / steps, of_step, (under_way.hidden - hidden) / steps)
 
 
 def far_allreduce_times(comm: Communicator, sizes: list[int]) -> list[float]:

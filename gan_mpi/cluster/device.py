@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gan_mpi.arrays import Array
 from gan_mpi.cluster.cards import card_of, cards, choose
@@ -229,6 +229,18 @@ def room_for_data(device: torch.device, ranks: int) -> int:
         return 0
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else sys.maxsize
     return free // 4 // ranks
+
+
+@contextmanager
+def inference(network: nn.Module) -> Iterator[None]:
+    """Let a network compute as after training, on one thread."""
+    was_training = network.training
+    network.eval()
+    try:
+        with one_thread():
+            yield
+    finally:
+        network.train(was_training)
 
 
 @contextmanager

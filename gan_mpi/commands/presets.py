@@ -83,6 +83,8 @@ def _configuration(name: str, config: TrainConfig) -> str:
         for key, value in values.items()
         if key not in off or value != getattr(TrainConfig, key)
     }
+    if config.network != "modern":
+        del values["width"], values["blocks"]
     where = run_config(config, {}, {})
     grid = where.grid or ("6x6" if config.conditional == "no" else "a row a class, 10 of each")
     values |= {"checkpoint_every": where.checkpoint_every, "grid": grid}

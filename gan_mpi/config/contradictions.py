@@ -6,7 +6,7 @@ from gan_mpi.config.given import Given, text_of
 from gan_mpi.config.optimizer import OPTIMIZERS, RATES, OptimizerConfig
 from gan_mpi.config.running import RunConfig
 from gan_mpi.config.training import WITHOUT_TARGETS, TrainConfig
-from gan_mpi.config.values import RANK, is_ramp
+from gan_mpi.config.values import RANK, is_adaptive, is_ramp
 from gan_mpi.errors import invalid_value
 
 # Options of one player besides its optimizer's.
@@ -79,21 +79,40 @@ def check_effect(config: TrainConfig, given: Given) -> None:
         raise invalid_value(
             "g_latents", "repeated, but G is updated once a step; leave it out, or give --g-steps 2"
         )
-    if "penalty_every" in given and not (config.gradient_penalty or config.r1 or config.r2):
-        raise invalid_value(
-            "penalty_every", "there is no penalty; leave it out, or give --r1, --r2 or another"
-        )
     if "ramp_steps" in given and not config.ramps:
         raise invalid_value(
             "ramp_steps",
             "no setting goes from one number to another; leave it out, or give one "
             "as FROM:TO, such as --r1 0.05:0.005",
         )
+    if "augment_probability" in given and config.augment == "no":
+        raise invalid_value(
+            "augment_probability", "nothing is augmented; leave it out, or give --augment"
+        )
+    if "augment_probability" in given and is_adaptive(config.augment):
+        raise invalid_value(
+            "augment_probability",
+            f"--augment {config.augment} finds its own; leave one out",
+        )
+    for name in ("width", "blocks"):
+        if name in given and config.network != "modern":
+            raise invalid_value(
+                name, f"it is of --network modern, and this is {config.network}; leave it out"
+            )
     if config.average == "weights" and given.get("batch_norm") == "local":
         raise invalid_value(
             "batch_norm",
             "local, as it always is between the rounds of --average weights; leave it out",
         )
+    _check_idle(config, given)
+    if "penalty_every" in given and not (config.gradient_penalty or config.r1 or config.r2):
+        raise invalid_value(
+            "penalty_every", "there is no penalty; leave it out, or give --r1, --r2 or another"
+        )
+
+
+def _check_idle(config: TrainConfig, given: Given) -> None:
+    """Refuse options of a player that is not trained."""
     if config.train == "both":
         return
     idle, what = ("D", "discriminator") if config.train == "generator" else ("G", "generator")
@@ -142,13 +161,29 @@ def check_beyond(config: TrainConfig) -> None:
     """Refuse combinations of what the originals had not that mean nothing."""
     if config.loss == "relativistic":
         _check_pairs(config)
-    for player, settings in (("g", config.G), ("d", config.D)):
+    for settings in (config.G, config.D):
         if is_ramp(settings.lr) and settings.lr_schedule != "constant":
             raise invalid_value(
-                f"{player}_lr_schedule",
-                f"{settings.lr_schedule}, but the learning rate goes {settings.lr} already; leave "
-                "one of the two out",
+                "lr_schedule",
+                f"{settings.lr_schedule}, but the learning rate goes {settings.lr} already; give "
+                "constant, or one number as the rate",
             )
+    if is_ramp(config.ema) and config.schedule == "balance":
+        raise invalid_value(
+            "ema",
+            f"{config.ema}, but by --schedule balance nobody knows how often G is updated; give "
+            "one number",
+        )
+    if is_adaptive(config.augment) and (
+        config.loss == "wasserstein" or config.train == "generator"
+    ):
+        why = "heights of a critic have no sign"
+        if config.train == "generator":
+            why = "D, which is not trained, tells nothing new"
+        raise invalid_value(
+            "augment",
+            f"{config.augment}, but {why}; leave adaptive out, or give --augment-probability",
+        )
     if config.told and config.loss in WITHOUT_TARGETS:
         raise invalid_value(
             config.told[0],
@@ -177,14 +212,17 @@ def check_beyond(config: TrainConfig) -> None:
 
 def _check_pairs(config: TrainConfig) -> None:
     """Refuse what a loss of pairs of a real and a fake cannot have."""
-    reasons = (
-        (config.schedule == "balance", "schedule", "balance", "has one loss for both, not two"),
-        (config.d_update == "separate", "d_update", "separate", "compares reals with fakes"),
-        (config.replay, "replay", config.replay, "compares each real with a new fake"),
-    )
-    for is_given, name, value, why in reasons:
-        if is_given:
-            raise invalid_value(name, f"{value}, but --loss relativistic {why}; leave it out")
+    for name, value, why, otherwise in (
+        ("schedule", "balance", "has one loss for both, not two", "steps"),
+        ("d_update", "separate", "compares reals with fakes", "joint"),
+    ):
+        if getattr(config, name) == value:
+            raise invalid_value(name, f"{value}, but --loss relativistic {why}; give {otherwise}")
+    if config.replay:
+        raise invalid_value(
+            "replay",
+            f"{config.replay}, but --loss relativistic compares each real with a new fake; give 0",
+        )
 
 
 def check_sites(config: TrainConfig, given: Given) -> None:
@@ -218,6 +256,12 @@ def check_sites(config: TrainConfig, given: Given) -> None:
             "log_format",
             f"{given['log_format']} tells of every minibatch, and --average weights of rounds; "
             "give plain",
+        )
+    if by_sites and is_adaptive(config.augment):
+        raise invalid_value(
+            "augment",
+            f"{config.augment}, but with --average weights each site would find a probability of "
+            "its own; leave adaptive out",
         )
     if config.optimizer_state == "average" and config.schedule == "balance":
         raise invalid_value(

@@ -13,7 +13,7 @@ def config_lines(config: TrainConfig, world_size: int) -> list[str]:
     """Return what is trained, and how, on so many ranks."""
     return [
         f"gan-mpi {__version__}, preset {config.preset}, seed {config.seed}, {config.precision}",
-        f"networks: {config.network}, {_model(config)}",
+        f"networks: {config.network}{_sizes(config)}, {_model(config)}",
         f"{shares(config.batch, world_size)}; {_turn(config)}",
         f"G: {_describe(config.G)}",
         f"D: {_describe(config.D)}",
@@ -30,6 +30,12 @@ def shares(batch: int, world_size: int) -> str:
     if world_size <= 8:
         return f"batch {batch}: {' + '.join(map(str, sizes))} images on ranks 0 to {world_size - 1}"
     return f"batch {batch}: {min(sizes)} or {max(sizes)} images on each rank in every update"
+
+
+def _sizes(config: TrainConfig) -> str:
+    if config.network != "modern":
+        return ""
+    return f" of width {config.width} and {config.blocks} block(s) a size"
 
 
 def _model(config: TrainConfig) -> str:

@@ -7,7 +7,10 @@ from gan_mpi.config.presets import PRESETS
 from gan_mpi.config.setting import setting
 from gan_mpi.config.values import is_ramp
 
-NETWORKS = ("dense", "dcgan", "dcgan-206b", "paddle", "paddle-points", "lightning", "small")
+NETWORKS = (
+    *("dense", "dcgan", "dcgan-206b", "paddle", "paddle-points", "lightning"),
+    *("small", "modern"),
+)
 LOSSES = (
     *("sum", "mean", "nonsaturating", "minimax"),
     *("least-squares", "hinge", "wasserstein", "relativistic"),
@@ -58,6 +61,20 @@ class TrainConfig:
         "Model",
         "Generator and discriminator; 'gan-mpi presets NAME' prints their layers.",
         choices=NETWORKS,
+    )
+    width: int = setting(
+        64,
+        "Model",
+        "Channels of --network modern, fewer where maps have sides of more than 16 pixels.",
+        minimum=16,
+        maximum=4096,
+    )
+    blocks: int = setting(
+        1,
+        "Model",
+        "Residual blocks of --network modern at each size of its maps.",
+        minimum=1,
+        maximum=100,
     )
     range: str = setting(
         "signed",
@@ -225,7 +242,7 @@ class TrainConfig:
         0,
         BEYOND,
         "Steps in which settings given as FROM:TO go from one to the other, by a cosine.",
-        minimum=0,
+        minimum=1,
         maximum=2**53,
         shown_default="the length that the run is begun with",
     )
@@ -260,6 +277,23 @@ class TrainConfig:
         BEYOND,
         "Deviation of normal noise on all that D sees, falling to 0 at the end of the run.",
         minimum=0,
+    )
+    augment: str = setting(
+        "no",
+        BEYOND,
+        "Change all images that D sees, for few data: translation, cutout, color, or some of them "
+        "with commas; with adaptive as often as keeps D from knowing the data by heart. Alone it "
+        "means all three, always.",
+        metavar="KINDS",
+        alone="color,translation,cutout",
+    )
+    augment_probability: float | str = setting(
+        1.0,
+        BEYOND,
+        "How often each kind of --augment changes an image.",
+        minimum=0,
+        maximum=1,
+        ramps=True,
     )
     replay: int = setting(
         0,
@@ -324,7 +358,7 @@ class TrainConfig:
 
     def samples_per_step(self, kind: str) -> int:
         """Samples of a kind, real or fake, that a step takes from their stream, over all ranks."""
-        return self.images_per_step if kind == "real" else self.latents_per_step
+        return self.images_counted if kind == "real" else self.latents_per_step
 
     @property
     def latents_per_step(self) -> int:
@@ -342,7 +376,7 @@ class TrainConfig:
             for name, value in getattr(self, player).settings.items()
             if is_ramp(value)
         ]
-        names = ("ema", "r1", "r2")
+        names = ("ema", "r1", "r2", "augment_probability")
         return of_players + [name for name in names if is_ramp(getattr(self, name))]
 
     def share_of_ramp(self, steps: float) -> float:

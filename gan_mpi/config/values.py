@@ -8,6 +8,8 @@ from dataclasses import dataclass
 EPOCH = "epoch"
 MOST_TILES = 65_536  # images in a picture
 FAULTS = ("raise", "exit", "kill", "stop", "loop", "nan", "enospc", "delay")
+ADAPTIVE = "adaptive"
+AUGMENTATIONS = ("color", "translation", "cutout")  # in the order in which they are applied
 RANK = "{rank}"  # in --datadir: the folder of a site
 Ramp = float | str  # a number, or what it is at first and at last, such as 0.05:0.005
 
@@ -59,6 +61,27 @@ def along(value: Ramp, share: float) -> float:
 def is_ramp(value: object) -> bool:
     """Return whether a setting is another at last than at first."""
     return isinstance(value, str) and ":" in value
+
+
+def augmentations(text: str) -> list[str]:
+    """Return the kinds of augmentation in a text such as color,cutout, in their order.
+
+    All of them if it is adaptive alone.  Raises ValueError.
+    """
+    asked = [] if text == "no" else _words(text)
+    if unknown := [name for name in asked if name not in (*AUGMENTATIONS, ADAPTIVE)]:
+        raise ValueError(f"{unknown[0]!r} is not {', '.join(AUGMENTATIONS)} or {ADAPTIVE}.")
+    return [name for name in AUGMENTATIONS if name in asked or {*asked} == {ADAPTIVE}]
+
+
+def is_adaptive(text: str) -> bool:
+    """Return whether a text such as color,adaptive lets an augmentation find its probability."""
+    return ADAPTIVE in _words(text)
+
+
+def _words(text: str) -> list[str]:
+    """Return the words of a list with commas, or with + where commas mean something else."""
+    return [word.strip() for word in text.replace("+", ",").split(",")]
 
 
 def grid_size(text: str) -> tuple[int, int]:
@@ -128,6 +151,7 @@ def fault(text: str) -> Fault:
 WRITTEN: dict[str, Callable[[str], object]] = {
     "real_targets": interval,
     "fake_targets": interval,
+    "augment": augmentations,
     "every": round_length,
     "block_momentum": lambda text: block_momentum(text, 1),
 }

@@ -6,13 +6,13 @@ import numpy as np
 import torch
 
 from gan_mpi.clock import HERE
+from gan_mpi.cluster.device import inference
 from gan_mpi.config.training import TrainConfig
 from gan_mpi.drawing.generator import SavedGenerator
 from gan_mpi.errors import DIVERGED, UserError
 from gan_mpi.game.latents import generator_inputs
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.networks.generator import Generator
-from gan_mpi.networks.inference import inference
 from gan_mpi.networks.pixels import to_pixels
 from gan_mpi.runs.record import DataRecord
 from gan_mpi.streams import Purpose, draw_labels, shard

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 
 from gan_mpi.clock import HERE
+from gan_mpi.cluster.device import inference
 from gan_mpi.datasets.dataset import Dataset
 from gan_mpi.errors import UserError, reason
 from gan_mpi.evaluation.lenet import LEAST, LeNet, probabilities
 from gan_mpi.files import cache_folder, header_in_order
-from gan_mpi.networks.inference import inference
 from gan_mpi.runs.evaluations import Identity
 from gan_mpi.runs.records import fits
 

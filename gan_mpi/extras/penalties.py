@@ -10,23 +10,31 @@ from gan_mpi.arrays import Array
 from gan_mpi.config.training import TrainConfig
 from gan_mpi.config.values import Ramp, along, is_ramp
 from gan_mpi.game.batch import Batch
-from gan_mpi.game.precision import Applied
+from gan_mpi.game.players import Judge
 from gan_mpi.parallel.linear import torchs_layers
 from gan_mpi.streams import Purpose, uniforms
 
 TINY = 1e-12  # keeps the slope of a root finite where it is of zero
 
 
-def slopes(network: Applied, at: Batch) -> Tensor:
+def slopes(judge: Judge, at: Batch) -> Tensor:
     """Return the squared length (n,) of the gradient of D's logits at samples.
 
     Collective (batch norm, whose statistics the logits of all ranks share).
     """
     at = replace(at, values=at.values.detach().requires_grad_())
     with torchs_layers():
-        logits = network(*at.inputs)[:, 0]
+        logits = judge(at)[:, 0]
     (gradient,) = torch.autograd.grad(logits.sum(), at.values, create_graph=True)
     return gradient.flatten(1).square().sum(1)
+
+
+def penalties_of_slope_0(config: TrainConfig, step: int) -> dict[str, float]:
+    """Return what the penalties that count after so many steps are where D is flat, by name."""
+    share = config.share_of_ramp(step)
+    named = [name for name in ("r1", "r2") if along(getattr(config, name), share)]
+    mixed = config.penalty_every * config.gradient_penalty
+    return dict.fromkeys(named, 0.0) | ({"gradient": mixed} if mixed else {})
 
 
 class GradientPenalty:
@@ -45,12 +53,12 @@ class GradientPenalty:
             return {}
         return {"mixing": uniforms(self.seed, Purpose.MIXING, first, last, 1)[:, 0]}
 
-    def __call__(self, network: Applied, real: Batch | None, fake: Batch | None) -> Tensor | None:
+    def __call__(self, judge: Judge, real: Batch | None, fake: Batch | None) -> Tensor | None:
         """Return the penalty, summed over this rank's pairs.  Collective (batch norm)."""
         assert real is not None and fake is not None, "--d-update separate is refused"
         share = real.drawn["mixing"].view(-1, *[1] * (real.values.dim() - 1))
         mixed = replace(real, values=share * real.values + (1 - share) * fake.values)
-        lengths = (slopes(network, mixed) + TINY).sqrt()
+        lengths = (slopes(judge, mixed) + TINY).sqrt()
         return self.weight * (lengths - 1).square().sum()
 
 
@@ -75,11 +83,11 @@ class SlopePenalty:
         shares = map(self.config.share_of_ramp, steps.tolist())
         return {self.name: np.array([along(self.weight, share) for share in shares])}
 
-    def __call__(self, network: Applied, real: Batch | None, fake: Batch | None) -> Tensor | None:
+    def __call__(self, judge: Judge, real: Batch | None, fake: Batch | None) -> Tensor | None:
         """Return the penalty, summed over this rank's samples.  Collective (batch norm)."""
         samples = real if self.kind == "real" else fake
         if samples is None:
             return None
         if is_ramp(self.weight):
-            return 0.5 * self.times * (samples.drawn[self.name] * slopes(network, samples)).sum()
-        return 0.5 * (self.times * float(self.weight)) * slopes(network, samples).sum()
+            return 0.5 * self.times * (samples.drawn[self.name] * slopes(judge, samples)).sum()
+        return 0.5 * (self.times * float(self.weight)) * slopes(judge, samples).sum()

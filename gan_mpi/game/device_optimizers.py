@@ -26,9 +26,10 @@ class DeviceFSAdaGrad(OnDevice, FSAdaGrad):
         gradients = _gradients(parameters)
         variances = [state["variance"] for state in states]
         smoothed = [state["smoothed"] for state in states]
-        b1, b2, batch = group["b1"], group["b2"], group["batch"]
+        batch = group["batch"]
 
         def reckon() -> list[Pair]:
+            b1, b2 = group["b1"], group["b2"]
             torch._foreach_add_([state["step"] for state in states], 1)
             correction = 1 - b2 ** float(states[0]["step"])
             factor = math.sqrt(batch * correction)

@@ -13,7 +13,7 @@ from gan_mpi.game.device_optimizers import ON_DEVICE
 from gan_mpi.game.host import DeviceUpdate
 from gan_mpi.game.losses import Loss
 from gan_mpi.game.optimizers import ON_HOST, apply_update, make_optimizer
-from gan_mpi.game.precision import Applied, Compute, plainly
+from gan_mpi.game.precision import Compute, plainly
 from gan_mpi.networks.generator import Generator
 from gan_mpi.parallel.batch_norm import (
     batch_norms,
@@ -29,12 +29,19 @@ G_SUMS = ("loss_G", "error_G")
 Network = TypeVar("Network", bound=nn.Module)
 
 
+class Judge(Protocol):
+    """The discriminator."""
+
+    def __call__(self, samples: Batch) -> Tensor:
+        """Return its outputs (n, 1 or more), the logits first.  Collective (batch norm)."""
+
+
 class Penalty(Protocol):
     """A term of D's loss that is not a loss of its logits."""
 
     name: str
 
-    def __call__(self, network: Applied, real: Batch | None, fake: Batch | None) -> Tensor | None:
+    def __call__(self, judge: Judge, real: Batch | None, fake: Batch | None) -> Tensor | None:
         """Return it summed over this rank's share, None if it needs a batch that is none."""
 
 
@@ -105,16 +112,18 @@ def make_player(
 class Game:
     """The two players and what they play for.
 
-    What is done besides is handed over as functions: what D sees of a batch, what it is told the
-    samples are (None: 1 for reals, 0 for fakes), which fakes it gets in the place of new ones,
-    penalties, and what both lose by the class of a sample.  `draws` are what these draw for a
-    batch before it comes to them.  `compute` applies a network.
+    What is done besides is handed over as functions: what D sees of a batch, and how that is
+    changed before each of its passes, which a slope goes through; what it is told the samples are
+    (None: 1 for reals, 0 for fakes), which fakes it gets in the place of new ones, penalties, and
+    what both lose by the class of a sample.  `draws` are what these draw for a batch before it
+    comes to them.  `compute` applies a network.
     """
 
     G: Player[Generator]
     D: Player[nn.Module]
     loss: Loss
     see: Callable[[Batch], Tensor] = lambda batch: batch.values
+    augment: Callable[[Batch], Tensor] = lambda batch: batch.values
     target: Callable[[Batch], Tensor | None] = lambda batch: None
     recall: Callable[[Batch], Batch] = lambda fake: fake
     penalties: Sequence[Penalty] = ()
@@ -133,7 +142,7 @@ class Game:
 
     def judge(self, samples: Batch) -> Tensor:
         """Return D's outputs (n, 1 or more), the logits first.  Collective (batch norm)."""
-        return self.compute(self.D.network, *samples.inputs)
+        return self.compute(self.D.network, *self._augmented(samples).inputs)
 
     @property
     def judges_at_once(self) -> bool:
@@ -147,7 +156,10 @@ class Game:
 
     def judge_all(self, batches: Sequence[Batch]) -> list[Tensor]:
         """Return D's outputs of batches, each normalised by itself.  Collective (batch norm)."""
-        return self._apply(self.D.network, batches)
+        return self._apply(self.D.network, [self._augmented(batch) for batch in batches])
+
+    def _augmented(self, samples: Batch) -> Batch:
+        return replace(samples, values=self.augment(samples))
 
     def all_fakes(self, latents: Sequence[Batch]) -> list[Batch]:
         """Return what fakes() does of batches, each normalised by itself.  Collective."""

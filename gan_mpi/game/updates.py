@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,18 @@ from gan_mpi.parallel.staging import nothing
 
 Pair = tuple[Batch | None, Batch | None]  # of reals and fakes
 Figures = dict[str, Tensor]  # 0-d sums over samples, by name
+
+
+class Learned(NamedTuple):
+    """What an update of D has done with reals before there are fakes.
+
+    It has learned from them; or, as a loss of pairs compares both, has but its outputs of them.
+    """
+
+    figures: Figures
+    outputs: Tensor | None = None
+
+
 T = TypeVar("T")
 
 
@@ -27,14 +39,14 @@ def discriminator_update(
     parts: Iterable[Pair],
     stop: bool,
     meanwhile: Callable[[], None] = nothing,
-    learned: Figures | None = None,
+    learned: Learned | None = None,
     penalised: bool = True,
 ) -> Averages:
     """Compute D's mean gradient over the global batch; figures of reals and fakes.  Collective.
 
     `parts` are this rank's share of reals, as D sees them, and fakes, in one or several, whose sums
     are added.  Where one of the two is None, D learns from the other alone, with the whole of its
-    loss.  If D has learned from the first part's reals before, `learned` are the figures of that.
+    loss.  `learned` is what learn_reals() has made of the first part's reals, if it has.
     `penalised` says that the game's penalties count.  `meanwhile` is as average_gradients() has it.
     """
     D, sums, count = game.D, Figures(), 0
@@ -73,7 +85,7 @@ def _learn_D(
     game: Game,
     real: Batch | None,
     fake: Batch | None,
-    learned: Figures | None,
+    learned: Learned | None,
     penalised: bool,
 ) -> Figures:
     """Add the gradients of D on one part to its bucket; return figures.  Collective."""
@@ -84,21 +96,26 @@ def _learn_D(
     weight = game.loss.weight if len(batches) == 2 else 1.0
     at_once = game.judges_at_once or game.loss.is_paired
     together = [batches] if at_once else [[batch] for batch in batches]
-    figures = Figures()
+    figures, outputs = Figures(), None
     if learned is not None:
-        assert len(together) == 2, "reals and fakes go through D together"
-        figures, together = learned, together[1:]
+        figures, outputs = learned
+        if outputs is None:
+            assert len(together) == 2, "reals and fakes go through D together"
+            together = together[1:]
     for group in together:
         is_last = group is together[-1]
         penalties = partial(_penalties, game, real, fake) if penalised else Figures
-        figures |= _learn_from(comm, game, group, weight, penalties if is_last else None)
+        figures |= _learn_from(comm, game, group, weight, penalties if is_last else None, outputs)
     return figures
 
 
-def learn_reals(comm: Communicator, game: Game, real: Batch) -> Figures:
-    """Begin an update of D with reals, where they do not go through it together with fakes."""
+def learn_reals(comm: Communicator, game: Game, real: Batch) -> Learned:
+    """Begin an update of D with reals, where batch norm does not see them together with fakes."""
     game.D.bucket.zero()
-    return _learn_from(comm, game, [real], game.loss.weight, None)
+    if game.loss.is_paired:
+        with comm.clock.phase("forward"):
+            return Learned(Figures(), game.judge(real))
+    return Learned(_learn_from(comm, game, [real], game.loss.weight, None))
 
 
 def _learn_from(
@@ -107,14 +124,17 @@ def _learn_from(
     batches: Sequence[Batch],
     weight: float,
     penalties: Callable[[], Figures] | None,
+    ahead: Tensor | None = None,
 ) -> Figures:
     """Add the gradients of D on some batches to its bucket; return figures.  Collective.
 
-    `penalties` come with the last batches of a part.
+    `penalties` come with the last batches of a part.  `ahead` are D's outputs of the first batch if
+    it has been judged.
     """
     figures, losses, added = Figures(), [], Figures()
     with comm.clock.phase("forward"):
-        outputs_of = game.judge_all(batches)
+        judged = [] if ahead is None else [ahead]
+        outputs_of = judged + game.judge_all(batches[len(judged) :])
         logits_of = _compared(game, *(outputs[:, 0] for outputs in outputs_of))
         for batch, outputs, logits in zip(batches, outputs_of, logits_of, strict=True):
             of_batch = _real_figures if batch.kind == "real" else _fake_figures
@@ -131,8 +151,7 @@ def _learn_from(
 
 def _penalties(game: Game, real: Batch | None, fake: Batch | None) -> Figures:
     """Return the penalties of one part of D's batches.  Collective (batch norm)."""
-    apply = partial(game.compute, game.D.network)
-    terms = {f"penalty_{each.name}": each(apply, real, fake) for each in game.penalties}
+    terms = {f"penalty_{each.name}": each(game.judge, real, fake) for each in game.penalties}
     return {name: term for name, term in terms.items() if term is not None}
 
 

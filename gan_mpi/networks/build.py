@@ -7,10 +7,11 @@ from torch import nn
 
 from gan_mpi.config.training import TrainConfig
 from gan_mpi.errors import UserError, invalid_value
-from gan_mpi.networks import dcgan, dense, lightning, paddle, small
+from gan_mpi.networks import dcgan, dense, lightning, modern, paddle, small
 from gan_mpi.networks.generator import Generator, PlainGenerator
 from gan_mpi.networks.pixels import RANGES
 from gan_mpi.networks.variations import (
+    HIDDEN,
     LabelledDiscriminator,
     WideGenerator,
     activated_in_place,
@@ -24,6 +25,7 @@ from gan_mpi.networks.weights import (
     Rule,
     dcgan_normal,
     draw_weights,
+    normal_by_gain,
     paddle_normal,
     paddle_smart,
     torch_default,
@@ -35,12 +37,16 @@ from gan_mpi.streams import Purpose
 
 @dataclass(frozen=True)
 class Architecture:
-    """How the two networks of a name are made, for samples of so many dimensions."""
+    """How the two networks of a name are made, for samples of so many dimensions.
 
-    generator: Callable[[int, tuple[int, ...], bool], nn.Sequential]
-    discriminator: Callable[[tuple[int, ...]], nn.Sequential]
+    Those of `sizes` are given --width and --blocks too.
+    """
+
+    generator: Callable[..., nn.Sequential]  # of latent_dim, shape, tanh
+    discriminator: Callable[..., nn.Sequential]  # of shape
     initial: Rule
     dimensions: int = 3  # of a sample: (C, H, W), or (d,) for points
+    has_sizes: bool = False
 
 
 ARCHITECTURES = {
@@ -55,6 +61,9 @@ ARCHITECTURES = {
         lightning.lightning_generator, lightning.lightning_discriminator, torch_default
     ),
     "small": Architecture(small.small_generator, small.small_discriminator, dcgan_normal),
+    "modern": Architecture(
+        modern.modern_generator, modern.modern_discriminator, normal_by_gain, has_sizes=True
+    ),
 }
 
 
@@ -78,9 +87,10 @@ def make_generator(
     architecture = _architecture(config, shape)
     tanh = RANGES[config.range].tanh
     width = config.latent_dim + len(label_counts)
-    network = architecture.generator(width, shape, tanh)
+    network = architecture.generator(width, shape, tanh, **_sizes(config, architecture))
     network = _vary(config, network, "g")
     if config.g_dropout:
+        _require_hidden(config, network, "g_dropout", config.g_dropout)
         network = with_dropout(network, config.g_dropout)
     if label_counts or config.g_dropout:
         return WideGenerator(network, config.latent_dim, label_counts)
@@ -94,15 +104,32 @@ def build_discriminator(config: TrainConfig, shape: tuple[int, ...], classes: in
     Raises UserError if the network takes no such samples.
     """
     architecture = _architecture(config, shape)
-    layers = _vary(config, architecture.discriminator(shape), "d")
+    plain = architecture.discriminator(shape, **_sizes(config, architecture))
+    layers = _vary(config, plain, "d")
     network: nn.Module = layers
     if classes:
         auxiliary = config.conditional == "auxiliary"
         network = LabelledDiscriminator(layers, classes, auxiliary)
     draw_weights(network.double(), config.seed, Purpose.WEIGHTS_D, architecture.initial)
     if config.d_norm == "spectral":
+        if any(getattr(layer, "gain", 1.0) == 0.0 for layer in network.modules()):
+            raise invalid_value(
+                "d_norm",
+                f"spectral, but blocks of --network {config.network} begin with weights of 0, "
+                "which have no norm to divide by; leave it out, or give --r1",
+            )
         normalise_spectrum(network, config.seed)
     return network
+
+
+def _require_hidden(config: TrainConfig, network: nn.Sequential, name: str, value: object) -> None:
+    """Raise UserError if a network has no hidden layers of its own for a setting."""
+    if not any(isinstance(layer, HIDDEN) for layer in network):
+        raise invalid_value(
+            name,
+            f"{value}, but the hidden layers of --network {config.network} are within blocks that "
+            "stay as they are; leave it out",
+        )
 
 
 def _vary(config: TrainConfig, network: nn.Sequential, player: str) -> nn.Sequential:
@@ -110,6 +137,7 @@ def _vary(config: TrainConfig, network: nn.Sequential, player: str) -> nn.Sequen
     activation = getattr(config, f"{player}_activation")
     norm = getattr(config, f"{player}_norm")
     if activation != "own":
+        _require_hidden(config, network, f"{player}_activation", activation)
         network = with_activation(network, activation)
     if norm in ("instance", "none") and not any(batch_norms(network)):
         raise invalid_value(
@@ -122,6 +150,10 @@ def _vary(config: TrainConfig, network: nn.Sequential, player: str) -> nn.Sequen
     elif norm != "own":
         network = without_norm(network)
     return activated_in_place(network)
+
+
+def _sizes(config: TrainConfig, architecture: Architecture) -> dict[str, int]:
+    return {"width": config.width, "blocks": config.blocks} if architecture.has_sizes else {}
 
 
 def _architecture(config: TrainConfig, shape: tuple[int, ...]) -> Architecture:

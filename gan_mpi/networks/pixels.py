@@ -31,6 +31,13 @@ def to_range(pixels: torch.Tensor, dtype: torch.dtype, name: str) -> torch.Tenso
     return pixels.to(dtype).div_(255.0).mul_(high - low).add_(low)
 
 
+def from_range(images: torch.Tensor, name: str) -> np.ndarray:
+    """Map (N, C, H, W) in the range of that name to uint8, rounded, and clipped beyond."""
+    low, high = RANGES[name].low, RANGES[name].high
+    scaled = (images.detach().cpu().double() - low) * 255.0 / (high - low)
+    return scaled.round().clamp(0, 255).to(torch.uint8).numpy()
+
+
 def to_pixels(images: torch.Tensor, name: str) -> np.ndarray:
     """Map a generator's (N, C, H, W) to uint8 of the same shape, rounded, and clipped beyond.
 

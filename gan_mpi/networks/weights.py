@@ -94,6 +94,18 @@ def paddle_smart(layer: nn.Module, name: str, fan_in: int) -> Draw:
     return Draw(0.0, 1.0 / math.sqrt(fan_in), normal=True)
 
 
+def normal_by_gain(layer: nn.Module, name: str, fan_in: int) -> Draw:
+    """Weights from N(0, gain^2 / fan_in), where a layer's gain is 1 if it has none; biases 0.
+
+    Numbers that belong to no inputs, the maps of modern's Basis, are from N(0, 1).
+    """
+    if name == "bias":
+        return Draw(0.0)
+    if not isinstance(layer, (nn.Linear, nn.Conv2d)):
+        return Draw(0.0, 1.0, normal=True)
+    return Draw(0.0, float(getattr(layer, "gain", 1.0)) / math.sqrt(fan_in), normal=True)
+
+
 def torch_default(layer: nn.Module, name: str, fan_in: int) -> Draw:
     """Weights and biases from U(+-1/sqrt(fan_in)), as torch.nn.Linear draws them."""
     if isinstance(layer, NORMS):

@@ -112,6 +112,12 @@ class Run:
         return data_uri(path) if path.exists() else None
 
     @property
+    def augmented(self) -> str | None:
+        """The picture of real images as the discriminator sees them, if it sees others."""
+        path = self.folder / "augmented.png"
+        return data_uri(path) if path.exists() else None
+
+    @property
     def nearest(self) -> str | None:
         """The last picture of samples above training images as a data URI, if there is one."""
         grids = list_numbered(self.folder, "nearest", "png")

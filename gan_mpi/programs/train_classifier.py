@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from gan_mpi import __version__
 from gan_mpi.arrays import take
-from gan_mpi.cluster.device import place
+from gan_mpi.cluster.device import inference, place
 from gan_mpi.config.optimizer import OptimizerConfig
 from gan_mpi.datasets.dataset import Dataset, Source
 from gan_mpi.drawing.samples import in_chunks
@@ -27,7 +27,6 @@ from gan_mpi.evaluation.lenet import LeNet
 from gan_mpi.files import write_output
 from gan_mpi.game.players import Player, make_player
 from gan_mpi.mpi.comm import Communicator
-from gan_mpi.networks.inference import inference
 from gan_mpi.networks.weights import draw_weights, torch_default
 from gan_mpi.parallel.average import average_gradients
 from gan_mpi.parallel.data import say_notes, share_dataset, share_tests

@@ -1,5 +1,6 @@
 """What goes wrong in a GAN before the losses say so, each in one sentence with its figures."""
 
+import math
 from collections.abc import Mapping
 
 from gan_mpi.runs.evaluations import Evaluation, class_name, missing_classes
@@ -22,15 +23,16 @@ def alarms(
     record: StatsRecord,
     updates: Mapping[str, int],
     of_a_critic: bool = False,
-    gradient_penalty: float = 0.0,
+    flat: Mapping[str, float] | None = None,
 ) -> dict[str, str]:
     """Return the sentences, by the names of the alarms, that a record of stats.jsonl gives rise to.
 
     `updates` are those of each player, G and D, so far.  Scores and a loss `of_a_critic`, which
-    game/losses.py speaks of, are not judged.  `gradient_penalty` is that of slopes of 0.
+    game/losses.py speaks of, are not judged.  `flat` is, by the names of penalties
+    that count, what they are of slopes of 0.
     """
     sentences = {} if of_a_critic else _of_scores(record, updates)
-    sentences |= _of_penalties(record, gradient_penalty)
+    sentences |= _of_penalties(record, flat or {})
     for player in "GD":
         norm = figures_of(record).get(f"gradient_{player}", 0.0)
         if norm > GRADIENT:
@@ -73,14 +75,14 @@ def _of_scores(record: StatsRecord, updates: Mapping[str, int]) -> dict[str, str
     return sentences
 
 
-def _of_penalties(record: StatsRecord, flat: float) -> dict[str, str]:
+def _of_penalties(record: StatsRecord, flat: Mapping[str, float]) -> dict[str, str]:
     figures = figures_of(record)
     at = {"r1": "all reals", "r2": "all fakes", "gradient": "all mixtures of reals and fakes"}
-    found = {name: figures.get(f"penalty_{name}") for name in at}
-    slopeless = [name for name in ("r1", "r2") if found[name] == 0.0]
-    mixed = found["gradient"]
-    if flat and mixed is not None and abs(mixed - flat) <= SLOPELESS * flat:
-        slopeless.append("gradient")
+    slopeless = [
+        name
+        for name, penalty in flat.items()
+        if abs(figures.get(f"penalty_{name}", math.inf) - penalty) <= SLOPELESS * penalty
+    ]
     if not slopeless:
         return {}
     options = " and ".join(f"--{name}{'-penalty' * (name == 'gradient')}" for name in slopeless)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -13,7 +14,10 @@ from gan_mpi.drawing import pictures
 from gan_mpi.drawing.charts import draw_losses, draw_points
 from gan_mpi.drawing.generator import read_generator
 from gan_mpi.drawing.samples import POINTS, fill_grid, generate, row_names, usual_grid
+from gan_mpi.extras.augment import Augmentation
 from gan_mpi.files import write_aside
+from gan_mpi.game.batch import Batch
+from gan_mpi.networks.pixels import from_range, to_range
 from gan_mpi.recording.board import Board
 from gan_mpi.runs import stats
 from gan_mpi.runs.checkpoint import Checkpoint
@@ -22,7 +26,7 @@ from gan_mpi.streams import DataOrder
 from gan_mpi.training.run import Run
 from gan_mpi.training.state import State
 
-REALS = "reals.png"
+REALS, AUGMENTED = "reals.png", "augmented.png"
 AT_ONCE = 65_536  # labels that are looked at
 
 
@@ -55,7 +59,7 @@ class Gallery:
         state, step, facts = self.run.state, self.run.state.progress.step, self._facts()
         seeds, labels = self._places()
         on_host = next(state.sampler.parameters()).device.type == "cpu"
-        drawn = None
+        drawn, augmented = None, self._augmented()
         if not on_host or torch.get_num_threads() > 1:
             drawn = generate(state.sampler, state.config, seeds, labels)
 
@@ -66,15 +70,41 @@ class Gallery:
                 samples = generate(generator, state.config, seeds, labels)
             picture = self._picture(f"fakes-{step:06d}.png", samples, labels, facts)
             self.board.add_picture("samples", picture, step)
+            augmented()
+
+        return draw
+
+    def _augmented(self) -> Callable[[], None]:
+        """Return what draws the reals of reals.png as D sees them in this step, if it changes them.
+
+        It may be called in any thread.
+        """
+        state, facts = self.run.state, self._facts()
+        config, first = state.config, state.progress.images
+        if not isinstance(state.game.augment, Augmentation) or not state.shows_reals:
+            return lambda: None
+        augmentation = state.game.augment.at(config.share_of_ramp(state.progress.step))
+
+        def draw() -> None:
+            shown, labels = self._reals
+            images = to_range(torch.from_numpy(shown.copy()), torch.float32, config.range)
+            arrays = augmentation.draw("real", first, first + len(images))
+            drawn = {name: torch.from_numpy(array) for name, array in arrays.items()}
+            seen = augmentation(Batch("real", images, first, drawn=drawn))
+            self._picture(AUGMENTED, from_range(seen, config.range), labels, facts)
 
         return draw
 
     def reals(self) -> None:
         """Draw the first of the data, as the run sees them; where samples have classes, of each."""
+        self._picture(REALS, *self._reals, self._facts())
+
+    @cached_property
+    def _reals(self) -> tuple[np.ndarray, list[int] | None]:
         real, (_, labels) = self.run.dataset.images, self._places()
         order = DataOrder(self.run.state.config.seed, len(real)).indices(0, len(real))
         shown = real[order[: self.count]] if labels is None else self._of_classes(order, labels)
-        self._picture(REALS, shown, labels, self._facts())
+        return shown, labels
 
     def _places(self) -> tuple[list[int], list[int] | None]:
         """Return the seed of each place in a picture, and its class if samples have classes."""

@@ -10,6 +10,7 @@ from gan_mpi.drawing.samples import CHUNK, POINTS, generate
 from gan_mpi.errors import Refused
 from gan_mpi.evaluation.reference import Reference
 from gan_mpi.evaluation.writing import write_evaluation
+from gan_mpi.extras.penalties import penalties_of_slope_0
 from gan_mpi.recording.alarms import (
     COLLAPSE,
     FIRST_UPDATES,
@@ -70,7 +71,7 @@ class Monitor:
         if state.data.are_points:
             record |= {"mean": samples.mean(0).tolist(), "std": samples.std(0).tolist()}
         updates = {player: state.progress.updates_of(player) for player in "GD"}
-        flat = state.config.penalty_every * state.config.gradient_penalty
+        flat = penalties_of_slope_0(state.config, state.progress.step)
         self._raise(alarms(record, updates, state.game.loss.of_a_critic, flat), record)
 
     def is_due(self, before: int) -> bool:

@@ -43,6 +43,15 @@ class SavedReplay(TypedDict):
     labels: Tensor
 
 
+class SavedAdaptation(TypedDict):
+    """How often images are augmented, and what D has said of reals since that changed."""
+
+    probability: float
+    updates: Count  # of D, when it last changed
+    total: float
+    count: Count
+
+
 class SavedProgress(TypedDict):
     """How far a run is."""
 
@@ -122,6 +131,7 @@ class Checkpoint(SavedSite, total=False):
     sites: list[SavedSite]
     block_momentum: SavedMomentum | None
     kernels: SavedKernels
+    adaptation: SavedAdaptation  # of --augment adaptive
     rollbacks: Count  # if there were any
     begun: SavedTurn  # of a run that goes on without ranks that are gone
 

@@ -43,6 +43,7 @@ class StatsRecord(TypedDict, total=False):
     logit_fake: float
     gradient_G: float  # norms
     gradient_D: float
+    augmentation: float  # how often images were changed, where that adapts
     lr_G: float
     lr_D: float
     images_per_second: Amount

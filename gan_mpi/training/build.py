@@ -12,6 +12,7 @@ from torch import nn
 from gan_mpi.config.training import TrainConfig
 from gan_mpi.datasets.dataset import Dataset
 from gan_mpi.errors import UserError, invalid_value
+from gan_mpi.extras.augment import Adaptation, Augmentation
 from gan_mpi.extras.clipping import Clipping
 from gan_mpi.extras.ema import GeneratorEMA
 from gan_mpi.extras.labels import class_loss
@@ -74,7 +75,7 @@ def build_with_labels(
     drawn = replace(config, seed=seed_after(config.seed, start.rollbacks))
     built = build_game(comm, drawn, dataset.shape, device, known)
     state = RunState(config, data, built.game, built.ema, built.replay, linear=start.linear)
-    state.rollbacks = start.rollbacks
+    state.adaptation, state.rollbacks = built.adaptation, start.rollbacks
     compute_linear([state.game.G.network, state.game.D.network], start.linear)
     if start.micro_batch is not None:
         _require_no_statistics(built.game)
@@ -166,6 +167,7 @@ class Built:
     game: Game
     ema: GeneratorEMA | None
     replay: Replay | None
+    adaptation: Adaptation | None = None
 
 
 def build_game(
@@ -243,11 +245,15 @@ def add_extras(
     comm: Communicator, config: TrainConfig, game: Game, shape: tuple[int, ...]
 ) -> Built:
     """Give a game, of samples of a shape, all that is asked for beyond the originals."""
-    ema, replay = None, None
+    ema, replay, adaptation = None, None, None
     draws: list[Draw] = []
     if config.instance_noise:
         game.see = noise = InstanceNoise(config, shape)
         draws.append(noise.draw)
+    if config.augment != "no":
+        game.augment = augmentation = _augmentation(config, shape)
+        adaptation = augmentation.adaptation
+        draws.append(augmentation.draw)
     if config.told:
         game.target = targets = Targets(config)
         draws.append(targets.draw)
@@ -267,7 +273,14 @@ def add_extras(
         ramp = config.ramp_steps * max(1, config.turn.count("G"))
         ema = GeneratorEMA(game.G.network, config.ema, config.batch, ramp)
         game.G.after_update.append(ema.update)
-    return Built(game, ema, replay)
+    return Built(game, ema, replay, adaptation)
+
+
+def _augmentation(config: TrainConfig, shape: tuple[int, ...]) -> Augmentation:
+    """Return what changes images; raises UserError if samples are points."""
+    if len(shape) != 3:
+        raise invalid_value("augment", f"{config.augment}, but the data are points; leave it out")
+    return Augmentation(config)
 
 
 def _penalties(config: TrainConfig) -> Iterator[GradientPenalty | SlopePenalty]:

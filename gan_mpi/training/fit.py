@@ -96,7 +96,16 @@ def _require_same_places(before: Transfer, now: DataRecord) -> None:
         )
 
 
-SHAPING = ("network", "latent_dim", "conditional", "g_norm", "d_norm", "g_dropout")
+SHAPING = (
+    "network",
+    "width",
+    "blocks",
+    "latent_dim",
+    "conditional",
+    "g_norm",
+    "d_norm",
+    "g_dropout",
+)
 
 
 def _what_differs(saved: Checkpoint, state: RunState) -> str:

@@ -16,6 +16,7 @@ from gan_mpi.config.given import Given, OptionValue, flag_of, number_of, text_of
 from gan_mpi.config.resolve import config_from_dict, new_config, resumed_config, run_config
 from gan_mpi.config.running import RunConfig
 from gan_mpi.config.training import TrainConfig
+from gan_mpi.config.values import is_adaptive
 from gan_mpi.datasets.dataset import Dataset, Source
 from gan_mpi.datasets.find import find_source
 from gan_mpi.errors import UserError, flag
@@ -178,7 +179,8 @@ def _needed(saved: Checkpoint) -> list[str]:
     config = config_from_dict(saved["config"])
     if config.average == "weights":
         return ["sites", "block_momentum", *(["G_ema"] if config.ema else [])]
-    optional = {"G_ema": config.ema, "replay": config.replay}
+    adaptive = is_adaptive(config.augment)
+    optional = {"G_ema": config.ema, "replay": config.replay, "adaptation": adaptive}
     return ["G_optimizer", "D_optimizer", *(name for name, is_on in optional.items() if is_on)]
 
 

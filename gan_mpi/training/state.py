@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from gan_mpi import __version__
 from gan_mpi.cluster.processors import MKL, ONEDNN
 from gan_mpi.config.training import TrainConfig
+from gan_mpi.extras.augment import Adaptation
 from gan_mpi.extras.ema import GeneratorEMA
 from gan_mpi.extras.replay import Replay
 from gan_mpi.game.balance import Balance
@@ -113,6 +114,7 @@ class RunState:
     game: Game
     ema: GeneratorEMA | None = None
     replay: Replay | None = None
+    adaptation: Adaptation | None = None
     progress: Progress = field(default_factory=Progress)
     host: Host = field(default_factory=Host)
     noted: Window = field(default_factory=Window)  # without what waits in the books
@@ -175,6 +177,9 @@ class RunState:
     def note(self, figures: Mapping[str, float]) -> None:
         """Count the mean figures of an update in the window, and keep its losses."""
         self.noted.add(figures)
+        if self.adaptation is not None and "error_real" in figures:
+            self.noted.add({"augmentation": self.adaptation.probability})
+            self.adaptation.note(figures["error_real"])
         self.noted_losses |= {k: v for k, v in figures.items() if k.startswith("loss")}
 
     def note_step(self) -> None:
@@ -238,6 +243,8 @@ class RunState:
             content["G_ema"] = self.ema.to_dict()
         if self.replay is not None:
             content["replay"] = self.replay.gather(comm)
+        if self.adaptation is not None:
+            content["adaptation"] = self.adaptation.to_dict()
         if self.rollbacks:
             content["rollbacks"] = self.rollbacks
         if self.linear == ONEDNN:
@@ -260,3 +267,5 @@ class RunState:
         if self.replay is not None:
             device = next(G.network.parameters()).device
             self.replay.load(saved["replay"], device)
+        if self.adaptation is not None:
+            self.adaptation.load(saved["adaptation"])

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
-from torch import Tensor
-
+from gan_mpi.config.values import is_adaptive
 from gan_mpi.game.batch import Batch
 from gan_mpi.game.players import Game
-from gan_mpi.game.updates import learn_reals
+from gan_mpi.game.updates import Learned, learn_reals
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.parallel.overlap import Updated, arrange_overlap
 from gan_mpi.training.feed import Feed
@@ -36,22 +35,19 @@ class Supply:
         whole = len(feed.parts) == 1
         self.overlap = arrange_overlap(comm, players, ahead, overlap, whole, direct, explains)
         self._ahead: dict[tuple[str, int], Batch] = {}  # by what it is and where its stream begins
-        self._learned: dict[int, dict[str, Tensor]] = {}  # figures by the position of the reals
+        self._learned: dict[int, Learned] = {}  # by the position of the reals
         self._kept: tuple[int, Batch] | None = None  # the last reals of pairs, and their position
 
     def reals(self, position: int) -> Iterable[Batch]:
-        """Return the reals from a position of their stream on, as D sees them."""
-        reals = self._made("reals", position) or self._parts(self._seen, position)
-        return self._keep(reals, position) if self.game.loss.is_paired else reals
+        """Return the reals from a position of their stream on, as D sees them.
 
-    def rivals(self, position: int) -> Iterable[Batch]:
-        """Return what reals() does, for G's samples to be compared with.
-
-        Reals in one part are read once for the updates of both players.
+        Those that a loss of pairs compares with samples too are read once, if they are in one part.
         """
-        if self._kept is not None and self._kept[0] == position:
+        made = self._made("reals", position)
+        if not made and self._kept is not None and self._kept[0] == position:
             return [self._kept[1]]
-        return self._keep(self._parts(self._seen, position), position)
+        reals = made or self._parts(self._seen, position)
+        return self._keep(reals, position) if self.game.loss.is_paired else reals
 
     def _keep(self, reals: Iterable[Batch], position: int) -> Iterable[Batch]:
         """Return reals from a position on, and keep them if they are in one part."""
@@ -90,8 +86,8 @@ class Supply:
         """Return what fakes() does, for G to learn from.  Collective (batch norm)."""
         return self._made("samples", position) or self._drawn(self.game.generate, position)
 
-    def learned(self, position: int) -> dict[str, Tensor] | None:
-        """Return the figures of the reals from a position on, if D has learned from them ahead."""
+    def learned(self, position: int) -> Learned | None:
+        """Return what D has made of the reals from a position on, if that was ahead."""
         return self._learned.pop(position, None)
 
     def forget(self) -> None:
@@ -156,6 +152,6 @@ def _what_may_be_made_ahead(feed: Feed, explains: bool) -> dict[str, str]:
         ahead["D"] = ""
         if config.d_update == "separate":
             ahead["D"] = "learns from fakes before reals (--d-update separate)"
-        elif config.loss == "relativistic":
-            ahead["D"] = "learns from reals beside fakes (--loss relativistic)"
+        elif is_adaptive(config.augment):
+            ahead["D"] = "sees what the sums before say (--augment adaptive)"
     return ahead

@@ -14,7 +14,7 @@ from gan_mpi.game.batch import Batch
 from gan_mpi.game.optimizers import schedule_factor
 from gan_mpi.game.precision import training_in
 from gan_mpi.game.updates import (
-    Figures,
+    Learned,
     Pair,
     discriminator_update,
     generator_update,
@@ -63,6 +63,20 @@ class Turn:
         state.books.step = state.progress.step + 1
         for name, player in (("G", state.game.G), ("D", state.game.D)):
             player.set_rates(*rates(state.config, name, state.progress))
+        if state.adaptation is not None and not state.begun.players:
+            state.host.each_time(partial(self._adapt, state.progress.updates_D))
+
+    def _adapt(self, updates: int) -> None:
+        """Augment as often as the figures of so many updates of D say.
+
+        A device is waited for when that is due.  Where the turn was recorded it has been done.
+        """
+        adaptation = self.state.adaptation
+        assert adaptation is not None, "images are augmented"
+        if adaptation.is_due(updates):
+            self.state.books.settle()
+            adaptation.adapt(updates)
+        adaptation.show()
 
     def play(self) -> bool:
         """Train whom the schedule says; return whether to stop.  Collective."""
@@ -116,9 +130,9 @@ class Turn:
             return itertools.repeat(None)
         turn = state.config.turn
         if "D" not in turn:
-            return self.supply.rivals(self._take("images"))
+            return self.supply.reals(self._take("images"))
         after_D = "D" in turn[: state.begun.players]
-        return self.supply.rivals(state.progress.images - after_D * state.config.batch)
+        return self.supply.reals(state.progress.images - after_D * state.config.batch)
 
     def train_the_worse(self) -> None:
         """Measure both losses, and train by the balance rule on the same batch.  Collective."""
@@ -154,7 +168,7 @@ class Turn:
         reals: Iterable[Batch],
         fakes: Iterable[Batch],
         note: NoteMeans,
-        learned: Figures | None = None,
+        learned: Learned | None = None,
     ) -> None:
         ahead = partial(self._make_ahead, "D")
         if self.state.config.d_update == "joint":
@@ -180,7 +194,7 @@ class Turn:
         parts: Iterable[Pair],
         note: NoteMeans,
         meanwhile: Callable[[], None],
-        learned: Figures | None = None,
+        learned: Learned | None = None,
     ) -> None:
         stop, progress = self.stop.requested, self.state.progress
         HERE.begin_update(progress.step + 1, "D", progress.updates_D + 1)

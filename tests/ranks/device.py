@@ -90,7 +90,7 @@ def _crossings(comm, options, steps):
     with Crossings() as crossed:
         built = build_game(comm, config, data.shape[1:], META, counts)
         about = DataRecord("t", "t", None, None, len(data), data.shape[1:], "", label_counts=counts)
-        state = RunState(config, about, built.game, built.ema, built.replay)
+        state = RunState(config, about, built.game, built.ema, built.replay, built.adaptation)
         labels = torch.arange(len(data)).remainder(3).numpy() if counts else None
         feed = Feed(comm, state, Dataset("t", "t", data, labels, ""), META, room=room)
         supply = Supply(comm, state.game, feed)

@@ -11,6 +11,7 @@ import torch
 from gan_mpi.config.resolve import new_config
 from gan_mpi.datasets.dataset import Dataset
 from gan_mpi.datasets.drawn import draw_glyphs, draw_points
+from gan_mpi.extras.augment import Adaptation
 from gan_mpi.game.updates import discriminator_update, generator_update
 from gan_mpi.mpi.comm import Communicator
 from gan_mpi.networks import dcgan, dense
@@ -124,7 +125,7 @@ def run_steps(comm, steps, given, make_game=None, data=None, **more):
     shape = data.shape[1:]
     built = (make_game or build_game)(comm, config, shape, torch.device("cpu"), counts)
     about = DataRecord("test", "nowhere", None, None, len(data), shape, "", label_counts=counts)
-    state = RunState(config, about, built.game, built.ema, built.replay)
+    state = RunState(config, about, built.game, built.ema, built.replay, built.adaptation)
     continue_steps(comm, state, steps, data, **more)
     check_replicas(comm, **state.networks)
     return state
@@ -241,8 +242,12 @@ def resumes_exactly(comm, given, **more):
 
 
 def shrink_networks():
-    """Let dense and dcgan have few units and filters in this job: sums do not care how many."""
+    """Let dense and dcgan have few units and filters in this job: sums do not care how many.
+
+    A probability that adapts does so within a few updates.
+    """
     dense.HIDDEN, dcgan.FILTERS, dcgan.DENSE = 16, 8, 16
+    Adaptation.SPEED = 2000
 
 
 def beyond_the_originals(comm, cases):
