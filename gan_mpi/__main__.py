@@ -34,7 +34,7 @@ def main() -> None:
     if "gan_mpi.mpi.world" in sys.modules:
         # srun -K sends it to the ranks that leave last, if the first left with a code.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        sys.modules["gan_mpi.mpi.world"].leave()
+        sys.modules["gan_mpi.mpi.world"].leave(code)
     gc.freeze()  # the interpreter ends with a search for garbage, as long as an import of torch
     sys.exit(code)
 

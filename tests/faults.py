@@ -272,7 +272,7 @@ def trial(folder: Path, kind: Kind, rng: random.Random, seconds: float, undistur
         said += again.said
     if newest < STEPS or kind.code == 0:
         require(named := re.search(kind.says, said), f"nothing says what happened: {last(job)}")
-        went_on += f"; said: {named[0]}"
+        went_on += f"; said: {named[0].replace(f'{folder}/', '')}"
     require_same(state_of(run_dir), undisturbed)
     where = "" if kind.to_mpiexec else f" on rank {rank}"
     when = f"in step {step}" if kind.inject else f"after {moment:.2f} s"

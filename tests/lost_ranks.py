@@ -67,7 +67,9 @@ def apart(one: dict[str, object], other: dict[str, object]) -> float:
     return worst
 
 
-def kill(job: Job, rng: random.Random, moment: float, times: int) -> tuple[int, float]:
+def kill(
+    job: Job, rng: random.Random, moment: float, times: int, of_first_host: bool
+) -> tuple[int, float]:
     """Kill a rank after a moment, and return it and the seconds until the others have gone on.
 
     `times` counts the parts of the run that have begun.  Raises Failed.
@@ -76,7 +78,7 @@ def kill(job: Job, rng: random.Random, moment: float, times: int) -> tuple[int, 
     require(begun, f"it did not start: {last(job)}")
     time.sleep(moment)
     ranks = job.ranks()
-    rank = rng.choice(sorted(ranks))
+    rank = rng.choice(sorted(ranks)[:1] if of_first_host else sorted(ranks))
     os.kill(ranks[rank], signal.SIGKILL)
     began = time.monotonic()
     gone_on = job.wait_until(lambda: job.said.count("started in") == times + 1, 60)
@@ -93,10 +95,12 @@ def trial(
     undisturbed: dict[str, object],
     respawns: bool = False,
     fails: bool = False,
+    of_first_host: bool = False,
 ) -> str:
     """Try one run, which `respawns` the first rank that it loses; return what came of it.
 
-    Before the others are killed one `fails` by itself.  Raises Failed.
+    Before the others are killed one `fails` by itself.  Ranks `of_first_host` are mpiexec's own.
+    Raises Failed.
     """
     how = (*KINDS[kind], *EVERYWHERE, "--on-failure", "respawn" if respawns else "shrink")
     rank, step = rng.randrange(RANKS), rng.randrange(2, 10)
@@ -110,7 +114,7 @@ def trial(
             lost.append((rank, None))
         for number in range(1 + fails, losses + 1):
             moment = rng.uniform(0, 2.0 / losses)
-            lost.append(kill(job, rng, moment, number))
+            lost.append(kill(job, rng, moment, number, of_first_host))
         code = job.end(90)
     finally:
         job.clear()
@@ -165,9 +169,12 @@ def main(words: Sequence[str] | None = None) -> int:
                 kind = given.only or rng.choice(sorted(KINDS))
                 losses, respawns = rng.choice(((1, False), (2, False), (1, True)))
                 fails = rng.random() < 0.25
+                if bereft := base is not None and number <= 2:  # mpiexec has no rank beside it
+                    losses, respawns, fails = 2, False, False
                 known[kind] = known.get(kind) or undisturbed(folder, kind)
                 try:
-                    outcome = trial(folder, base, kind, losses, rng, known[kind], respawns, fails)
+                    how = respawns, fails, bereft
+                    outcome = trial(folder, base, kind, losses, rng, known[kind], *how)
                     good += 1
                 except Failed as error:
                     outcome = f"FAILED: {kind}, {losses} losses: {error}"

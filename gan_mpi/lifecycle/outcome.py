@@ -3,8 +3,18 @@
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # whoever reports may have no MPI
+    from gan_mpi.mpi.comm import Communicator
 
 VARIABLE = "GAN_MPI_OUTCOME"  # of the environment: the file
+
+
+def tell_all(comm: "Communicator") -> None:
+    """Let all ranks know the file, of which a launcher tells those of its own host. Collective."""
+    if told := next(filter(None, comm.allgather(os.environ.get(VARIABLE))), None):
+        os.environ[VARIABLE] = told
 
 
 def report(code: int) -> None:

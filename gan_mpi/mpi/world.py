@@ -192,14 +192,22 @@ def require_survivors(on_failure: str) -> None:
         let_others_go_on()
 
 
-def leave() -> None:
-    """Wait for all ranks and finalise MPI, if it was used.  Collective."""
+def leave(exit_code: int = 0) -> None:
+    """Wait for all ranks and finalise MPI, if it was used.  Collective.
+
+    Where ranks have gone on without others this process ends here, with its exit code: Open MPI
+    5.0.11 never finalises once all ranks of mpiexec's own host are gone.
+    """
     if MPI.Is_initialized() and not MPI.Is_finalized():
         try:
             wait_for_all(_everyone())
         except MPI.Exception:
             if not can_go_on():  # as if it had left before
                 raise
+        if left() is not None:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(exit_code)
         MPI.Finalize()
 
 

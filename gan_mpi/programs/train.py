@@ -10,6 +10,7 @@ from gan_mpi.config.given import Given, text_of
 from gan_mpi.config.running import RunConfig
 from gan_mpi.errors import DIVERGED, UserError
 from gan_mpi.lifecycle.injection import Injection
+from gan_mpi.lifecycle.outcome import tell_all
 from gan_mpi.lifecycle.phases import Phases
 from gan_mpi.lifecycle.stopping import Lookout, NoRoom, StopRequest
 from gan_mpi.lifecycle.watchdog import Watchdog
@@ -132,6 +133,7 @@ def _prepare(part: Part, claim: Claim) -> tuple[Start, RunConfig, Log]:
     comm, given = part.comm, part.given
     part.phases.end("imports" if part.comes_first else "recovery")
     comm.barrier()
+    tell_all(comm)
     require_agreement(comm)
     comm.on_root(lambda: _claim_named(claim, given, part.fallen_claim))
     start = comm.on_root(lambda: part.start or find_start(given, part.rollbacks))
