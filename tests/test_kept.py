@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from gan_mpi import __version__
+from gan_mpi.config.training import TrainConfig
 from gan_mpi.runs import checkpoint
 from gan_mpi.runs.evaluations import read_evaluations
 from gan_mpi.runs.record import DataRecord
@@ -123,7 +124,9 @@ def test_it_goes_on_with_its_data(gan_mpi, run):
     assert "arithmetic of gan-mpi (2, before 1)" in result.stdout
     after = checkpoint.read_checkpoint(run / "checkpoint-000006.pt")
     assert after.keys() == before.keys()
-    assert after["config"] == {**before["config"], "steps": 6}
+    since = {name: value for name, value in after["config"].items() if name not in before["config"]}
+    assert since == {name: getattr(TrainConfig, name) for name in since}, "they are off"
+    assert after["config"] == {**before["config"], **since, "steps": 6}
     # The folder is another one here; what is in it is not.
     for name in before["data"].keys() - {"source", "datadir"}:
         assert after["data"][name] == before["data"][name]

@@ -144,7 +144,7 @@ def test_the_slope_of_a_penalty_takes_no_gradient_of_weights(layers, monkeypatch
     taken = []
     monkeypatch.setattr(Linear, "weight_as", lambda self, dtype: taken.append(dtype) or self.weight)
     inputs = Batch("real", batch().detach(), 0)
-    slopes(layers[1], inputs).sum().backward()
+    slopes(lambda samples: layers[1](*samples.inputs), inputs).sum().backward()
     assert not taken
     layers[1](batch())
     assert taken, "else nothing is shown"
