@@ -177,9 +177,12 @@ def check_beyond(config: TrainConfig) -> None:
     if is_adaptive(config.augment) and (
         config.loss == "wasserstein" or config.train == "generator"
     ):
-        why = "heights of a critic have no sign"
-        if config.train == "generator":
-            why = "D, which is not trained, tells nothing new"
+        idle = config.train == "generator"
+        why = (
+            "D, which is not trained, tells nothing new"
+            if idle
+            else "heights of a critic have no sign"
+        )
         raise invalid_value(
             "augment",
             f"{config.augment}, but {why}; leave adaptive out, or give --augment-probability",

@@ -21,8 +21,10 @@ def setting(default: Any, group: str, help: str, **limits: Any) -> Any:
 def is_possible(of: Field[Any], value: object) -> bool:
     """Return whether an option could have given a field this value, or its default has it."""
     limits, kind = of.metadata, of.metadata.get("type", type(of.default))
-    if value is None or value == of.default:
-        return value == of.default and type(value) is type(of.default)
+    if value is None:
+        return of.default is None
+    if value == of.default and type(value) is type(of.default):
+        return True
     if "word" in limits and value == limits["word"]:
         return True
     if limits.get("ramps") and is_ramp(value):

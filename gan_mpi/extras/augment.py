@@ -7,7 +7,6 @@ translation up to an eighth of the sides, and cutout of a half of them, each fil
 import copy
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -15,6 +14,7 @@ from torch.nn.functional import pad
 from gan_mpi.arrays import Array
 from gan_mpi.config.training import TrainConfig
 from gan_mpi.config.values import along, augmentations, is_adaptive, is_ramp
+from gan_mpi.extras.ramps import along_stream
 from gan_mpi.game.batch import Batch
 from gan_mpi.runs.checkpoint import SavedAdaptation
 from gan_mpi.streams import Purpose, uniforms
@@ -116,9 +116,8 @@ class Augmentation:
         """Return the numbers of samples first..last, and their probability if it changes."""
         drawn = {"augment": uniforms(self.seed, PURPOSES[kind], first, last, self.width)}
         if is_ramp(self.probability):
-            steps = np.arange(first, last) / self.config.samples_per_step(kind)
-            shares = map(self.config.share_of_ramp, steps.tolist())
-            drawn["augment_probability"] = np.array([along(self.probability, s) for s in shares])
+            probability = along_stream(self.config, self.probability, kind, first, last)
+            drawn["augment_probability"] = probability
         return drawn
 
     def __call__(self, batch: Batch) -> Tensor:

@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from gan_mpi.arrays import Array
 from gan_mpi.config.training import TrainConfig
 from gan_mpi.config.values import Ramp, along, is_ramp
+from gan_mpi.extras.ramps import along_stream
 from gan_mpi.game.batch import Batch
 from gan_mpi.game.players import Judge
 from gan_mpi.parallel.linear import torchs_layers
@@ -79,9 +79,7 @@ class SlopePenalty:
         """Return the weight of each sample, if it changes."""
         if kind != self.kind or not is_ramp(self.weight):
             return {}
-        steps = np.arange(first, last) / self.config.samples_per_step(kind)
-        shares = map(self.config.share_of_ramp, steps.tolist())
-        return {self.name: np.array([along(self.weight, share) for share in shares])}
+        return {self.name: along_stream(self.config, self.weight, kind, first, last)}
 
     def __call__(self, judge: Judge, real: Batch | None, fake: Batch | None) -> Tensor | None:
         """Return the penalty, summed over this rank's samples.  Collective (batch norm)."""

@@ -32,11 +32,12 @@ class Conv(nn.Conv2d):
     `gain` is the deviation of its outputs at first, of inputs whose deviation is 1.
     """
 
-    def __init__(self, inputs: int, outputs: int, side: int = 1, gain: float = 1.0) -> None:
-        """With `side` 3 it is a grouped one."""
+    def __init__(
+        self, inputs: int, outputs: int, side: int = 1, gain: float = 1.0, bias: bool = False
+    ) -> None:
+        """With `side` 3 it is a grouped one; it has a bias if an activation follows."""
         groups = max(1, inputs // GROUP) if side > 1 else 1
-        activated = gain not in (0.0, 1.0)
-        super().__init__(inputs, outputs, side, padding=side // 2, groups=groups, bias=activated)
+        super().__init__(inputs, outputs, side, padding=side // 2, groups=groups, bias=bias)
         self.gain = gain
 
 
@@ -51,9 +52,9 @@ class Block(nn.Module):
         super().__init__()
         wide, gain = EXPANSION * channels, GAIN * blocks**-0.25
         self.f = nn.Sequential(
-            Conv(channels, wide, gain=gain),
+            Conv(channels, wide, gain=gain, bias=True),
             nn.LeakyReLU(SLOPE, inplace=True),
-            Conv(wide, wide, 3, gain=gain),
+            Conv(wide, wide, 3, gain=gain, bias=True),
             nn.LeakyReLU(SLOPE, inplace=True),
             Conv(wide, channels, gain=0.0),
         )

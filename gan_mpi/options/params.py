@@ -35,7 +35,7 @@ class RampRange(FiniteRange):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float | str:
         ends = value.split(":") if isinstance(value, str) else [value]
-        if len(ends) > 2 or not all(ends if len(ends) == 2 else [True]):
+        if len(ends) > 2 or (len(ends) == 2 and "" in ends):
             self.fail(f"{value!r} is neither a number nor two like 0.05:0.005.", param, ctx)
         numbers = [super(RampRange, self).convert(end, param, ctx) for end in ends]
         if numbers[0] == numbers[-1]:
